@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_checkpoint(make)
     make.add_argument("-n", type=int, default=None, help="number of sounds (4)")
     make.add_argument("--seed", type=int, nargs="+", default=[0], help="first seed, or one per sound (0)")
+    _add_category(make)
     make.add_argument("--duration-s", type=float, help="seconds per sound (as in training)")
     make.add_argument("--steps", type=int, help=f"network calls per sound ({DEFAULT_STEPS})")
     make.add_argument("--sampler", choices=tuple(SAMPLERS), help=f"recipe of the steps ({DEFAULT_SAMPLER})")
@@ -91,6 +92,21 @@ def _add_format(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, help="frames per clip in training, where the checkpoint does not say")
 
 
+def _add_category(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--category", type=_category, help="what to make, such as kick, or a mixture: kick:2,snare:1")
+    parser.add_argument("--guidance-scale", type=float, help="how strongly to follow the category (1)")
+    parser.add_argument("--guidance-interval", type=float, nargs=2, metavar=("FROM", "TO"), help="times it acts (0 1)")
+    parser.add_argument("--guidance-rescale", type=float, help="share of the added level that is taken back (0)")
+
+
+def _category(text: str) -> str | dict[str, float]:
+    """``kick``, or ``kick:2,snare:1``; a name alone in a list counts 1."""
+    if ":" not in text and "," not in text:
+        return text
+    parts = (part.rpartition(":") if ":" in part else (part, "", "1") for part in text.split(","))
+    return {name.strip(): float(weight) for name, _, weight in parts}
+
+
 def _add_output(parser: argparse.ArgumentParser, bits: str = "24") -> None:
     parser.add_argument("--out", type=Path, default=Path("sounds"), help="folder to write to (sounds)")
     parser.add_argument("--bits", choices=tuple(SUBTYPES), help=f"of the WAV files ({bits})")
@@ -118,6 +134,10 @@ def _generate(arguments: argparse.Namespace) -> int:
             clips = generate(
                 ckpt,
                 seed=seeds[finished : finished + at_once],
+                category=arguments.category,
+                guidance_scale=arguments.guidance_scale,
+                guidance_interval=arguments.guidance_interval,
+                guidance_rescale=arguments.guidance_rescale,
                 duration_s=arguments.duration_s,
                 steps=steps,
                 sampler=arguments.sampler,

@@ -162,6 +162,8 @@ def load(
             facts[what] = value
     _require_format(source, facts)
     facts.setdefault("licence", "not known")
+    if len(facts.get("categories", ())) != net.config.planes:  # one plane each, or the names belong to something else
+        facts.pop("categories", None)
     net.net.to(runtime.dtype)  # the noise level's features stay in float32
     net.to(runtime.device).eval().requires_grad_(False)
     rate, length = facts.pop("sample_rate"), facts.pop("frames")

@@ -22,8 +22,9 @@ from .checkpoints import Checkpoint, list_checkpoints, load
 from .download import SCHEMES
 from .files import atomically, claim_pair, file_sha256, safe_name
 from .formats import CheckpointError
+from .guidance import Category, Guidance, guided, planes, shares
 from .runtime import in_batches, is_available
-from .sampler import PARITY_SAMPLERS, Cancelled, Event, OnStep, seeded_noise
+from .sampler import PARITY_SAMPLERS, Cancelled, Event, Model, OnStep, seeded_noise
 from .sampler import sampler as sampler_named
 from .schedule import time_grid
 
@@ -53,8 +54,10 @@ class Clip:
 
     @property
     def name(self) -> str:
-        """A file name without suffix, such as ``glitch-440k_seed7``."""
-        return f"{safe_name(self.settings['model']['name'])}_seed{self.seed}"
+        """A file name without suffix, such as ``glitch-440k_seed7`` or ``kick_drums_seed7``."""
+        category = self.settings.get("making", {}).get("category", {})
+        what = f"{safe_name('-'.join(category))}_" if category else ""
+        return f"{what}{safe_name(self.settings['model']['name'])}_seed{self.seed}"
 
     def save(self, folder: str | Path, bits: str = "24") -> Path:
         """Write the sound as WAV, and beside it a JSON file from which ``remake`` makes it again.
@@ -138,6 +141,10 @@ def generate(
     n: int | None = None,
     seed: int | Sequence[int] = 0,
     *,
+    category: Category | None = None,
+    guidance_scale: float | None = None,
+    guidance_interval: tuple[float, float] | None = None,
+    guidance_rescale: float | None = None,
     duration_s: float | None = None,
     steps: int | None = None,
     sampler: str | None = None,
@@ -156,6 +163,10 @@ def generate(
         ckpt: what ``load`` returned.
         n: number of clips; 4 by default, or as many as there are seeds.
         seed: of the first clip, the others count up from it; or one seed per clip.
+        category: one of ``ckpt.categories``, or several with weights, ``{"kick": 2, "snare": 1}``; none asks for any.
+        guidance_scale: how strongly to follow the category: 1 (the default) as learned, 2 more so, 0 not at all.
+        guidance_interval: (from, to) in t, 0 = clean, 1 = noise: where ``guidance_scale`` acts; everywhere by default.
+        guidance_rescale: share from 0 (the default) to 1 of the level added by strong guidance that is taken back.
         duration_s: length in seconds; the length in training by default. Lengths that the network cannot make
             are made longer and cut back.
         steps: calls of the network per clip, 25 by default (``heun``: twice that); more is slower and cleaner.
@@ -182,13 +193,14 @@ def generate(
     name = DEFAULT_SAMPLER if sampler is None else sampler
     solve = sampler_named(name)
     grid = _default_grid(name, steps) if grid is None else grid
+    model, following = _following(ckpt, category, guidance_scale, guidance_interval, guidance_rescale)
     ts = time_grid(grid, steps)
     if batch_size is None:
         batch_size = 1 if ckpt.device.type == "cpu" else 8
     elif _whole("batch_size", batch_size) < 1:
         raise ValueError(f"batch_size={batch_size}: give 1 or more.")
     making = {"verb": "generate", "sampler": name, "grid": grid, "steps": steps, "frames": frames, "asked": len(seeds)}
-    settings = _settings(ckpt, making)
+    settings = _settings(ckpt, making | following)
     shape = (ckpt.channels, ckpt.legal_frames(frames))
     finished = 0
 
@@ -202,7 +214,7 @@ def generate(
         def fresh(i: int) -> Tensor:
             return seeded_noise(batch, shape, i).to(x)
 
-        return solve(ckpt, x, ts, noise=fresh, on_step=step_done, cancel=cancel)[..., :frames].cpu()
+        return solve(model, x, ts, noise=fresh, on_step=step_done, cancel=cancel)[..., :frames].cpu()
 
     done: list[np.ndarray] = []
     try:
@@ -246,6 +258,7 @@ def remake(record: str | Path | dict[str, Any], ckpt: Checkpoint | str | Path | 
         name, source, sha256 = (str(model[k]) for k in ("name", "source", "weights_sha256"))
         sampler, grid = (str(making[k]) for k in ("sampler", "grid"))
         device, dtype = (str(machine[k]) for k in ("device", "dtype"))
+        following = {k: making[k] for k in _FOLLOWING if k in making}
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"This is no record of a sound made by ddnb: {error} is missing or wrong.") from error
     if not isinstance(ckpt, Checkpoint):
@@ -260,7 +273,7 @@ def remake(record: str | Path | dict[str, Any], ckpt: Checkpoint | str | Path | 
     here = str(ckpt.device), str(ckpt.dtype).removeprefix("torch.")
     if here != (there := (machine["device"], dtype)):
         warnings.warn(f"made on {there[0]} in {there[1]}, now on {here[0]} in {here[1]}: not exact", stacklevel=2)
-    return generate(ckpt, 1, seed, duration_s=frames / rate, steps=steps, sampler=sampler, grid=grid)
+    return generate(ckpt, 1, seed, duration_s=frames / rate, steps=steps, sampler=sampler, grid=grid, **following)
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -320,6 +333,23 @@ def _frames(ckpt: Checkpoint, duration_s: float | None) -> int:
             f"this network was trained on {ckpt.frames / ckpt.sample_rate:.2f} s."
         )
     return round(duration_s * ckpt.sample_rate)
+
+
+_FOLLOWING = ("category", "guidance_scale", "guidance_interval", "guidance_rescale")
+
+
+def _following(ckpt: Checkpoint, category: Category | None, scale, interval, rescale) -> tuple[Model, dict[str, Any]]:
+    """The model that follows the category, and what the record says about it: nothing where none is asked for."""
+    given = {"scale": scale, "interval": interval and tuple(interval), "rescale": rescale}
+    guidance = Guidance(**{k: v for k, v in given.items() if v is not None})
+    if category is None:
+        if guidance != Guidance():
+            raise ValueError("guidance follows a category: say which, with category=...")
+        return ckpt, {}
+    wanted = shares(ckpt.categories, category)
+    values = (wanted, guidance.scale, list(guidance.interval), guidance.rescale)
+    model = guided(ckpt, planes(ckpt.categories, wanted), guidance)
+    return model, dict(zip(_FOLLOWING, values, strict=True))
 
 
 def _default_grid(sampler: str, steps: int) -> str:
