@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,13 +37,8 @@ def read(path: str | Path, sample_rate: int | None = None, channels: int | None 
         ValueError: not readable as sound, empty, silent, or not finite; the message says which.
     """
     path = Path(path).expanduser()
-    if not path.is_file():
-        raise FileNotFoundError(f"No sound file at {path}.")
-    try:
-        audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except soundfile.LibsndfileError as error:
-        audio, rate = _read_with_ffmpeg(path, error)
-    audio = _checked(audio.T, path.name)
+    with opened(path) as file:
+        audio, rate = _checked(file.read(dtype="float32", always_2d=True).T, path.name), file.samplerate
     if sample_rate is not None:
         audio, rate = resample(audio, rate, sample_rate), sample_rate
     if channels is not None:
@@ -49,7 +46,25 @@ def read(path: str | Path, sample_rate: int | None = None, channels: int | None 
     return np.ascontiguousarray(audio), rate
 
 
-def _read_with_ffmpeg(path: Path, error: Exception) -> tuple[np.ndarray, int]:
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[soundfile.SoundFile]:
+    """Open a sound file for reading in pieces; what libsndfile does not know, ffmpeg decodes where it is installed.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not readable as sound.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"No sound file at {path}.")
+    with contextlib.ExitStack() as stack:
+        try:
+            file = soundfile.SoundFile(path)
+        except soundfile.LibsndfileError as error:
+            file = soundfile.SoundFile(_decode_with_ffmpeg(path, error, stack))
+        yield stack.enter_context(file)
+
+
+def _decode_with_ffmpeg(path: Path, error: Exception, stack: contextlib.ExitStack) -> Path:
     if not path.stat().st_size:
         raise ValueError(f"{path.name} is empty.") from error
     if (ffmpeg := shutil.which("ffmpeg")) is None:
@@ -57,14 +72,13 @@ def _read_with_ffmpeg(path: Path, error: Exception) -> tuple[np.ndarray, int]:
             f"{path.name} cannot be read as sound ({error}). If it plays elsewhere, convert it to WAV or FLAC, "
             "or install ffmpeg."
         ) from error
-    with tempfile.TemporaryDirectory() as folder:
-        wav = Path(folder) / "decoded.wav"
-        command = [ffmpeg, "-nostdin", "-v", "error", "-i", str(path), "-map", "0:a:0", "-c:a", "pcm_f32le", str(wav)]
-        run = subprocess.run(command, capture_output=True, text=True, check=False)
-        if run.returncode:
-            reason = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
-            raise ValueError(f"{path.name} cannot be read as sound, not even by ffmpeg: {reason}") from error
-        return soundfile.read(wav, dtype="float32", always_2d=True)
+    wav = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "decoded.wav"
+    command = [ffmpeg, "-nostdin", "-v", "error", "-i", str(path), "-map", "0:a:0", "-c:a", "pcm_f32le", str(wav)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    if run.returncode:
+        reason = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
+        raise ValueError(f"{path.name} cannot be read as sound, not even by ffmpeg: {reason}") from error
+    return wav
 
 
 def _checked(audio: np.ndarray, name: str) -> np.ndarray:

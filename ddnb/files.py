@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import re
 import shutil
@@ -30,6 +31,12 @@ def atomically(path: Path, write: Callable[[Path], object]) -> None:
         (scratch / path.name).replace(path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def remove_scratch(path: Path) -> None:
+    """Remove what a killed ``atomically(path, ...)`` has left; nobody else may be writing ``path`` now."""
+    for left in path.parent.glob(f".{glob.escape(path.name[:80])}.{'[0-9a-f]' * 8}"):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def claim_pair(path: Path) -> tuple[Path, Path]:
