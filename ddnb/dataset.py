@@ -6,6 +6,7 @@ interrupted goes on with the sounds that would have come, and several processes 
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -13,8 +14,10 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
+from io import RawIOBase
+from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import soundfile
@@ -22,7 +25,7 @@ import soxr
 from filelock import FileLock
 
 from .audio import opened, peak_dbfs, to_channels
-from .files import atomically, file_sha256, remove_scratch
+from .files import atomically, file_sha256
 from .runtime import cache_dir
 
 SUFFIXES = {".wav", ".wave", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64"}
@@ -125,15 +128,15 @@ def decode(folder: str | Path, sample_rate: int, channels: int = 2, on_file: OnF
         others = f"; its {len(ignored)} files are of other kinds, such as {ignored[0]}" if ignored else ""
         raise ValueError(f"{folder} holds no sound files{others}. Known: {' '.join(sorted(SUFFIXES))}.")
     place = f"{folder.name[:40]}-{_hash(str(folder.resolve()), sample_rate, channels, _LAYOUT)}"
-    stats = [(folder / name).stat() for name in names]
-    state = _hash([(name, s.st_size, s.st_mtime_ns) for name, s in zip(names, stats, strict=True)])
+    # what ffmpeg or a permission has kept out is tried again once it is there
+    state = _hash([(name, *_state(folder / name)) for name in names], shutil.which("ffmpeg") is not None)
     cached = cache_dir() / "datasets" / f"{place}-{state}"
     cached.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(cached.parent / f"{place}.lock"):  # of several processes, one decodes
         if not cached.is_dir():
-            for stale in cached.parent.glob(f"{place}-*/"):
-                shutil.rmtree(stale, ignore_errors=True)
-            remove_scratch(cached)
+            for pattern in (f"{glob.escape(place)}-*", f".{glob.escape(place)}-*"):  # the hidden ones: of killed runs
+                for stale in cached.parent.glob(pattern):
+                    shutil.rmtree(stale, ignore_errors=True)
             atomically(cached, lambda part: _decode_all(part, folder, names, sample_rate, channels, on_file))
     index = json.loads((cached / "index.json").read_text(encoding="utf-8"))
     if not index["sounds"]:
@@ -154,6 +157,13 @@ def _list(folder: Path) -> tuple[list[str], tuple[str, ...]]:
     return found, tuple(ignored)
 
 
+def _state(path: Path) -> tuple[int, int, bool]:
+    """What changes when a file does."""
+    if not path.exists():  # a link that leads nowhere
+        return 0, 0, False
+    return path.stat().st_size, path.stat().st_mtime_ns, os.access(path, os.R_OK)
+
+
 def _hash(*values: Any) -> str:
     return hashlib.sha256(repr(values).encode()).hexdigest()[:12]
 
@@ -163,7 +173,7 @@ def _decode_all(part: Path, folder: Path, names: list[str], sample_rate: int, ch
     sounds: list[Sound] = []
     seen: dict[tuple[str | None, str], str] = {}
     unusable: dict[str, str] = {}
-    with (part / "audio.f32").open("wb") as out:
+    with (part / "audio.f32").open("wb", buffering=0) as out:  # a full disk shows at once, not when it is closed
         for done, name in enumerate(names, 1):
             start = out.tell()
             category = name.split("/")[0] if "/" in name else None
@@ -178,16 +188,25 @@ def _decode_all(part: Path, folder: Path, names: list[str], sample_rate: int, ch
             except (ValueError, OSError, soundfile.LibsndfileError) as error:
                 if out.tell() != start:
                     out.truncate(out.seek(start))
-                unusable[name] = str(error)
+                unusable[name] = _reason(error, name.split("/")[-1])
             if on_file is not None:
                 on_file(done, len(names))
     index = {"sounds": [asdict(s) for s in sounds], "unusable": unusable}
     (part / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
 
-def _append(out: BinaryIO, block: np.ndarray) -> None:
+def _reason(error: Exception, file: str) -> str:
+    """What is wrong with a file, without its name, which stands beside it, and without its folder."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"cannot be opened: {error.strerror}."
+    return str(error).removeprefix(f"{file} ")
+
+
+def _append(out: RawIOBase, block: np.ndarray) -> None:
+    rest = memoryview(np.asarray(block, np.float32).tobytes())
     try:
-        out.write(np.ascontiguousarray(block, np.float32).data)
+        while rest:  # without a buffer a write may be a part of it
+            rest = rest[out.write(rest) :]
     except OSError as error:  # not the fault of the file that is being read
         where = cache_dir() / "datasets"
         raise RuntimeError(
@@ -195,7 +214,7 @@ def _append(out: BinaryIO, block: np.ndarray) -> None:
         ) from error
 
 
-def _decode_one(path: Path, out: BinaryIO, sample_rate: int, channels: int) -> dict[str, Any]:
+def _decode_one(path: Path, out: RawIOBase, sample_rate: int, channels: int) -> dict[str, Any]:
     """Append a file to the cache, a block at a time: an hour's recording does not fill the memory."""
     peak, total, frames, clipped = 0.0, 0.0, 0, 0
     with opened(path) as file:
@@ -248,14 +267,14 @@ def pieces(data: Dataset, frames: int, crop: bool, categories: Sequence[str] = (
         label = categories.index(sound.category) if sound.category in categories else -1
         n = max(1, sound.frames // (frames * _LONG // 2)) if crop and sound.frames >= frames * _LONG else 1
         edges = [sound.start + sound.frames * i // n for i in range(n + 1)]
-        found += [Piece(a, b - a, label) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        found += [Piece(a, b - a, label) for a, b in pairwise(edges)]
     return found
 
 
 def hold_out(found: Sequence[Piece], share: float, seed: int) -> tuple[list[Piece], list[Piece]]:
     """Split into (to train on, held out). No category loses its last piece; under 5 pieces nothing is held out."""
     order = np.random.default_rng([seed, 1]).permutation(len(found))
-    wanted = max(1, round(share * len(found))) if len(found) >= 5 else 0
+    wanted = max(1, round(share * len(found))) if share and len(found) >= 5 else 0
     left = [sum(p.label == label for p in found) for label in range(-1, max((p.label for p in found), default=-1) + 1)]
     held = set()
     for i in order.tolist():
