@@ -2,6 +2,7 @@
 
 from .checkpoints import Checkpoint, convert, list_checkpoints, load, verify
 from .formats import CheckpointError
+from .training import finetune
 from .verbs import Clip, Clips, generate, remake
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "Clip",
     "Clips",
     "convert",
+    "finetune",
     "generate",
     "list_checkpoints",
     "load",

@@ -147,7 +147,7 @@ def load(
     entry = list_checkpoints().get(str(source))
     if entry and "untrained" in entry:
         net = _untrained(entry["untrained"])
-        facts = {"untrained": True, "weights_sha256": _weights_sha256(net.state_dict())}
+        facts = {"untrained": True, "weights_sha256": weights_sha256(net.state_dict())}
     else:
         path = _locate(source, entry, on_progress)
         state, facts = _read_fetched(path)
@@ -198,7 +198,7 @@ def convert(source: str | Path, target: str | Path, *, dtype: str = "float32", *
     ckpt = load(source, device="cpu", dtype=dtype, **stated)
     state = ckpt.net.state_dict()
     facts = ckpt.info | {"sample_rate": ckpt.sample_rate, "frames": ckpt.frames}
-    facts |= {"converted_from": Path(str(source)).name, "weights_sha256": _weights_sha256(state)}
+    facts |= {"converted_from": Path(str(source)).name, "weights_sha256": weights_sha256(state)}
     if target.suffix == ".safetensors":
         write_safetensors(target, state, facts)
     elif target.suffix == ".ckpt":
@@ -300,7 +300,7 @@ def _read_cached(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     if not needs_conversion(path):
         state, facts = read_weights(path)
-        return state, facts | {"weights_sha256": _weights_sha256(state)}
+        return state, facts | {"weights_sha256": weights_sha256(state)}
     cached = _cache_path(path)
     if cached.exists():
         try:
@@ -309,7 +309,7 @@ def _read_cached(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             cached.unlink(missing_ok=True)
     state, facts = read_weights(path)
     _build(state, path)  # a network of another kind does not enter the cache
-    facts = _facts_in_name(path) | facts | {"weights_sha256": _weights_sha256(state)}
+    facts = _facts_in_name(path) | facts | {"weights_sha256": weights_sha256(state)}
     try:
         write_safetensors(cached, state, facts)
     except OSError as error:
@@ -397,8 +397,8 @@ def _require_format(source: str | Path, facts: Mapping[str, Any]) -> None:
         )
 
 
-def _weights_sha256(state: Mapping[str, Tensor]) -> str:
-    """A hash of the weights themselves: the same in whatever kind of file they come."""
+def weights_sha256(state: Mapping[str, Tensor]) -> str:
+    """Return a hash of the weights themselves: the same in whatever kind of file they come."""
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode())

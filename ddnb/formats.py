@@ -48,6 +48,11 @@ def _are_texts(value: Any) -> bool:
     return isinstance(value, list) and all(map(_is_text, value))
 
 
+def _are_plain_values(value: Any) -> bool:
+    plain = (str, int, float, bool, type(None))
+    return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, plain) for k, v in value.items())
+
+
 _FACTS = {
     "sample_rate": _is_count,
     "frames": _is_count,
@@ -57,6 +62,9 @@ _FACTS = {
     "categories": _are_texts,
     "weights_sha256": _is_text,
     "converted_from": _is_text,
+    "finetuned_from": _is_text,
+    "data_sha256": _is_text,
+    "training": _are_plain_values,
 }
 
 # Harmless things that old Lightning files mention. They are replaced by empty stand-ins, never imported.

@@ -128,7 +128,7 @@ def in_batches(
         try:
             result = work(batch)
         except RuntimeError as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             if len(batch) == 1:
                 raise MemoryError(
@@ -145,7 +145,7 @@ def in_batches(
         warnings.warn(f"Out of memory: going on with {batch_size} clips at a time.", stacklevel=2)
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """CUDA has an exception of its own; the CPU's and Apple's allocators only say so in words."""
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether an error means a lack of memory: CUDA has an exception of its own, other allocators only say so."""
     words = ("can't allocate memory", "not enough memory", "out of memory")
     return isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in words)

@@ -1,0 +1,195 @@
+"""The folder of a training run: what is in it, within which space, and how it survives being killed at any moment.
+
+    settings.json           what the run is: asked for when it goes on
+    state.safetensors       all that is needed to go on, bit for bit
+    last.safetensors        the EMA weights, an ordinary checkpoint
+    best-step000400.safetensors ...   the same, of the best moments by validation
+    log.csv                 a line per step
+    demos/step000000/ ...   the same seeds, again and again
+
+Every file is written whole or not at all, and the state last: what lies beside it from later steps is made again.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import shutil
+import warnings
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from .files import atomically, remove_scratch
+from .formats import write_safetensors
+
+GB = 1e9
+_STATE, _SETTINGS, _LOG = "state.safetensors", "settings.json", "log.csv"
+
+
+class RunFolder:
+    """A run's folder, new or gone on with.
+
+    Args:
+        path: the folder; made if need be.
+
+    Raises:
+        FileExistsError: a folder that holds other things.
+    """
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path).expanduser().absolute()
+        things = [p for p in self.path.iterdir() if p.name[0] != "."] if self.path.is_dir() else []
+        if self.path.is_file() or (things and not self.settings_path.is_file()):
+            raise FileExistsError(f"{self.path} holds something that is no run of ddnb: give a new folder.")
+
+    @property
+    def settings_path(self) -> Path:
+        return self.path / _SETTINGS
+
+    @property
+    def state_path(self) -> Path:
+        return self.path / _STATE
+
+    @property
+    def last_path(self) -> Path:
+        return self.path / "last.safetensors"
+
+    def best_path(self, step: int) -> Path:
+        return self.path / f"best-step{step:06d}.safetensors"
+
+    def demo_path(self, step: int) -> Path:
+        return self.path / "demos" / f"step{step:06d}"
+
+    def settings(self) -> dict[str, Any]:
+        """What the run was begun with; empty for a new one.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
+        if not self.settings_path.is_file():
+            return {}
+        try:
+            return json.loads(self.settings_path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{self.settings_path} is damaged ({error}): begin a new run.") from error
+
+    def write_settings(self, settings: Mapping[str, Any]) -> None:
+        text = json.dumps(settings, indent=2) + "\n"
+        atomically(self.settings_path, lambda part: part.write_text(text, encoding="utf-8"))
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return the tensors and the facts to go on with; both are empty where nothing was saved yet.
+
+        Raises:
+            ValueError: the state is damaged.
+        """
+        if not self.state_path.is_file():
+            return {}, {}
+        try:
+            with safe_open(self.state_path, framework="pt") as file:
+                facts = json.loads(file.metadata()["facts"])
+            return load_file(self.state_path), facts
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            why = f"{self.state_path} is damaged ({error}): begin a new run from {self.last_path.name}."
+            raise ValueError(why) from error
+
+    def rewind(self, step: int, best: Collection[int]) -> None:
+        """Put the folder back to the moment after ``step``, when ``best`` were the best; -1 is before the first."""
+        for target in (self.settings_path, self.state_path, self.last_path, self.path / _LOG):
+            remove_scratch(target)
+        for path in [*self.path.glob(".best-step*"), *self.path.glob("demos/.step*")]:
+            shutil.rmtree(path, ignore_errors=True)
+        kept = {self.best_path(at) for at in best}
+        for path in self.path.glob("best-step*.safetensors"):
+            if path not in kept:
+                path.unlink()
+        for path in self.path.glob("demos/step*"):
+            if (found := re.fullmatch(r"step(\d+)", path.name)) and int(found[1]) > step:
+                shutil.rmtree(path, ignore_errors=True)
+        self._cut_log(step)
+
+    def save_state(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Write what is needed to go on; the state before stays until this one is complete."""
+        metadata = {"facts": json.dumps(dict(facts)), "format": "pt"}
+        plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        self._keep(self.state_path, lambda: atomically(self.state_path, lambda part: save_file(plain, part, metadata)))
+
+    def save_weights(self, path: Path, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Write an ordinary checkpoint."""
+        self._keep(path, lambda: write_safetensors(path, state, facts))
+
+    def _keep(self, path: Path, write: Callable[[], object]) -> None:
+        try:
+            write()
+        except (OSError, SafetensorError) as error:
+            free = shutil.disk_usage(self.path).free / GB
+            raise OSError(
+                f"{path} could not be written ({error}); {free:.2f} GB are free. What was saved before is whole: "
+                "free some space and run the same again to go on from there."
+            ) from error
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Append a line to the log; the names of the first are its header."""
+        path = self.path / _LOG
+        new = not path.is_file()
+        with path.open("a", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(row))
+            if new:
+                writer.writeheader()
+            writer.writerow(row)
+
+    def _cut_log(self, step: int) -> None:
+        """Drop the lines after a step, and one that a kill cut short."""
+        path = self.path / _LOG
+        if not path.is_file():
+            return
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            names = reader.fieldnames or []
+            rows = [row for row in reader if row[names[0]].isdigit() and int(row[names[0]]) <= step]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, names)
+        if rows:
+            writer.writeheader()
+        writer.writerows(row for row in rows if None not in row.values())
+        if rows:
+            atomically(path, lambda part: part.write_text(text.getvalue(), encoding="utf-8"))
+        else:
+            path.unlink()
+
+    def best_that_fit(self, wanted: int, weights_bytes: int, state_bytes: int, budget_gb: float | None) -> int:
+        """How many best moments there is room for, beside the state and the last weights.
+
+        While a file is replaced, the old one and the new one are there both; that is counted in.
+
+        Args:
+            wanted: as many at most.
+            weights_bytes: of one checkpoint.
+            state_bytes: of the state.
+            budget_gb: space that the run may take, GB; none is all that is free.
+
+        Raises:
+            OSError: not even state and last weights fit.
+            ValueError: they do not fit into the budget.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        used = sum(f.stat().st_size for f in self.path.rglob("*") if f.is_file())
+        free = shutil.disk_usage(self.path).free + used
+        room = free if budget_gb is None else min(free, budget_gb * GB)
+        least = weights_bytes + state_bytes + max(weights_bytes, state_bytes)
+        if room < least:
+            what = f"needs {least / GB:.2f} GB in {self.path}; LoRA and save_dtype='float16' need less"
+            if budget_gb is not None and budget_gb * GB < least:
+                raise ValueError(f"disk_budget_gb={budget_gb}: the run {what}.")
+            raise OSError(f"{free / GB:.2f} GB are free: the run {what}.")
+        fitting = min(wanted, int((room - least) // weights_bytes))
+        if fitting < wanted:
+            warnings.warn(f"there is room for {fitting} of the {wanted} best checkpoints only", stacklevel=3)
+        return fitting

@@ -1,0 +1,483 @@
+"""One step of training: what is drawn, the loss, the gradients, the update and the average of the weights."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import math
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from statistics import median
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .adapters import add_columns, add_low_rank, merged
+from .checkpoints import Checkpoint, load, weights_sha256
+from .dataset import Augment, Dataset, draw, hold_out, pieces
+from .model import UNet, UNetConfig, recompute, with_planes
+from .runtime import DTYPES, is_out_of_memory, pick
+from .sampler import seeded_noise
+from .schedule import alpha_sigma, crash_warp
+
+TIMES: dict[str, Callable[[Tensor], Tensor]] = {"crash": crash_warp, "uniform": lambda u: u}
+MAX_CATEGORIES = 32
+
+_GRADIENT_NORM = 1.0
+_WARM_UP = 100
+_VALIDATION_CLIPS = 32
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to train. What is none is chosen: by the data, the device, or the number of steps.
+
+    Attributes:
+        steps: updates of the weights in all.
+        batch_size: clips at a time, per process; found by trying on a GPU, from the free memory on a CPU.
+        accumulate: batches per update.
+        learning_rate: of AdamW; 4e-5, with LoRA 2e-4, from scratch 5e-4. It warms up over the first tenth (100 steps at
+            most) and falls to 0 over the last fifth.
+        seed: of everything that is random.
+        crop: draw clips from anywhere in a sound; by default where most sounds are twice as long as a clip. One-shots
+            are drawn from their beginning.
+        augment: turn upside down half of the time, lower by up to 6 dB, begin up to 5 ms later.
+        categories: train class folders as categories; by default where there are two or more.
+        class_dropout: share of clips trained as "any sound", which guidance needs.
+        lora_rank: train low-rank additions of this rank only, 16 is usual; a third less memory, the result is merged.
+        recompute_levels: levels whose activations are computed twice instead of kept: 4 saves most of the memory.
+        ema_decay: of the averaged weights, which are those that are kept.
+        ema_on_cpu: keep the average in the computer's memory instead of the GPU's.
+        dtype: ``"float32"``, ``"float16"``, ``"bfloat16"`` of the arithmetic; what suits the device.
+        times: ``"crash"``, as the published networks were trained, or ``"uniform"``.
+        validation: share of the sounds that is held out to measure the loss on.
+        validate_every, save_every, demo_every: steps between them; a twentieth, as ``validate_every``, and a quarter.
+        demos: sounds per demo, always of the same seeds; 0 for none.
+        keep_best: how many checkpoints with the lowest validation loss to keep.
+        save_dtype: of the checkpoints, ``"float32"`` or ``"float16"``.
+        disk_budget_gb: space that the run folder may take.
+        licence: of the result; that of the checkpoint it starts from by default.
+        wandb: name of a Weights & Biases project to log to. The log is in ``log.csv`` always, and in TensorBoard where
+            that is installed.
+    """
+
+    steps: int = 1000
+    batch_size: int | None = None
+    accumulate: int = 1
+    learning_rate: float | None = None
+    seed: int = 0
+    crop: bool | None = None
+    augment: bool = True
+    categories: bool | None = None
+    class_dropout: float = 0.15
+    lora_rank: int | None = None
+    recompute_levels: int = 0
+    ema_decay: float = 0.999
+    ema_on_cpu: bool = False
+    dtype: str | None = None
+    times: str = "crash"
+    validation: float = 0.1
+    validate_every: int | None = None
+    save_every: int | None = None
+    demo_every: int | None = None
+    demos: int = 4
+    keep_best: int = 3
+    save_dtype: str = "float32"
+    disk_budget_gb: float | None = None
+    licence: str | None = None
+    wandb: str | None = None
+
+    def __post_init__(self) -> None:
+        positive = ("steps", "batch_size", "accumulate", "validate_every", "save_every", "demo_every", "lora_rank")
+        for name in (*positive, "seed", "recompute_levels", "demos", "keep_best"):
+            value, least = getattr(self, name), 1 if name in positive else 0
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise ValueError(f"{name}={value!r}: give a whole number from {least} up.")
+        for name in ("class_dropout", "validation", "ema_decay"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)!r}: give a share from 0 to below 1.")
+        for name in ("learning_rate", "disk_budget_gb"):
+            if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name}={value!r}: give a number above 0.")
+        choices = {"dtype": (None, *DTYPES), "times": tuple(TIMES), "save_dtype": ("float32", "float16")}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name}={getattr(self, name)!r}: known are {', '.join(filter(None, known))}.")
+
+
+class Ema:
+    """The running average of the trainable weights: what is listened to and kept.
+
+    ``average <- decay average + (1 - decay) weight``, with ``decay = min(decay, (1 + n) / (10 + n))`` at update n, so
+    that a short run does not keep the weights it began with.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float, device: torch.device | None):
+        self.parameters, self.most, self.updates = parameters, decay, 0
+        self.values = {name: p.detach().to(device or p.device, copy=True) for name, p in parameters.items()}
+
+    @property
+    def decay(self) -> float:
+        return min(self.most, (1 + self.updates) / (10 + self.updates))
+
+    @torch.no_grad()
+    def update(self) -> None:
+        self.updates += 1
+        for name, parameter in self.parameters.items():
+            value = self.values[name]
+            value.lerp_(parameter.to(value.device), 1 - self.decay)
+
+    @contextlib.contextmanager
+    def in_place(self) -> Iterator[None]:
+        """Put the averages into the network for a while."""
+        weights = {name: p.data for name, p in self.parameters.items()}
+        try:
+            for name, parameter in self.parameters.items():
+                parameter.data = self.values[name].to(parameter.device)
+            yield
+        finally:
+            for name, parameter in self.parameters.items():
+                parameter.data = weights[name]
+
+
+class Trainer:
+    """A network in training.
+
+    Args:
+        ckpt: where it starts; its own weights are not changed.
+        data: the sounds.
+        recipe: how to train; what is none in it is chosen here.
+
+    Attributes:
+        step: how many updates there have been.
+        settled: whether the weights, the average and the step belong together, as they do outside of an update.
+        best: (step, validation loss) of the checkpoints that are kept, the best first.
+        validations: (step, validation loss) of all.
+    """
+
+    def __init__(self, ckpt: Checkpoint, data: Dataset, recipe: Recipe):
+        from accelerate import Accelerator, InitProcessGroupKwargs
+
+        patient = InitProcessGroupKwargs(timeout=datetime.timedelta(hours=2))  # demos are made by one process
+        self.accelerator = Accelerator(device_placement=False, mixed_precision="no", kwargs_handlers=[patient])
+        self.device = self.accelerator.device if self.accelerator.num_processes > 1 else ckpt.device
+        self.ckpt, self.data = ckpt, data
+        recipe = self._with_choices(recipe)
+        new = [name for name in data.categories if name not in ckpt.categories] if recipe.categories else []
+        self.categories = (*ckpt.categories, *new)
+        if len(self.categories) > MAX_CATEGORIES:
+            raise ValueError(f"{len(self.categories)} class folders: at most {MAX_CATEGORIES}, or categories=False.")
+        self.net = self._network(len(new), recipe)
+        self.model = self.accelerator.prepare(self.net)
+        self.trainable = {name: p for name, p in self.net.named_parameters() if p.requires_grad}
+        self.ema = Ema(self.trainable, recipe.ema_decay, torch.device("cpu") if recipe.ema_on_cpu else None)
+        fused = self.device.type in ("cpu", "cuda")
+        self.optimizer = torch.optim.AdamW(self.trainable.values(), lr=recipe.learning_rate, fused=fused)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self._dtype(recipe) == torch.float16)
+        found = pieces(data, ckpt.frames, recipe.crop, self.categories)
+        self.pieces, self.held_out = hold_out(found, recipe.validation, recipe.seed)
+        self.step, self.settled, self.keep_best = 0, True, recipe.keep_best
+        self.best: list[tuple[int, float]] = []
+        self.validations: list[tuple[int, float]] = []
+        self._pool, self._ahead = ThreadPoolExecutor(1), {}
+        self.recipe = recipe
+        if recipe.batch_size is None:
+            self.recipe = replace(recipe, batch_size=self._fitting_batch())
+
+    # --- what it is made of -----------------------------------------------------------------------------------
+
+    @property
+    def is_main(self) -> bool:
+        return self.accelerator.is_main_process
+
+    def _dtype(self, recipe: Recipe) -> torch.dtype:
+        return pick(self.device, recipe.dtype).dtype
+
+    def _with_choices(self, recipe: Recipe) -> Recipe:
+        """The recipe with its open choices made, except for the batch size, which needs the network."""
+        rate = 2e-4 if recipe.lora_rank else 5e-4 if self.ckpt.info.get("untrained") else 4e-5
+        lengths = [s.frames for s in self.data.sounds]
+        found = len(self.data.categories)
+        choices = {
+            "learning_rate": rate,
+            "crop": median(lengths) > 2 * self.ckpt.frames,
+            "categories": found > 1 or (found == 1 and bool(self.ckpt.categories)),
+        }
+        return replace(recipe, **{k: v for k, v in choices.items() if getattr(recipe, k) is None})
+
+    def _network(self, new_planes: int, recipe: Recipe) -> UNet:
+        exact = self._in_full_precision()
+        state = {k: v.detach().to(self.device, torch.float32, copy=True) for k, v in exact.net.state_dict().items()}
+        config = replace(exact.net.config, planes=exact.net.config.planes + new_planes)
+        with torch.device("meta"):
+            net = UNet(config)
+        net.load_state_dict(with_planes(state, new_planes), assign=True)
+        add_columns(net, new_planes)
+        if recipe.lora_rank:
+            add_low_rank(net, recipe.lora_rank, recipe.seed)
+        recompute(net, recipe.recompute_levels)
+        return net.train()
+
+    def _in_full_precision(self) -> Checkpoint:
+        """The checkpoint in float32: half precision is for making sounds, not for learning from."""
+        if self.ckpt.dtype == torch.float32:
+            return self.ckpt
+        stated = {"sample_rate": self.ckpt.sample_rate, "frames": self.ckpt.frames}
+        return load(self.ckpt.info["source"], device="cpu", dtype="float32", **stated)
+
+    def _fitting_batch(self) -> int:
+        """The largest batch that fits, up to 32 on a GPU; up to 4 on a CPU, where a larger one brings no speed."""
+        if self.device.type != "cuda":
+            # not by trying: a system that runs out of memory kills the process
+            free = psutil.virtual_memory().available / 2 - self.state_bytes
+            levels = self.recipe.recompute_levels
+            return int(min(4, max(1, free // activation_bytes(self.net.config, self.ckpt.frames, levels))))
+        moments = [torch.empty_like(p) for p in self.trainable.values() for _ in range(2)]  # AdamW's, to come
+        size = 32
+        while size > 1 and not self._fits(size):
+            size //= 2
+        del moments
+        self._ahead.clear()
+        torch.cuda.empty_cache()
+        return int(self.accelerator.gather(torch.tensor([size], device=self.device)).min())
+
+    def _fits(self, batch_size: int) -> bool:
+        recipe, self.recipe = self.recipe, replace(self.recipe, batch_size=batch_size, accumulate=1)
+        try:
+            self.gradients()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return False
+        finally:
+            self.recipe = recipe
+            self.optimizer.zero_grad(set_to_none=True)
+            torch.cuda.empty_cache()
+        return True
+
+    def settings(self) -> dict[str, Any]:
+        """What makes this run this run, as plain values."""
+        start = {"name": self.ckpt.name, "weights_sha256": self.ckpt.info["weights_sha256"]}
+        return {
+            "recipe": asdict(self.recipe),
+            "start": start | {"sample_rate": self.ckpt.sample_rate, "frames": self.ckpt.frames},
+            "categories": list(self.categories),
+            "data_sha256": self.data.fingerprint,
+            "clips_per_step": self.recipe.accumulate * self._batch,
+        }
+
+    # --- one step ---------------------------------------------------------------------------------------------
+
+    @property
+    def _batch(self) -> int:
+        """Clips of all processes together."""
+        return self.recipe.batch_size * self.accelerator.num_processes
+
+    def train_step(self) -> float:
+        """Do one update; returns the mean loss of its clips.
+
+        Raises:
+            FloatingPointError: the loss or a gradient is not finite; the weights are as before.
+        """
+        loss = self.gradients()
+        self._update(loss)
+        return loss
+
+    def gradients(self) -> float:
+        """Leave the gradients of the next step in the network; returns the mean loss.
+
+        ``loss = |v - (alpha eps - sigma x0)|^2``, at times that are spread evenly over all clips of the step.
+
+        Sources: Salimans & Ho 2022 (arXiv 2202.00512, section 4); even times, Kingma et al. 2021 (arXiv 2107.00630,
+        appendix I).
+        """
+        total, recipe = 0.0, self.recipe
+        for micro in range(recipe.accumulate):
+            last = micro == recipe.accumulate - 1
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
+                loss = self._loss(self.model, *self._draw_step(micro)) / recipe.accumulate
+                self.scaler.scale(loss).backward()
+            total += loss.detach()
+        return float(self.accelerator.reduce(total, "mean"))
+
+    def _draw_step(self, micro: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+        """This process's clips, their times, noise and planes. All processes draw alike, and each takes its part."""
+        recipe, size, rank = self.recipe, self.recipe.batch_size, self.accelerator.process_index
+        number = self.step * recipe.accumulate + micro
+        x0, labels = self._clips(number)
+        seed = int(np.random.SeedSequence([recipe.seed, number]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+        generator = torch.Generator(self.device).manual_seed(seed)
+        options = {"generator": generator, "device": self.device}
+        mine = slice(rank * size, (rank + 1) * size)
+        places = torch.arange(self._batch, device=self.device) * recipe.accumulate + micro
+        u = (places + torch.rand(self._batch, **options)) / (self._batch * recipe.accumulate)
+        noise = torch.randn((self._batch, *x0.shape[1:]), **options)[mine]
+        labels = torch.where(torch.rand(self._batch, **options)[mine] < recipe.class_dropout, -1, labels)
+        return x0, TIMES[recipe.times](u[mine]), noise, self._planes(labels)
+
+    def _clips(self, number: int) -> tuple[Tensor, Tensor]:
+        """Clips and labels of batch ``number``; the next one is read meanwhile."""
+        ready: Future = self._ahead.pop(number, None) or self._pool.submit(self._read, number)
+        self._ahead = {number + 1: self._pool.submit(self._read, number + 1)}
+        clips, labels = ready.result()
+        return torch.from_numpy(clips).to(self.device).contiguous(), torch.from_numpy(labels).to(self.device)
+
+    def _read(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        recipe = self.recipe
+        first = number * self._batch + self.accelerator.process_index * recipe.batch_size
+        items = range(first, first + recipe.batch_size)
+        augment = Augment() if recipe.augment else None
+        return draw(
+            self.data, self.pieces, items, self.ckpt.frames, crop=recipe.crop, augment=augment, seed=recipe.seed
+        )
+
+    def _planes(self, labels: Tensor) -> Tensor | None:
+        """One plane per category, 1 in the clip's own; all 0 for a clip without one."""
+        if not self.net.config.planes:
+            return None
+        number = torch.arange(self.net.config.planes, device=labels.device)
+        return (labels[:, None] == number).float()[..., None]
+
+    def _loss(self, model: nn.Module, x0: Tensor, t: Tensor, noise: Tensor, cond: Tensor | None) -> Tensor:
+        alpha, sigma = alpha_sigma(t[:, None, None])
+        with self._autocast():
+            v = model(alpha * x0 + sigma * noise, t, cond)
+        return F.mse_loss(v.float(), alpha * noise - sigma * x0)
+
+    def _autocast(self) -> torch.autocast:
+        dtype = self._dtype(self.recipe)
+        return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
+
+    def _update(self, loss: float) -> None:
+        self.scaler.unscale_(self.optimizer)
+        norm = nn.utils.clip_grad_norm_(self.trainable.values(), _GRADIENT_NORM)
+        overflow = self.scaler.is_enabled() and not math.isfinite(norm)  # the scaler skips such a step
+        if not math.isfinite(loss) or (not math.isfinite(norm) and not overflow) or self.scaler.get_scale() < 1e-3:
+            self.optimizer.zero_grad(set_to_none=True)
+            raise FloatingPointError(f"the loss of step {self.step + 1} is {loss}, its gradient {float(norm)}")
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.learning_rate
+        self.settled = False
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.ema.update()
+        self.step += 1
+        self.settled = True
+        self.optimizer.zero_grad(set_to_none=True)
+
+    @property
+    def learning_rate(self) -> float:
+        """Of the next step: rises over the first tenth (100 steps at most), falls over the last fifth."""
+        steps = self.recipe.steps
+        rise = (self.step + 1) / min(_WARM_UP, max(1, steps // 10))
+        fall = (steps - self.step) / max(1, steps // 5)
+        return self.recipe.learning_rate * min(1.0, rise, max(0.0, fall))
+
+    # --- what is measured and kept ----------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def validate(self) -> float | None:
+        """Mean loss of the averaged weights on held-out sounds, at fixed times and noises; none without such sounds."""
+        if not self.held_out:
+            return None
+        n = _VALIDATION_CLIPS
+        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
+        mine = range(n * rank // processes, n * (rank + 1) // processes)
+        total = torch.zeros((), device=self.device)
+        with self.ema.in_place():
+            for first in range(mine.start, mine.stop, self.recipe.batch_size):
+                items = range(first, min(first + self.recipe.batch_size, mine.stop))
+                clips, labels = draw(
+                    self.data, self.held_out, items, self.ckpt.frames, crop=self.recipe.crop, augment=None, seed=0
+                )
+                t = TIMES[self.recipe.times]((torch.tensor([*items]) + 0.5) / n)
+                noise = seeded_noise(items, clips.shape[1:])
+                planes = self._planes(torch.from_numpy(labels).to(self.device))
+                arrays = (a.to(self.device) for a in (torch.from_numpy(clips).contiguous(), t, noise))
+                total += self._loss(self.net, *arrays, planes) * len(items)
+        return float(self.accelerator.reduce(total, "sum")) / n
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[Checkpoint]:
+        """The network with its averaged weights, ready to make sound."""
+        info = {"name": self.ckpt.name, "source": self.ckpt.name, "categories": list(self.categories)}
+        with self.ema.in_place(), self._autocast():
+            yield Checkpoint(self.net, self.ckpt.sample_rate, self.ckpt.frames, self.device, torch.float32, info)
+
+    def exported(self, name: str, validation_loss: float | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The averaged weights as an ordinary checkpoint's, and what to write beside them."""
+        with self.ema.in_place():
+            state = {k: v.to("cpu", DTYPES[self.recipe.save_dtype], copy=True) for k, v in merged(self.net).items()}
+        info, recipe = self.ckpt.info, {k: v for k, v in asdict(self.recipe).items() if k not in ("wandb", "licence")}
+        facts = {k: info[k] for k in ("credit",) if k in info}
+        facts |= {} if info.get("untrained") else {"finetuned_from": self.ckpt.name}
+        facts |= {"categories": list(self.categories)} if self.categories else {}
+        return state, facts | {
+            "name": name,
+            "sample_rate": self.ckpt.sample_rate,
+            "frames": self.ckpt.frames,
+            "licence": self.recipe.licence or info["licence"],
+            "weights_sha256": weights_sha256(state),
+            "data_sha256": self.data.fingerprint,
+            "training": recipe | {"step": self.step, "validation_loss": validation_loss},
+        }
+
+    @property
+    def weights_bytes(self) -> int:
+        size = 4 if self.recipe.save_dtype == "float32" else 2
+        return size * sum(t.numel() for t in merged(self.net).values())
+
+    @property
+    def state_bytes(self) -> int:
+        """Weights, average and AdamW's two moments of what is trained."""
+        return 4 * 4 * sum(p.numel() for p in self.trainable.values())
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """All that ``restore`` needs."""
+        tensors: dict[str, Tensor] = {}
+        for name, parameter in self.trainable.items():
+            moments = self.optimizer.state[parameter]
+            tensors |= {f"weight.{name}": parameter, f"average.{name}": self.ema.values[name]}
+            tensors |= {f"first.{name}": moments["exp_avg"], f"second.{name}": moments["exp_avg_sq"]}
+        updates = float(next(iter(self.optimizer.state.values()))["step"])
+        facts = {"step": self.step, "updates": updates, "scaler": self.scaler.state_dict()}
+        return tensors, facts | {"best": self.best, "validations": self.validations}
+
+    @torch.no_grad()
+    def restore(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Go back to where ``state`` was taken, bit for bit on a CPU."""
+        for name, parameter in self.trainable.items():
+            parameter.copy_(tensors[f"weight.{name}"])
+            self.ema.values[name].copy_(tensors[f"average.{name}"])
+            self.optimizer.state[parameter] = {
+                "step": torch.tensor(facts["updates"], device=parameter.device),
+                "exp_avg": tensors[f"first.{name}"].to(parameter.device, copy=True),
+                "exp_avg_sq": tensors[f"second.{name}"].to(parameter.device, copy=True),
+            }
+        self.scaler.load_state_dict(facts["scaler"])
+        self.step = self.ema.updates = facts["step"]
+        self.best, self.validations = ([tuple(m) for m in facts[k]] for k in ("best", "validations"))
+
+
+def activation_bytes(config: UNetConfig, frames: int, recompute_levels: int = 0) -> int:
+    """Memory that one clip's activations take in training, in float32, counted without computing anything."""
+    with torch.device("meta"):
+        net = UNet(config)
+    recompute(net, recompute_levels)
+    own = {p.untyped_storage()._cdata for p in net.state_dict(keep_vars=True).values()}
+    kept: dict[int, Tensor] = {}
+
+    def count(tensor: Tensor) -> Tensor:
+        if tensor.untyped_storage()._cdata not in own:
+            kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    x = torch.empty(1, config.channels, frames, device="meta")
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        net(x, torch.empty(1, device="meta"))
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())

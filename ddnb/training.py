@@ -1,0 +1,349 @@
+"""Training and fine-tuning: a loop that yields, in a run that goes on where it was killed.
+
+Whatever is random depends on the seed and on the number of the step alone. So a run that is interrupted and gone on
+with ends with the same weights, bit for bit on a CPU, and two processes with a batch of b do what one does with 2 b.
+Several processes are the business of Hugging Face's ``accelerate``: ``accelerate launch -m ddnb finetune ...``.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .audio import write_wav
+from .checkpoints import Checkpoint, weights_sha256
+from .dataset import Dataset, OnFile, decode
+from .files import atomically, safe_name
+from .model import UNet, UNetConfig
+from .runs import RunFolder
+from .runtime import pick
+from .sampler import Event
+from .trainer import Recipe, Trainer
+from .verbs import Clip, generate
+
+CONFIGS = {
+    "published": UNetConfig(),
+    "small": UNetConfig(widths=(24, 32, 48, 64, 96, 128, 192, 256), attention_levels=(7, 8)),
+    "tiny": UNetConfig(widths=(16, 16, 32, 32), attention_levels=(4,)),
+}
+"""Networks to train from scratch."""
+
+PATIENCE = 5
+"""Validations without a better one after which stopping is advised."""
+
+_DEMO_CATEGORIES = 8
+_MAY_CHANGE = {"batch_size", "accumulate", "steps", "dtype", "recompute_levels", "ema_on_cpu", "validate_every"}
+_MAY_CHANGE |= {"save_every", "demo_every", "demos", "keep_best", "save_dtype", "disk_budget_gb", "licence", "wandb"}
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one step was like; step 0 is the network before training.
+
+    Attributes:
+        step: how many updates there have been.
+        steps: how many there will be.
+        loss: mean squared error of v over the step's clips; none at step 0.
+        learning_rate: of this step.
+        seconds: that it took, with whatever was validated, played or saved.
+        ema_decay: of the averaged weights at this step.
+        validation_loss: the same error of the averaged weights, on held-out sounds at fixed times and noises; none
+            where it was not measured.
+        demo: the folder of the sounds that were made at this step; none where none were.
+        advice: something to know, in plain words; none mostly.
+    """
+
+    step: int
+    steps: int
+    loss: float | None
+    learning_rate: float
+    seconds: float
+    ema_decay: float
+    validation_loss: float | None = None
+    demo: Path | None = None
+    advice: str | None = None
+
+
+def from_scratch(
+    config: str = "small",
+    *,
+    sample_rate: int = 44100,
+    frames: int = 32768,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+) -> Checkpoint:
+    """Return an untrained network, to be given to ``finetune``.
+
+    Args:
+        config: a key of ``CONFIGS``.
+        sample_rate: Hz, of the sounds it shall make.
+        frames: of the sounds it shall make; made longer where the network cannot make them.
+        seed: of its weights.
+        device: where to train; the best there is by default.
+
+    Raises:
+        ValueError: unknown name, or a format out of range.
+    """
+    if config not in CONFIGS:
+        raise ValueError(f"Unknown network {config!r}. Known: {', '.join(CONFIGS)}.")
+    for what, value in (("sample_rate", sample_rate), ("frames", frames)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{what}={value!r}: give a positive whole number.")
+    where = pick(device, "float32")
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        torch.random.default_generator.manual_seed(seed)
+        net = UNet(CONFIGS[config])
+    facts = {"name": config, "licence": "not stated", "untrained": True, "source": f"scratch:{config}"}
+    facts["weights_sha256"] = weights_sha256(net.state_dict())
+    net.to(where.device).eval().requires_grad_(False)
+    return Checkpoint(net, sample_rate, net.config.legal_frames(frames), where.device, where.dtype, facts)
+
+
+def finetune(
+    ckpt: Checkpoint,
+    folder: str | Path,
+    out: str | Path,
+    *,
+    cancel: Event | None = None,
+    on_file: OnFile | None = None,
+    **recipe: Any,
+) -> Iterator[Record]:
+    """Train a network further on a folder of sounds; the same call again goes on where it was stopped.
+
+    ``for record in finetune(...)`` trains a step at a time. Stopping (Ctrl-C, the notebook's stop button, ``break``, or
+    ``cancel``) saves the state; so does every twentieth of the way, for the case that the machine is taken away.
+
+    The result is ``out/last.safetensors``, an ordinary checkpoint. From class folders (``kick/...``, ``snare/...``) it
+    learns categories.
+
+    Args:
+        ckpt: what ``load`` returned, or ``training.from_scratch``.
+        folder: sound files, or class folders of them; see ``check_dataset``.
+        out: the run's folder; see ``runs``.
+        cancel: anything with ``is_set()``; looked at before each step.
+        on_file: called while sounds are read as ``on_file(done, total)``.
+        recipe: the attributes of ``training.Recipe``, such as ``steps=1000, batch_size=4, seed=0``.
+
+    Yields:
+        A ``Record`` per step; the first is of step 0.
+
+    Raises:
+        TypeError: an unknown setting.
+        ValueError: a setting out of range or at odds with the run that is gone on with, or no usable sound.
+        FileNotFoundError: no such folder.
+        FileExistsError: ``out`` holds something else.
+        FloatingPointError: the loss is no number any more; the last good state is kept.
+        OSError: no space; the last good state is kept.
+    """
+    if not isinstance(ckpt, Checkpoint):
+        raise TypeError(f"ckpt={ckpt!r}: pass what ddnb.load({ckpt!r}) returns.")
+    if unknown := recipe.keys() - {f.name for f in fields(Recipe)}:
+        known = ", ".join(f.name for f in fields(Recipe))
+        raise TypeError(f"finetune has no setting {min(unknown)!r}. Known: {known}.")
+    wanted, run = Recipe(**recipe), RunFolder(out)
+    stored = run.settings()
+    for name in ("batch_size", "learning_rate", "crop", "categories") if stored else ():
+        if getattr(wanted, name) is None:  # found out when the run began, and kept
+            wanted = replace(wanted, **{name: stored["recipe"][name]})
+    data = decode(folder, ckpt.sample_rate, ckpt.channels, on_file)
+    trainer = Trainer(ckpt, data, wanted)
+    settings = trainer.settings()
+    if stored:
+        _check_same_run(stored, settings, run)
+    tensors, facts = run.state()
+    if facts:
+        trainer.restore(tensors, facts)
+    del tensors
+    if trainer.is_main:
+        trainer.keep_best = run.best_that_fit(
+            wanted.keep_best, trainer.weights_bytes, trainer.state_bytes, wanted.disk_budget_gb
+        )
+        run.rewind(trainer.step if facts else -1, [at for at, _ in trainer.best])
+        run.write_settings(settings)
+    trainer.accelerator.wait_for_everyone()
+    if trainer.step >= wanted.steps:
+        warnings.warn(f"this run has its {trainer.step} steps already; ask for more steps to go on", stacklevel=2)
+    return _run(trainer, run, cancel)
+
+
+def _check_same_run(stored: dict[str, Any], settings: dict[str, Any], run: RunFolder) -> None:
+    """A run that goes on must be the run that began.
+
+    Raises:
+        ValueError: what is different, and what to do.
+    """
+    if stored["data_sha256"] != settings["data_sha256"]:
+        raise ValueError(
+            f"The sounds have changed since the run in {run.path} began. To go on with the new ones, begin another run "
+            f"from {run.last_path}; to go on with this one, put the old sounds back."
+        )
+    if stored["start"] != settings["start"]:
+        was, now = stored["start"], settings["start"]
+        raise ValueError(f"The run in {run.path} began with {was}, not with {now}: give that, or a new folder.")
+    before, after = (s["recipe"] | {"clips_per_step": s["clips_per_step"]} for s in (stored, settings))
+    if changed := [k for k in after if k not in _MAY_CHANGE and before.get(k) != after[k]]:
+        what = ", ".join(f"{k}={before.get(k)!r} (now {after[k]!r})" for k in changed)
+        raise ValueError(f"The run in {run.path} was begun with {what}. Give the same to go on, or a new folder.")
+
+
+def _run(trainer: Trainer, run: RunFolder, cancel: Event | None) -> Iterator[Record]:
+    recipe, trackers = trainer.recipe, _trackers(run, trainer)
+    validate_every = recipe.validate_every or max(1, recipe.steps // 20)
+    save_every = recipe.save_every or validate_every
+    demo_every = recipe.demo_every or max(1, recipe.steps // 4)
+    saved = trainer.step
+
+    def save() -> None:
+        nonlocal saved
+        if trainer.is_main:
+            run.save_weights(run.last_path, *trainer.exported(run.path.name))
+            run.save_state(*trainer.state())
+        saved = trainer.step
+
+    def due(every: int) -> bool:
+        return trainer.step % every == 0 or trainer.step == recipe.steps
+
+    def finished(loss: float | None, rate: float, started: float) -> Record:
+        validation_loss = trainer.validate() if due(validate_every) else None
+        advice = _remember_best(trainer, run, validation_loss)
+        demo = _demo(trainer, run, cancel) if recipe.demos and due(demo_every) else None
+        if trainer.step > saved and due(save_every):
+            save()
+        seconds, decay = time.perf_counter() - started, trainer.ema.decay
+        record = Record(trainer.step, recipe.steps, loss, rate, seconds, decay, validation_loss, demo, advice)
+        if trainer.is_main:
+            _log(record, run, trackers)
+        return record
+
+    try:
+        if trainer.step == 0:
+            yield finished(None, 0.0, time.perf_counter())
+        while trainer.step < recipe.steps and not (cancel is not None and cancel.is_set()):
+            started, rate = time.perf_counter(), trainer.learning_rate
+            try:
+                loss = trainer.train_step()
+            except FloatingPointError as error:
+                kept = f"the state of step {saved} is kept in {run.path}" if saved else "nothing was saved yet"
+                raise FloatingPointError(f"{error}; {kept}. Begin a new run with a lower learning_rate.") from error
+            yield finished(loss, rate, started)
+        if trainer.step > saved:
+            save()
+    except (KeyboardInterrupt, GeneratorExit) as stop:
+        if trainer.settled and trainer.step > saved:
+            save()
+        if isinstance(stop, GeneratorExit):
+            raise
+        warnings.warn(f"stopped after step {saved}: the same call goes on from there", stacklevel=2)
+    finally:
+        for tracker in trackers:
+            tracker.finish()
+
+
+def _remember_best(trainer: Trainer, run: RunFolder, loss: float | None) -> str | None:
+    """Keep the weights if they are among the best so far; advise to stop where better ones have long failed to come."""
+    if loss is None or trainer.step == 0:
+        return None
+    before = trainer.best
+    ranked = sorted([*before, (trainer.step, loss)], key=lambda moment: moment[1])
+    trainer.best = ranked[: trainer.keep_best]
+    trainer.validations.append((trainer.step, loss))
+    if trainer.is_main:
+        if (trainer.step, loss) in trainer.best:
+            run.save_weights(run.best_path(trainer.step), *trainer.exported(run.path.name, loss))
+        for step, _ in before:
+            if step not in dict(trainer.best):
+                run.best_path(step).unlink(missing_ok=True)
+    best_step, best_loss = min(trainer.validations, key=lambda moment: moment[1])
+    if sum(step > best_step for step, _ in trainer.validations) < PATIENCE:
+        return None
+    return f"no better than {best_loss:.4f}, at step {best_step}, for {PATIENCE} validations: it may be time to stop"
+
+
+def _demo(trainer: Trainer, run: RunFolder, cancel: Event | None) -> Path | None:
+    """Make the same sounds as at every demo, of the averaged weights, into a folder of their own.
+
+    Returns:
+        The folder; none where it was cancelled.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted, and so is the training.
+    """
+    target = run.demo_path(trainer.step)
+    if trainer.is_main and not target.is_dir():
+        wanted = [None] if not trainer.categories else list(trainer.categories)
+        each = max(1, trainer.recipe.demos // len(wanted))
+        with trainer.averaged() as ckpt:
+            batches = [generate(ckpt, each, category=name, cancel=cancel) for name in wanted[:_DEMO_CATEGORIES]]
+        if any(len(clips) < each for clips in batches):
+            if cancel is None or not cancel.is_set():
+                raise KeyboardInterrupt
+            return None
+
+        def write(part: Path) -> None:
+            part.mkdir()
+            for clip in (clip for clips in batches for clip in clips):
+                write_wav(part / f"{_demo_name(clip)}.wav", clip.audio, clip.sample_rate)
+
+        atomically(target, write)
+    return target
+
+
+def _demo_name(clip: Clip) -> str:
+    category = "-".join(clip.settings["making"].get("category", {}))
+    return f"{safe_name(category)}_seed{clip.seed}" if category else f"seed{clip.seed}"
+
+
+def _log(record: Record, run: RunFolder, trackers: list[Any]) -> None:
+    row = {k: v for k, v in asdict(record).items() if k not in ("steps", "demo", "advice")}
+    run.log({k: "" if v is None else v for k, v in row.items()})
+    for tracker in trackers:
+        tracker.log({k: v for k, v in row.items() if v is not None and k != "step"}, step=record.step)
+
+
+def _trackers(run: RunFolder, trainer: Trainer) -> list[Any]:
+    """TensorBoard where it is installed, wandb where it is asked for.
+
+    Raises:
+        ValueError: wandb is asked for and not installed.
+    """
+    if trainer.recipe.wandb and importlib.util.find_spec("wandb") is None:
+        raise ValueError(f"wandb={trainer.recipe.wandb!r}: it is not installed; pip install wandb, or leave it out.")
+    if not trainer.is_main:
+        return []
+    from accelerate.tracking import TensorBoardTracker, WandBTracker
+
+    found = []
+    if importlib.util.find_spec("tensorboard") is not None:
+        found.append(TensorBoardTracker(run.path.name, logging_dir=run.path / "tensorboard"))
+    if trainer.recipe.wandb:
+        found.append(WandBTracker(trainer.recipe.wandb, name=run.path.name))
+    for tracker in found:
+        tracker.start()
+    return found
+
+
+def seconds_per_step(ckpt: Checkpoint, data: Dataset, *, crop: bool) -> tuple[float, int]:
+    """Measure a training step on this machine: a few of them are run, and forgotten.
+
+    Args:
+        ckpt: what would be trained.
+        data: on what.
+        crop: as in ``Recipe``.
+
+    Returns:
+        Seconds of a step, and the batch size it was measured with.
+    """
+    trainer = Trainer(ckpt, data, Recipe(crop=crop, validation=0.0))
+    trainer.train_step()
+    started = time.perf_counter()
+    steps = 2
+    for _ in range(steps):
+        trainer.train_step()
+    return (time.perf_counter() - started) / steps, trainer.recipe.batch_size
