@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import inspect
+import os
+import re
 import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from tqdm import tqdm
 
-from . import CheckpointError, convert, generate, list_checkpoints, load, remake, verify
+from . import Checkpoint, CheckpointError, check_dataset, convert, finetune, generate, list_checkpoints, load, remake, verify
 from .audio import CEILING_DBFS, SUBTYPES, peak_dbfs
 from .runtime import DTYPES, pick
 from .sampler import SAMPLERS
 from .schedule import GRIDS, time_grid
+from .trainer import Recipe
+from .training import CONFIGS, Record, from_scratch
 from .verbs import DEFAULT_SAMPLER, DEFAULT_STEPS, Clips, read_record, seed_list
 
 DEFAULT_CHECKPOINT = "debug"
@@ -53,6 +59,22 @@ def _parser() -> argparse.ArgumentParser:
     _add_output(make)
     make.set_defaults(run=_generate)
 
+    train = commands.add_parser(
+        "finetune",
+        help="train a checkpoint further on your own sounds",
+        description="Train a checkpoint further on a folder of sounds. The same command goes on where it was stopped. "
+        "Several GPUs: accelerate launch -m ddnb finetune ...",
+    )
+    start = train.add_mutually_exclusive_group()
+    start.add_argument("--checkpoint", default=DEFAULT_CHECKPOINT, help=f"what to start from ({DEFAULT_CHECKPOINT})")
+    start.add_argument("--scratch", choices=tuple(CONFIGS), help="start from an untrained network of this kind instead")
+    train.add_argument("--data", type=Path, required=True, help="folder of sounds, or of class folders of them")
+    train.add_argument("--out", type=Path, required=True, help="the run's folder; ends with last.safetensors")
+    train.add_argument("--device", help="cpu, cuda or mps (the best there is)")
+    _add_format(train)
+    _add_recipe(train)
+    train.set_defaults(run=_finetune)
+
     again = commands.add_parser("remake", help="make a saved sound again from its JSON file")
     again.add_argument("record", type=Path, help="the JSON file beside a WAV file, or the WAV file")
     again.add_argument("--checkpoint", help="the checkpoint, where it was a file that lies elsewhere now")
@@ -67,6 +89,11 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--full", action="store_true", help="also the published sample: minutes on a CPU")
     check.set_defaults(run=_verify)
 
+    doctor = commands.add_parser("check-dataset", help="look through a folder of sounds before training on it")
+    doctor.add_argument("folder", type=Path, help="sound files, or class folders of them")
+    _add_checkpoint(doctor, None)
+    doctor.set_defaults(run=_check_dataset)
+
     rewrite = commands.add_parser("convert", help="write a checkpoint in another format")
     rewrite.add_argument("source", help="anything that --checkpoint takes")
     rewrite.add_argument("target", type=Path, help="FILE.safetensors, FILE.ckpt (original code) or FOLDER (diffusers)")
@@ -76,11 +103,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
+def _add_checkpoint(parser: argparse.ArgumentParser, default: str | None = DEFAULT_CHECKPOINT) -> None:
     parser.add_argument(
         "--checkpoint",
-        default=DEFAULT_CHECKPOINT,
-        help=f"a name (see 'checkpoints'), a file, a folder, hf:owner/name, drive:ID or a link ({DEFAULT_CHECKPOINT})",
+        default=default,
+        help=f"a name (see 'checkpoints'), a file, a folder, hf:owner/name, drive:ID or a link ({default or 'none'})",
     )
     _add_format(parser)
     parser.add_argument("--device", help="cpu, cuda or mps (the best there is)")
@@ -107,6 +134,24 @@ def _category(text: str) -> str | dict[str, float]:
     return {name.strip(): float(weight) for name, _, weight in parts}
 
 
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    """An option per attribute of ``Recipe``, with the words of its docstring."""
+    known = {field.name for field in fields(Recipe)}
+    entries = re.split(r"^ {4}(?=[a-z_, ]+: )", inspect.getdoc(Recipe) or "", flags=re.M)
+    words = {}
+    for entry in entries[1:]:
+        names, _, text = entry.partition(": ")
+        words |= {name: " ".join(text.split()) for name in names.split(", ") if name in known}
+    types = {"int": int, "float": float, "str": str}
+    for field in fields(Recipe):
+        option, kind = f"--{field.name.replace('_', '-')}", field.type.split(" ")[0]
+        text = words.get(field.name, "").replace("``", "").replace("%", "%%")
+        if kind == "bool":
+            parser.add_argument(option, action=argparse.BooleanOptionalAction, default=field.default, help=text)
+        else:
+            parser.add_argument(option, type=types[kind], default=field.default, help=text, metavar=kind.upper())
+
+
 def _add_output(parser: argparse.ArgumentParser, bits: str = "24") -> None:
     parser.add_argument("--out", type=Path, default=Path("sounds"), help="folder to write to (sounds)")
     parser.add_argument("--bits", choices=tuple(SUBTYPES), help=f"of the WAV files ({bits})")
@@ -117,15 +162,7 @@ def _generate(arguments: argparse.Namespace) -> int:
     steps = DEFAULT_STEPS if arguments.steps is None else arguments.steps
     time_grid(arguments.grid or "log_snr", steps)  # what is wrong with the numbers is said before a download
     _check_writable(arguments.out)
-    with _Bar("downloading", "B") as bar:
-        ckpt = load(
-            arguments.checkpoint,
-            device=arguments.device,
-            dtype=arguments.dtype,
-            sample_rate=arguments.sample_rate,
-            frames=arguments.frames,
-            on_progress=bar,
-        )
+    ckpt = _load(arguments)
     print(f"ddnb: {ckpt!r}\nddnb: {pick(arguments.device, arguments.dtype).reason}", file=sys.stderr)
     at_once = arguments.batch_size or (1 if ckpt.device.type == "cpu" else 8)
     finished = 0
@@ -152,6 +189,64 @@ def _generate(arguments: argparse.Namespace) -> int:
                 return 130
     if ckpt.info.get("untrained"):
         print(f"ddnb: {ckpt.name} is an untrained network, so this is noise, to see that all works.", file=sys.stderr)
+    return 0
+
+
+def _finetune(arguments: argparse.Namespace) -> int:
+    stated = {"sample_rate": arguments.sample_rate, "frames": arguments.frames}
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1  # then accelerate says who computes where
+    device = "cpu" if several else arguments.device
+    show = os.environ.get("RANK", "0") == "0"
+    recipe = Recipe(**{field.name: getattr(arguments, field.name) for field in fields(Recipe)})
+    with _Bar("downloading", "B") as loading, _Bar("reading", "file") as reading, _Bar("training", "step") as bar:
+        if arguments.scratch:
+            given = {name: value for name, value in stated.items() if value is not None}
+            ckpt = from_scratch(arguments.scratch, seed=recipe.seed, device=device, **given)
+        else:
+            ckpt = load(arguments.checkpoint, device=device, dtype="float32", on_progress=loading, **stated)
+        if show:
+            print(f"ddnb: {ckpt!r}\nddnb: {pick(device).reason}", file=sys.stderr)
+        record = None
+        for record in finetune(ckpt, arguments.data, arguments.out, on_file=reading, **asdict(recipe)):
+            if show:
+                bar(record.step, record.steps)
+                _say(record)
+    if record is not None and record.step < record.steps:
+        return 130
+    if show:
+        print(arguments.out / "last.safetensors")
+    return 0
+
+
+def _say(record: Record) -> None:
+    loss = "" if record.loss is None else f", loss {record.loss:.4f}"
+    if record.validation_loss is not None:
+        tqdm.write(f"ddnb: step {record.step}{loss}, validation {record.validation_loss:.4f}", file=sys.stderr)
+    if record.demo is not None:
+        tqdm.write(f"ddnb: step {record.step}, to listen to: {record.demo}", file=sys.stderr)
+    if record.advice is not None:
+        tqdm.write(f"ddnb: {record.advice}", file=sys.stderr)
+
+
+def _load(arguments: argparse.Namespace) -> Checkpoint:
+    with _Bar("downloading", "B") as bar:
+        return load(
+            arguments.checkpoint,
+            device=arguments.device,
+            dtype=arguments.dtype,
+            sample_rate=arguments.sample_rate,
+            frames=arguments.frames,
+            on_progress=bar,
+        )
+
+
+def _check_dataset(arguments: argparse.Namespace) -> int:
+    if not arguments.folder.expanduser().is_dir():  # said before a download
+        raise FileNotFoundError(f"No folder at {arguments.folder}.")
+    ckpt = None if arguments.checkpoint is None else _load(arguments)
+    with _Bar("listening", "file") as bar:
+        report = check_dataset(arguments.folder, ckpt, on_file=bar)
+    print(report)
     return 0
 
 

@@ -53,10 +53,12 @@ class Recipe:
         recompute_levels: levels whose activations are computed twice instead of kept: 4 saves most of the memory.
         ema_decay: of the averaged weights, which are those that are kept.
         ema_on_cpu: keep the average in the computer's memory instead of the GPU's.
-        dtype: ``"float32"``, ``"float16"``, ``"bfloat16"`` of the arithmetic; what suits the device.
+        dtype: of the arithmetic, ``"float32"``, ``"float16"`` or ``"bfloat16"``; what suits the device by default.
         times: ``"crash"``, as the published networks were trained, or ``"uniform"``.
         validation: share of the sounds that is held out to measure the loss on.
-        validate_every, save_every, demo_every: steps between them; a twentieth, as ``validate_every``, and a quarter.
+        validate_every: steps between validations; a twentieth of all by default.
+        save_every: steps between saved states; as ``validate_every`` by default.
+        demo_every: steps between demos; a quarter of all by default.
         demos: sounds per demo, always of the same seeds; 0 for none.
         keep_best: how many checkpoints with the lowest validation loss to keep.
         save_dtype: of the checkpoints, ``"float32"`` or ``"float16"``.
