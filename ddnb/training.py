@@ -321,7 +321,7 @@ def _trackers(run: RunFolder, trainer: Trainer) -> list[Any]:
 
     found = []
     if importlib.util.find_spec("tensorboard") is not None:
-        found.append(TensorBoardTracker(run.path.name, logging_dir=run.path / "tensorboard"))
+        found.append(TensorBoardTracker(run.path.name, run.path / "tensorboard", purge_step=trainer.step))
     if trainer.recipe.wandb:
         found.append(WandBTracker(trainer.recipe.wandb, name=run.path.name))
     for tracker in found:
