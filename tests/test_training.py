@@ -4,6 +4,7 @@ import contextlib
 import csv
 import itertools
 import json
+import os
 import random
 import resource
 import shutil
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
