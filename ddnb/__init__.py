@@ -1,6 +1,7 @@
 """ddnb: Dance Diffusion today. Short sounds from noise, from notebooks, Python or the command line."""
 
 from .checkpoints import Checkpoint, convert, list_checkpoints, load, verify
+from .doctor import DatasetReport, check_dataset
 from .formats import CheckpointError
 from .training import finetune
 from .verbs import Clip, Clips, generate, remake
@@ -10,6 +11,8 @@ __all__ = [
     "CheckpointError",
     "Clip",
     "Clips",
+    "DatasetReport",
+    "check_dataset",
     "convert",
     "finetune",
     "generate",

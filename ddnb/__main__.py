@@ -15,7 +15,18 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from . import Checkpoint, CheckpointError, check_dataset, convert, finetune, generate, list_checkpoints, load, remake, verify
+from . import (
+    Checkpoint,
+    CheckpointError,
+    check_dataset,
+    convert,
+    finetune,
+    generate,
+    list_checkpoints,
+    load,
+    remake,
+    verify,
+)
 from .audio import CEILING_DBFS, SUBTYPES, peak_dbfs
 from .runtime import DTYPES, pick
 from .sampler import SAMPLERS

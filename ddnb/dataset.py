@@ -33,10 +33,13 @@ SUFFIXES |= {".m4a", ".aac", ".mp4", ".wma", ".webm"}  # these through ffmpeg
 EXAMPLES = Path(__file__).parent / "assets" / "one-shots"
 """Twelve real drum sounds in class folders, CC0, that come with the package."""
 
+COPY = "an exact copy of "
+"""How the reason begins for which a copy is not used."""
+
 MIN_DURATION_S = 0.01
 FULL_SCALE = 0.999
 _BLOCK = 1 << 18
-_LAYOUT = 1  # of the files in the cache; another number makes them anew
+_LAYOUT = 2  # of the files in the cache; another number makes them anew
 _LONG = 8  # a file this many times as long as a clip is cut into pieces of half of that
 
 OnFile = Callable[[int, int], object]
@@ -54,7 +57,7 @@ class Sound:
         sha256: of the file itself.
         peak_dbfs: its highest sample.
         dc: its mean, of full scale.
-        clipped: samples at full scale whose neighbour is there too: a flat top.
+        clipped: samples at full scale that equal the one before them: flat tops.
     """
 
     name: str
@@ -180,7 +183,7 @@ def _decode_all(part: Path, folder: Path, names: list[str], sample_rate: int, ch
             try:
                 sha256 = file_sha256(folder / name)
                 if first := seen.get((category, sha256)):
-                    raise ValueError(f"an exact copy of {first}, which is used.")
+                    raise ValueError(f"{COPY}{first}, which is used.")
                 facts = _decode_one(folder / name, out, sample_rate, channels)
                 frames = (out.tell() - start) // (4 * channels)
                 sounds.append(Sound(name, category, start // (4 * channels), frames, sha256=sha256, **facts))
@@ -225,8 +228,8 @@ def _decode_one(path: Path, out: RawIOBase, sample_rate: int, channels: int) -> 
                 raise ValueError("holds values that are not numbers (NaN or infinity); export it again.")
             peak = max(peak, float(np.abs(block).max()))
             total += float(block.mean(axis=1, dtype=np.float64).sum())
-            flat = np.abs(block) >= FULL_SCALE
-            clipped += int((flat[1:] & flat[:-1]).sum())
+            # equal neighbours: a low tone that merely touches full scale stays near it for many samples as well
+            clipped += int(((np.abs(block[1:]) >= FULL_SCALE) & (block[1:] == block[:-1])).sum())
             frames += len(block)
             wanted = to_channels(block.T, channels).T
             _append(out, stream.resample_chunk(wanted) if stream else wanted)

@@ -11,7 +11,9 @@ import base64
 import html
 import io
 import time
+import warnings
 from collections.abc import Iterable, Sequence
+from itertools import chain, zip_longest
 
 import ipywidgets
 import numpy as np
@@ -20,6 +22,8 @@ from IPython.display import Image, display
 from torch import Tensor
 
 from .audio import CEILING_DBFS, peak_dbfs, resample
+from .dataset import Sound
+from .doctor import DatasetReport, duration, shown
 from .schedule import GRIDS, time_grid
 from .verbs import Clip, Clips
 
@@ -71,7 +75,6 @@ def clips_html(clips: Clips | Clip | Sequence[Clip]) -> str:
 
 def picture(clip: Clip) -> bytes:
     """Draw the waveform (full scale at the edges) above the mel spectrogram (80 dB); returns a PNG of 560 x 280."""
-    import librosa
     from matplotlib.figure import Figure
 
     mono = clip.audio.mean(axis=0)
@@ -81,20 +84,112 @@ def picture(clip: Clip) -> bytes:
     low, high = _envelope(mono, 560)
     upper.fill_between(np.arange(len(low)), low, high, color="#3b82f6", linewidth=0.6)
     upper.set(xlim=(0, max(len(low) - 1, 1)), ylim=(-1, 1))
-    top = min(20_000, clip.sample_rate // 2)
-    hop = max(32, len(mono) // 560)
-    long_enough = np.pad(mono, (0, max(0, 1024 - len(mono))))
-    mel = librosa.feature.melspectrogram(
-        y=long_enough, sr=clip.sample_rate, n_fft=1024, hop_length=hop, n_mels=64, fmin=20, fmax=top
-    )
-    decibels = 10 * np.log10(np.maximum(mel, 1e-10))  # one scale for all clips: 0 dB is about a full-scale tone
-    lower.imshow(decibels, origin="lower", aspect="auto", cmap="magma", vmin=-60, vmax=20)
+    _draw_spectrogram(lower, mono, clip.sample_rate, 560)
     for axes in (upper, lower):
         axes.axis("off")
     figure.subplots_adjust(0, 0, 1, 1)
     png = io.BytesIO()
     figure.savefig(png, format="png", transparent=True)
     return png.getvalue()
+
+
+def _draw_spectrogram(axes, mono: np.ndarray, sample_rate: int, columns: int) -> None:
+    import librosa
+
+    top = min(20_000, sample_rate // 2)
+    hop = max(32, len(mono) // columns)
+    long_enough = np.pad(mono, (0, max(0, 1024 - len(mono))))
+    mel = librosa.feature.melspectrogram(
+        y=long_enough, sr=sample_rate, n_fft=1024, hop_length=hop, n_mels=64, fmin=20, fmax=top
+    )
+    decibels = 10 * np.log10(np.maximum(mel, 1e-10))  # one scale for all: 0 dB is about a full-scale tone
+    axes.imshow(decibels, origin="lower", aspect="auto", cmap="magma", vmin=-60, vmax=20)
+
+
+def dataset_html(report: DatasetReport) -> str:
+    """Return a report on a folder of sounds, with its picture, as one piece of HTML."""
+    sections = "".join(
+        f"<b>{html.escape(heading)}</b><ul>{''.join(f'<li>{html.escape(line)}</li>' for line in lines)}</ul>"
+        for heading, lines in report.sections().items()
+    )
+    data = base64.b64encode(dataset_picture(report)).decode()
+    name = html.escape(shown(report.folder))
+    return (
+        f"<div><b>Sounds in {name}</b><br>{sections}"
+        f'<img alt="lengths and spectrograms of the sounds in {name}" style="width:800px;max-width:100%" '
+        f'src="data:image/png;base64,{data}"></div>'
+    )
+
+
+_GREY = "#797979"  # as far from white as from the dark themes' #111: 4.4
+_SPECTROGRAMS = 16
+_COLUMNS = 4
+_SPECTROGRAM_S = 4.0
+
+
+def dataset_picture(report: DatasetReport) -> bytes:
+    """Draw how long the sounds are, and spectrograms of up to 16 of them, from every class; returns a PNG."""
+    from matplotlib.figure import Figure
+
+    chosen = _spread(report.data.sounds, _SPECTROGRAMS)
+    rows = -(-len(chosen) // _COLUMNS)
+    heights = [1.6, *[1.1] * rows]
+    figure = Figure(figsize=(9, sum(heights) + 0.7 + 0.3 * rows), dpi=150, layout="constrained")
+    figure.patch.set_alpha(0)
+    grid = figure.add_gridspec(1 + rows, _COLUMNS, height_ratios=heights)
+    _draw_lengths(figure.add_subplot(grid[0, :]), report)
+    for place, i in enumerate(chosen):
+        axes = figure.add_subplot(grid[1 + place // _COLUMNS, place % _COLUMNS])
+        sound, rate = report.data.sounds[i], report.data.sample_rate
+        _draw_spectrogram(axes, report.data.sound(i)[:, : int(_SPECTROGRAM_S * rate)].mean(axis=0), rate, 280)
+        axes.set_title(_title(sound), fontsize=10, color=_GREY)
+        axes.axis("off")
+    png = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # boxes for what the font lacks; the text has the names
+        figure.savefig(png, format="png", transparent=True)
+    return png.getvalue()
+
+
+def _draw_lengths(axes, report: DatasetReport) -> None:
+    """A histogram of lengths, on a logarithmic axis: from a click to a loop."""
+    lengths = [s.duration_s for s in report.data.sounds]
+    clip_s = report.clip_frames and report.clip_frames / report.data.sample_rate
+    ends = [*lengths, clip_s] if clip_s else lengths
+    bars = min(40, 10 + len(lengths) // 4)
+    axes.hist(lengths, np.geomspace(min(ends) / 1.2, max(ends) * 1.2, bars), color="#3b82f6")
+    if clip_s:
+        axes.axvline(clip_s, color="#d97706", linewidth=2)
+    line = f"; the line: a clip of the checkpoint, {duration(clip_s)}" if clip_s else ""
+    axes.set_xscale("log")
+    axes.xaxis.get_major_locator().set_params(subs=(1, 2, 5))
+    axes.xaxis.set_major_formatter(lambda seconds, _: f"{seconds:g} s")
+    axes.xaxis.set_minor_formatter("")
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.set_title(f"how many sounds are how long{line}", color=_GREY, fontsize=10, loc="left")
+    axes.tick_params(which="both", colors=_GREY)
+    axes.spines[:].set_color(_GREY)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _spread(sounds: Sequence[Sound], n: int) -> list[int]:
+    """Numbers of up to ``n`` sounds, in turn from each class, from its beginning to its end; sorted."""
+    classes: dict[str | None, list[int]] = {}
+    for i, sound in enumerate(sounds):
+        classes.setdefault(sound.category, []).append(i)
+    # in an order that spreads: the first few of it lie far apart in the class
+    strides = [sorted(found, key=lambda i: (i - found[0]) * 0.618034 % 1) for found in classes.values()]
+    turns = chain.from_iterable(zip_longest(*strides))
+    return sorted([i for i in turns if i is not None][:n])
+
+
+def _title(sound: Sound, most: int = 24) -> str:
+    """Its name, shortened in the middle, above its class and length."""
+    name = shown(sound.name.split("/")[-1])
+    name = name if len(name) <= most else f"{name[: most // 2]}…{name[-most // 2 :]}"
+    category = f"{shown(sound.category)[:most]}, " if sound.category else ""
+    first = f"first {_SPECTROGRAM_S:.0f} s of " if sound.duration_s > _SPECTROGRAM_S else ""
+    return f"{name}\n{category}{first}{duration(sound.duration_s)}".replace("$", r"\$")  # not mathematics
 
 
 class Snapshots:

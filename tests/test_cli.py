@@ -12,6 +12,7 @@ import soundfile
 from conftest import DATA
 
 from ddnb.__main__ import main
+from ddnb.dataset import EXAMPLES
 
 REFERENCE = ["--checkpoint", str(DATA / "lightning.ckpt"), "--sample-rate", "48000", "--frames", "4096"]
 QUICK = ["--steps", "2", "--duration-s", "0.02"]
@@ -70,6 +71,16 @@ def test_convert_and_generate_from_the_result(tmp_path, capsys):
         assert main(["generate", "--checkpoint", str(tmp_path / target), *QUICK, "-n", "1", "--out", out]) == 0
 
 
+def test_check_dataset_says_what_is_there_and_how_long_training_takes(capsys, monkeypatch):
+    monkeypatch.setattr("ddnb.training.seconds_per_step", lambda *_, **__: (1.5, 4))
+    assert main(["check-dataset", str(EXAMPLES)]) == 0
+    assert "12 sounds" in capsys.readouterr().out
+    assert main(["check-dataset", str(EXAMPLES), "--checkpoint", "debug", "--device", "cpu"]) == 0
+    printed = capsys.readouterr()
+    assert "500 steps take about 12 min: 1.5 s each" in printed.out
+    assert printed.err == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -84,6 +95,10 @@ def test_convert_and_generate_from_the_result(tmp_path, capsys):
         (["generate", "-n", "0"], "n=0"),
         (["remake", "missing.json"], "No record"),
         (["verify", "unknown"], "Unknown checkpoint"),
+        (["check-dataset", "missing"], "No folder at missing"),
+        (["check-dataset", "missing", "--checkpoint", "maestro-150k"], "No folder at missing"),  # before the download
+        (["check-dataset", str(DATA / "lightning.ckpt")], "No folder"),
+        (["check-dataset", "."], "holds no sound files"),
         (["convert", str(DATA / "lightning.ckpt"), "x.onnx"], ".safetensors or .ckpt"),
     ],
 )

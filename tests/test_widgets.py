@@ -1,6 +1,7 @@
 """What notebooks show, without a kernel: runs on both widget stacks."""
 
 import base64
+import html
 import io
 import re
 
@@ -10,7 +11,7 @@ import pytest
 import soundfile
 from PIL import Image
 
-from ddnb import widgets
+from ddnb import check_dataset, dataset, widgets
 from ddnb.verbs import Clip, Clips
 
 SETTINGS = {"model": {"name": "model <b>&"}, "making": {"asked": 3}, "machine": {}}
@@ -108,6 +109,58 @@ def test_very_short_clips_can_be_shown(frames):
 def test_clips_show_themselves(three):
     assert three._repr_html_() == widgets.clips_html(three)
     assert "interrupted" in three[:0]._repr_html_()
+
+
+def shown(report):
+    return Image.open(io.BytesIO(widgets.dataset_picture(report))).convert("RGBA")
+
+
+def test_a_dataset_report_shows_itself_with_a_picture():
+    """The same words as in print, as text; a picture without a background, in a colour that is read on any."""
+    report = check_dataset(dataset.EXAMPLES)
+    page = report._repr_html_()
+    for line in str(report).splitlines():
+        assert html.escape(line.removeprefix("- ")) in page
+    assert page.count("<img alt=") == 1
+    for word in ("<script", "<style", "color:", "$"):
+        assert word not in page
+    picture = np.asarray(shown(report)).astype(float)
+    assert (picture[0, :, 3] == 0).mean() > 0.5
+    text = picture[:40, :, :3][picture[:40, :, 3] == 255] / 255  # the heading
+    linear = np.where(text <= 0.04045, text / 12.92, ((text + 0.055) / 1.055) ** 2.4)
+    luminance = linear @ [0.2126, 0.7152, 0.0722]
+    dark = 0.0056  # of #111
+    assert ((1.05 / (luminance + 0.05)) > 4).all() and (((luminance + 0.05) / (dark + 0.05)) > 4).all()
+
+
+def test_names_in_a_dataset_report_are_text(tmp_path):
+    """Neither HTML nor, in the picture, mathematics: an odd number of dollars would be an error."""
+    for name in ("<img src=x onerror=y>", "a$b", "$x^2$ \\frac"):
+        (tmp_path / "<i>").mkdir(exist_ok=True)
+        soundfile.write(tmp_path / "<i>" / f"{name}.wav", 0.01 * np.random.default_rng(len(name)).random(2000), 44100)
+    page = check_dataset(tmp_path)._repr_html_()
+    assert "<i>" not in page and "<img src" not in page
+    assert "&lt;img src=x" in page
+
+
+@pytest.mark.parametrize(("sounds", "expected_rows"), [(1, 1), (4, 1), (5, 2), (40, 4)])
+def test_the_picture_grows_with_the_sounds_up_to_sixteen(sounds, expected_rows, tmp_path):
+    for i in range(sounds):
+        soundfile.write(tmp_path / f"{i}.wav", np.random.default_rng(i).uniform(-0.5, 0.5, 500), 44100)
+    solid = np.asarray(shown(check_dataset(tmp_path)))[..., 3] == 255
+    wide = solid[:, :300].mean(axis=1) > 0.5  # the first column of spectrograms
+    assert np.count_nonzero(np.diff(wide.astype(int)) == 1) == expected_rows
+
+
+def test_every_class_is_in_the_picture():
+    sounds = [
+        dataset.Sound(f"{c}/{i}", c, 0, 1, 1, 1, 1, "", 0, 0, 0) for c, n in (("a", 90), ("b", 2)) for i in range(n)
+    ]
+    chosen = widgets._spread(sounds, 16)
+    assert len(set(chosen)) == 16 and chosen == sorted(chosen)
+    assert {90, 91} <= set(chosen)
+    assert max(np.diff(chosen[:14])) < 20  # from all over the big one
+    assert widgets._spread(sounds[88:], 16) == [0, 1, 2, 3]
 
 
 def test_progress_ends_full_and_says_how_to_stop(monkeypatch):
