@@ -30,11 +30,12 @@ CLIPPED_SHARE = 0.0005
 NEAR_COPY = 0.9985
 """How like each other two sounds must be, 1 being the same, to be called near copies.
 
-Measured on 165 CC0 samples (drums, basses, pads, loops; 13,530 pairs of different sounds) and altered copies of them:
-the most alike of the different pairs, a cymbal struck hard and softly, has 0.9938. Copies that were lowered by 30 dB
-and rounded to 16 bits, shifted by up to 0.3 s, turned upside down, or resampled to 22 kHz and back all have 0.9993 or
-more. So have 95 % of copies through MP3, and 83 % through OGG. White noise of one envelope, generated twice, has
-0.998. Not found by this: copies cut shorter, at another speed, or with another reverb.
+Measured on the 165 CC0 samples of Sonic Pi (drums, basses, pads, loops; 13,530 pairs of different sounds, no false
+alarm) and on altered copies of each: the most alike of the different pairs, one cymbal struck hard and softly, has
+0.9938; white noise of one envelope, generated twice, up to 0.9983. Copies that were shifted, turned upside down, or
+resampled to 48 or 22 kHz and back all have 0.9993 or more; so have all but one, a slow swell whose onset moved, of those
+lowered by 30 dB and rounded to 16 bits. Of copies through MP3 96 % are found, through OGG 87 %, with one channel for two
+75 %. Not found: copies cut shorter, at another speed, or with another reverb.
 """
 
 _MIN_STEPS, _MAX_STEPS = 500, 3000

@@ -132,10 +132,14 @@ def test_flat_tops_dc_and_peak_are_those_of_the_file(folder):
     single[::10] = 1.0  # at full scale, but never two in a row: not clipped
     write(folder / "hot.wav", hot)
     write(folder / "single.wav", single, subtype="FLOAT")
+    low = 0.99999 * np.sin(
+        2 * np.pi * 40 * np.arange(RATE) / RATE
+    )  # stays near full scale for long, without a flat top
+    write(folder / "low.wav", low, subtype="PCM_24")
     write(folder / "offset.wav", 0.1 + 0.001 * noise())
     found = {name: s for name, (s, _) in by_name(decode(folder, 44100)).items()}
     assert found["hot.wav"].clipped > RATE / 2
-    assert found["single.wav"].clipped == found["offset.wav"].clipped == 0
+    assert found["single.wav"].clipped == found["offset.wav"].clipped == found["low.wav"].clipped == 0
     assert found["offset.wav"].dc == pytest.approx(0.1, abs=1e-3)
     assert found["single.wav"].peak_dbfs == 0
 
