@@ -33,8 +33,8 @@ NEAR_COPY = 0.9985
 Measured on the 165 CC0 samples of Sonic Pi (drums, basses, pads, loops; 13,530 pairs of different sounds, no false
 alarm) and on altered copies of each: the most alike of the different pairs, one cymbal struck hard and softly, has
 0.9938; white noise of one envelope, generated twice, up to 0.9983. Copies that were shifted, turned upside down, or
-resampled to 48 or 22 kHz and back all have 0.9993 or more; so have all but one, a slow swell whose onset moved, of those
-lowered by 30 dB and rounded to 16 bits. Of copies through MP3 96 % are found, through OGG 87 %, with one channel for two
+resampled to 48 or 22 kHz and back all have 0.9993 or more; of those lowered by 30 dB and rounded to 16 bits, all but
+one, a slow swell whose onset moved. Of copies through MP3 96 % are found, through OGG 87 %, with one channel of two
 75 %. Not found: copies cut shorter, at another speed, or with another reverb.
 """
 
@@ -305,8 +305,9 @@ def _worth_a_look(report: DatasetReport) -> list[str]:
     if pairs := report.near_copies:
         listed = _some(f"{a} is like {b}" for a, b in pairs)
         lines.append(
-            f"{_count(len(pairs), 'sound')} nearly the same as another, but for level or polarity, in the first 3 s: "
-            f"{listed}. What is there twice weighs twice and is learned by heart first. Keep one of each."
+            f"{_count(len(pairs), 'sound')} {'is' if len(pairs) == 1 else 'are'} nearly the same as another in the "
+            f"first 3 s, but for level or polarity: {listed}. What is there twice weighs twice and is learned by heart "
+            "first: keep one of each."
         )
     return lines
 
