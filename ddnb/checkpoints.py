@@ -122,8 +122,8 @@ def load(
     cache folder; the next time they load from there.
 
     Args:
-        source: a name of ``list_checkpoints()``; a path of a ``.ckpt``, ``.safetensors``, ``.bin`` or a
-            diffusers folder; ``hf:owner/name``; ``drive:ID``; or a link.
+        source: a name of ``list_checkpoints()``; a path of a ``.ckpt``, ``.safetensors``, ``.bin``, a
+            diffusers folder or a training run; ``hf:owner/name``; ``drive:ID``; or a link.
         device: ``"cpu"``, ``"cuda"``, ``"mps"``; the best there is by default.
         dtype: ``"float32"``, ``"float16"``, ``"bfloat16"``; what suits the device by default.
         sample_rate: Hz, where neither the registry, nor the file, nor its name (``name_RATE_FRAMES``) says so.
@@ -254,6 +254,8 @@ def _locate(source: str | Path, entry: Mapping[str, Any] | None, on_progress: On
     if text.startswith(SCHEMES):
         return fetch(text, on_progress=on_progress)
     path = Path(text).expanduser()
+    if (path / "last.safetensors").is_file():  # the folder of a training run
+        return path.absolute() / "last.safetensors"
     if path.exists():
         return path.absolute()  # not resolved: the name of a link may state the format
     if path.suffix in _WEIGHT_FILES or len(path.parts) > 1:

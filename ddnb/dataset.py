@@ -154,6 +154,10 @@ def _list(folder: Path) -> tuple[list[str], tuple[str, ...]]:
     found, ignored = [], []
     for here, folders, files in os.walk(folder):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
+        links = [
+            Path(here) / f for f in folders if (Path(here) / f).is_symlink()
+        ]  # not followed: they may go in circles
+        ignored += [f"{link.relative_to(folder).as_posix()}/ (a link)" for link in links]
         for file in sorted(f for f in files if not f.startswith(".")):
             name = (Path(here) / file).relative_to(folder).as_posix()
             (found if Path(file).suffix.lower() in SUFFIXES else ignored).append(name)

@@ -7,7 +7,7 @@
     log.csv                 a line per step
     demos/step000000/ ...   the same seeds, again and again
 
-Every file is written whole or not at all, and the state last: what lies beside it from later steps is made again.
+Every file is written whole or not at all. What lies beside the state from later steps is made again.
 """
 
 from __future__ import annotations
@@ -24,10 +24,13 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from soundfile import LibsndfileError
 from torch import Tensor
 
+from .audio import write_wav
 from .files import atomically, remove_scratch
-from .formats import write_safetensors
+from .formats import read_weights, write_safetensors
+from .verbs import Clip
 
 GB = 1e9
 _STATE, _SETTINGS, _LOG = "state.safetensors", "settings.json", "log.csv"
@@ -64,6 +67,12 @@ class RunFolder:
     def best_path(self, step: int) -> Path:
         return self.path / f"best-step{step:06d}.safetensors"
 
+    def last_step(self) -> int:
+        """The step of the last weights; -1 where there are none."""
+        if not self.last_path.is_file():
+            return -1
+        return read_weights(self.last_path)[1].get("training", {}).get("step", -1)
+
     def demo_path(self, step: int) -> Path:
         return self.path / "demos" / f"step{step:06d}"
 
@@ -91,6 +100,8 @@ class RunFolder:
             ValueError: the state is damaged.
         """
         if not self.state_path.is_file():
+            if self.last_path.is_file():  # beginning again would put it in danger
+                raise ValueError(f"{self.state_path} is missing: begin a new run from {self.last_path.name}.")
             return {}, {}
         try:
             with safe_open(self.state_path, framework="pt") as file:
@@ -125,10 +136,22 @@ class RunFolder:
         """Write an ordinary checkpoint."""
         self._keep(path, lambda: write_safetensors(path, state, facts))
 
+    def save_demo(self, step: int, sounds: Mapping[str, Clip]) -> Path:
+        """Write the sounds of a moment as WAV files of these names; returns their folder."""
+        target = self.demo_path(step)
+
+        def write(part: Path) -> None:
+            part.mkdir()
+            for name, clip in sounds.items():
+                write_wav(part / f"{name}.wav", clip.audio, clip.sample_rate)
+
+        self._keep(target, lambda: atomically(target, write))
+        return target
+
     def _keep(self, path: Path, write: Callable[[], object]) -> None:
         try:
             write()
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, LibsndfileError) as error:
             free = shutil.disk_usage(self.path).free / GB
             raise OSError(
                 f"{path} could not be written ({error}); {free:.2f} GB are free. What was saved before is whole: "
@@ -139,11 +162,15 @@ class RunFolder:
         """Append a line to the log; the names of the first are its header."""
         path = self.path / _LOG
         new = not path.is_file()
-        with path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+
+        def append() -> None:
+            with path.open("a", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(row))
+                if new:
+                    writer.writeheader()
+                writer.writerow(row)
+
+        self._keep(path, append)
 
     def _cut_log(self, step: int) -> None:
         """Drop the lines after a step, and one that a kill cut short."""

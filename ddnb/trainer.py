@@ -180,7 +180,8 @@ class Trainer:
         self.ema = Ema(self.trainable, recipe.ema_decay, torch.device("cpu") if recipe.ema_on_cpu else None)
         fused = self.device.type in ("cpu", "cuda")
         self.optimizer = torch.optim.AdamW(self.trainable.values(), lr=recipe.learning_rate, fused=fused)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self._dtype(recipe) == torch.float16)
+        self.dtype = pick(self.device, recipe.dtype).dtype
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         found = pieces(data, ckpt.frames, recipe.crop, self.categories)
         self.pieces, self.held_out = hold_out(found, recipe.validation, recipe.seed)
         self.step, self.settled, self.keep_best = 0, True, recipe.keep_best
@@ -196,9 +197,6 @@ class Trainer:
     @property
     def is_main(self) -> bool:
         return self.accelerator.is_main_process
-
-    def _dtype(self, recipe: Recipe) -> torch.dtype:
-        return pick(self.device, recipe.dtype).dtype
 
     def _with_choices(self, recipe: Recipe) -> Recipe:
         """The recipe with its open choices made, except for the batch size, which needs the network."""
@@ -352,8 +350,7 @@ class Trainer:
         return F.mse_loss(v.float(), alpha * noise - sigma * x0)
 
     def _autocast(self) -> torch.autocast:
-        dtype = self._dtype(self.recipe)
-        return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
     def _update(self, loss: float) -> None:
         self.scaler.unscale_(self.optimizer)

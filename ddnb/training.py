@@ -17,10 +17,9 @@ from typing import Any
 
 import torch
 
-from .audio import write_wav
 from .checkpoints import Checkpoint, weights_sha256
 from .dataset import Dataset, OnFile, decode
-from .files import atomically, safe_name
+from .files import safe_name
 from .model import UNet, UNetConfig
 from .runs import RunFolder
 from .runtime import pick
@@ -148,6 +147,8 @@ def finetune(
         known = ", ".join(f.name for f in fields(Recipe))
         raise TypeError(f"finetune has no setting {min(unknown)!r}. Known: {known}.")
     wanted, run = Recipe(**recipe), RunFolder(out)
+    if run.path.is_relative_to(Path(folder).expanduser().absolute()):
+        raise ValueError(f"{run.path} lies inside the folder of sounds: its demos would be trained on.")
     stored = run.settings()
     for name in ("batch_size", "learning_rate", "crop", "categories") if stored else ():
         if getattr(wanted, name) is None:  # found out when the run began, and kept
@@ -167,6 +168,10 @@ def finetune(
         )
         run.rewind(trainer.step if facts else -1, [at for at, _ in trainer.best])
         run.write_settings(settings)
+        if facts and run.last_step() != trainer.step:  # killed between the two
+            run.save_weights(run.last_path, *trainer.exported(run.path.name))
+    if len(set(trainer.accelerator.gather(torch.tensor([trainer.step], device=trainer.device)).tolist())) > 1:
+        raise ValueError(f"The processes do not see the same run: put {run.path} where all machines can read it.")
     trainer.accelerator.wait_for_everyone()
     if trainer.step >= wanted.steps:
         warnings.warn(f"this run has its {trainer.step} steps already; ask for more steps to go on", stacklevel=2)
@@ -203,8 +208,8 @@ def _run(trainer: Trainer, run: RunFolder, cancel: Event | None) -> Iterator[Rec
     def save() -> None:
         nonlocal saved
         if trainer.is_main:
-            run.save_weights(run.last_path, *trainer.exported(run.path.name))
             run.save_state(*trainer.state())
+            run.save_weights(run.last_path, *trainer.exported(run.path.name))
         saved = trainer.step
 
     def due(every: int) -> bool:
@@ -286,12 +291,7 @@ def _demo(trainer: Trainer, run: RunFolder, cancel: Event | None) -> Path | None
                 raise KeyboardInterrupt
             return None
 
-        def write(part: Path) -> None:
-            part.mkdir()
-            for clip in (clip for clips in batches for clip in clips):
-                write_wav(part / f"{_demo_name(clip)}.wav", clip.audio, clip.sample_rate)
-
-        atomically(target, write)
+        run.save_demo(trainer.step, {_demo_name(clip): clip for clips in batches for clip in clips})
     return target
 
 

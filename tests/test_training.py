@@ -423,6 +423,43 @@ def test_a_disk_without_room_is_noticed_at_the_start(start, tmp_path, monkeypatc
         finetune(start, tmp_path / "run")
 
 
+def test_a_run_without_its_state_is_not_begun_again(start, tmp_path):
+    """Somebody made room by removing the largest file; beginning again would remove the best checkpoints as well."""
+    out = tmp_path / "run"
+    list(finetune(start, out, steps=3))
+    (out / "state.safetensors").unlink()
+    with pytest.raises(ValueError, match=r"missing: begin a new run from last\.safetensors"):
+        finetune(start, out)
+    assert list(out.glob("best-*"))
+
+
+def test_a_kill_between_state_and_weights_is_mended(start, whole, tmp_path, monkeypatch):
+    out, original = tmp_path / "run", runs.RunFolder.save_weights
+
+    def killed(self, path, *args):
+        if path == self.last_path:
+            raise SystemExit
+        original(self, path, *args)
+
+    list(finetune(start, out, steps=2))
+    monkeypatch.setattr(runs.RunFolder, "save_weights", killed)
+    with pytest.raises(SystemExit):
+        list(finetune(start, out))
+    monkeypatch.undo()
+    finetune(start, out)  # looks at the folder before the first step
+    assert ddnb.load(out, device="cpu").info["training"]["step"] == 4
+    list(finetune(start, out))
+    assert same(weights(out), weights(whole[0]))
+
+
+def test_a_run_among_the_sounds_is_refused(start, tmp_path):
+    folder = tmp_path / "sounds"
+    shutil.copytree(EXAMPLES, folder)
+    for out in (folder, folder / "runs" / "first"):
+        with pytest.raises((ValueError, FileExistsError), match="inside the folder|new folder"):
+            finetune(start, out, folder)
+
+
 def test_a_damaged_state_is_named(start, tmp_path):
     out = tmp_path / "run"
     list(finetune(start, out, steps=2))
