@@ -9,6 +9,7 @@ from oracles import gaussian_v
 from safetensors.torch import save_file
 
 import ddnb
+from ddnb.__main__ import _category, main
 from ddnb.guidance import Guidance, guided, planes, shares
 from ddnb.model import UNet, config_from_shapes, with_planes
 from ddnb.schedule import v_to_denoised_eps
@@ -170,3 +171,27 @@ def test_names_that_do_not_fit_the_planes_are_not_believed(tmp_path, ema_weights
     facts = '{"sample_rate": 48000, "frames": 4096, "categories": ["a", "b"]}'
     save_file(with_planes(ema_weights, 1), path, {"ddnb": facts})
     assert ddnb.load(path, device="cpu").categories == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "category"),
+    [
+        ("kick", "kick"),
+        ("closed hat", "closed hat"),
+        ("kick:2,snare:1", {"kick": 2.0, "snare": 1.0}),
+        ("kick, snare", {"kick": 1.0, "snare": 1.0}),
+        ("kick:0.5,snare", {"kick": 0.5, "snare": 1.0}),
+    ],
+)
+def test_categories_on_the_command_line(text, category):
+    assert _category(text) == category
+
+
+def test_the_command_line_makes_a_category(conditional, tmp_path, capsys):
+    options = ["--category", "hat:3,kick:1", "--guidance-scale", "2", "--guidance-interval", "0.1", "0.9"]
+    common = ["--checkpoint", conditional.info["source"], "-n", "1", "--steps", "2", "--device", "cpu"]
+    assert main(["generate", *common, *options, "--out", str(tmp_path / "out")]) == 0
+    (path,) = (tmp_path / "out").glob("*.wav")
+    assert path.name == "hat-kick_pair_seed0.wav"
+    assert main(["generate", *common, "--category", "tom", "--out", str(tmp_path / "out")]) == 2
+    assert "Known: hat, kick" in capsys.readouterr().err
