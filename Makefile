@@ -6,7 +6,7 @@ TORCH ?= torch
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help samples test test-all test-colab test-current lint notebooks lab bench address clean
+.PHONY: help samples test test-all test-colab test-current lint notebooks lab bench dataset address clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -57,6 +57,9 @@ lab: $(VENV)/installed ## JupyterLab on the notebooks
 bench: $(VENV)/tested ## the measurements of bench/README.md, half an hour
 	$(BIN)/python bench/steps.py
 	$(BIN)/python bench/full_size.py
+
+dataset: $(VENV)/tested ## the recordings for the embedded default into build/ (Debian or Ubuntu with fluidsynth)
+	$(BIN)/python -m recipe.prepare build
 
 address: $(VENV)/tested ## write the repository's address everywhere: make address REPO=owner/name REF=main
 	$(BIN)/python tools/set_address.py $(REPO) $(REF)

@@ -1,0 +1,349 @@
+"""Build the recordings that the embedded default is trained on and judged by: make dataset.
+
+    python -m recipe.prepare build            downloads, renders and writes build/default_data.npz, some minutes
+    python -m recipe.prepare build --card     writes the tables of recipe/DATA.md anew as well
+
+Needs Debian or Ubuntu: apt-get and dpkg for the packages, fluidsynth (apt-get install fluidsynth) for the sound font.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import struct
+import subprocess
+import sys
+from collections import Counter
+from fnmatch import fnmatch
+from itertools import pairwise
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ddnb import audio
+from ddnb.doctor import NEAR_COPY, _feature, near_copies
+
+from . import sources
+from .data import CATEGORIES, FRAMES, LEAD, PEAK_DBFS, SAMPLE_RATE, Prepared, save_prepared
+from .soundfont import SoundFont
+
+CARD = Path(__file__).parent / "DATA.md"
+FILE = "default_data.npz"
+
+ONSET_DB, TAIL_DB = -40.0, -70.0
+"""A sound begins where it first comes this near to its peak, and ends where it last does."""
+
+FADE = 256
+LONG_FADE = 8192
+"""Frames in which a sound fades that is cut before its end, and in which a texture's end goes over into its start."""
+
+LOW_CUT_HZ = 20.0
+NOTE_MS = (350, 900)
+"""How long notes are held, in turn."""
+
+DRUM_MS, TEXTURE_MS = 2500, 5000
+GAP_MS = 600
+
+
+class Found(NamedTuple):
+    """A recording before it is trimmed: mono audio (frames,) and what it is."""
+
+    audio: np.ndarray
+    category: str
+    source: str
+    recordings: tuple[str, ...]
+    name: str
+    held_out: bool
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Do what the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("build"), help="work folder, 1.3 GB")
+    parser.add_argument("--card", action="store_true", help="write the tables of recipe/DATA.md anew")
+    options = parser.parse_args(arguments)
+    path, (data, dropped) = options.folder / FILE, prepare(options.folder)
+    save_prepared(path, data)
+    text = tables(data, dropped, path.stat().st_size)
+    print(text)
+    if options.card:
+        write_card(text)
+
+
+def prepare(folder: Path) -> tuple[Prepared, Counter]:
+    """Gather, trim, thin; what was left out is counted by reason."""
+    roots = fetch(folder / "packages")
+    found = [*sonic_pi(roots["sonic-pi-samples"]), *fluid(roots["fluid-soundfont-gm"], folder)]
+    found += rumpf(roots["hydrogen-drumkits"])
+    dropped = Counter()
+    trained = {r for f in found if not f.held_out for r in f.recordings}
+    apart = [f for f in found if not (f.held_out and trained & set(f.recordings))]
+    dropped["on both sides of the split"] = len(found) - len(apart)
+    return thinned([cut for f in apart for cut in cuts(f)], dropped)
+
+
+# --- packages ---------------------------------------------------------------------------------------------------
+
+
+def fetch(folder: Path) -> dict[str, Path]:
+    """Download and unpack the packages that are not there yet; package -> where its files lie."""
+    folder, roots = folder.absolute(), {}
+    for package in sources.PACKAGES:
+        root = folder / package
+        if not root.is_dir():
+            folder.mkdir(parents=True, exist_ok=True)
+            if not list(folder.glob(f"{package}_*.deb")):
+                _run(["apt-get", "download", package], cwd=folder)
+            (deb,) = folder.glob(f"{package}_*.deb")
+            part = root.with_suffix(".part")
+            shutil.rmtree(part, ignore_errors=True)
+            _run(["dpkg", "-x", str(deb), str(part)], cwd=folder)
+            part.rename(root)
+        roots[package] = root
+    return roots
+
+
+def _run(command: list[str], cwd: Path | None = None) -> None:
+    if shutil.which(command[0]) is None:
+        raise SystemExit(f"{command[0]} is needed, of Debian or Ubuntu: apt-get install {command[0]}.")
+    if run := subprocess.run(command, cwd=cwd, stdout=subprocess.DEVNULL, check=False).returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {run}.")
+
+
+def _matches(name: str, patterns: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in patterns.split())
+
+
+# --- the three sources ------------------------------------------------------------------------------------------
+
+
+def sonic_pi(root: Path):
+    """Yield the samples of Sonic Pi that have a category."""
+    for category, names in sources.SONIC_PI.items():
+        for name in names.split():
+            path = root / f"usr/share/sonic-pi/samples/{name}.flac"
+            held_out = _matches(name, sources.SONIC_PI_HELD_OUT)
+            yield Found(_read(path), category, "sonic-pi", (f"sonic-pi/{name}",), f"sonic-pi/{name}", held_out)
+
+
+def rumpf(root: Path):
+    """Yield rumpf_kit's percussion and textures."""
+    for path in sorted(root.glob("usr/share/hydrogen/data/drumkits/rumpf_kit*/*.flac")):
+        if not _matches(path.stem, sources.RUMPF_LEFT_OUT):
+            category = "texture" if _matches(path.stem, sources.RUMPF_TEXTURES) else "perc"
+            name, held_out = f"rumpf/{path.stem}", _matches(path.stem, sources.RUMPF_HELD_OUT)
+            yield Found(_read(path), category, "rumpf", (name,), name, held_out)
+
+
+def _read(path: Path) -> np.ndarray:
+    return audio.read(path, SAMPLE_RATE, channels=1)[0][0]
+
+
+class Note(NamedTuple):
+    """One note to render, or a chord of several keys."""
+
+    category: str
+    bank: int
+    program: int
+    keys: tuple[int, ...]
+    velocity: int
+    held_ms: int
+
+
+def fluid(root: Path, folder: Path):
+    """Yield the notes of the sound font, rendered in one go without reverb and chorus."""
+    path = root / "usr/share/sounds/sf2/FluidR3_GM.sf2"
+    font = SoundFont(path)
+    plan = list(drum_notes(font)) + list(program_notes())
+    midi, wav = folder / "notes.mid", folder / "notes.wav"
+    midi.write_bytes(midi_file(plan))
+    flags = f"-niq -R 0 -C 0 -g 0.5 -r {SAMPLE_RATE} -O float -T wav"  # no reverb, no chorus
+    _run(["fluidsynth", *flags.split(), "-F", str(wav), str(path), str(midi)])
+    rendered, start = _read(wav), 0
+    wav.unlink()  # 600 MB
+    for note in plan:
+        end = start + (note.held_ms + GAP_MS) * SAMPLE_RATE // 1000
+        recordings = {r for key in note.keys for r in font.samples(note.bank, note.program, key, note.velocity)}
+        held_out = any(_matches(r.replace(" ", "?"), sources.FLUID_HELD_OUT) for r in recordings)
+        label = f"fluid/{font.presets[note.bank, note.program][0]}/{'+'.join(map(str, note.keys))}/{note.velocity}"
+        named = tuple(sorted(f"fluid/{r}" for r in recordings))
+        yield Found(rendered[start:end], note.category, "fluid", named, label, held_out)
+        start = end
+
+
+def drum_notes(font: SoundFont):
+    """Yield the drum notes of all kits; kits that play the same recordings for a note have one of it."""
+    seen = set()
+    for bank, kit in sorted(font.presets):
+        for category, keys in sources.DRUM_NOTES.items():
+            for key in keys:
+                for velocity in sources.DRUM_VELOCITIES:
+                    recordings = font.samples(bank, kit, key, velocity)
+                    new = (category, key, velocity, recordings) not in seen
+                    if bank == 128 and recordings and new and (kit, key) not in sources.NOT_AS_MAPPED:
+                        seen.add((category, key, velocity, recordings))
+                        yield Note(category, bank, kit, (key,), velocity, DRUM_MS)
+
+
+def program_notes():
+    """Yield the notes of the other programs."""
+    for category, programs in sources.PROGRAMS.items():
+        for (bank, program), notes in programs.items():
+            for i, note in enumerate(notes):
+                keys = note if isinstance(note, tuple) else (note,)
+                for velocity in sources.PROGRAM_VELOCITIES[category]:
+                    held_ms = TEXTURE_MS if category == "texture" else NOTE_MS[i % 2]
+                    yield Note(category, bank, program, keys, velocity, held_ms)
+
+
+def midi_file(notes: list[Note]) -> bytes:
+    """Write a standard MIDI file of one track, 1 ms a tick, in which each note has ended when the next begins.
+
+    Drums are on channel 10, where synthesisers look for them in bank 128, all else on channel 1.
+    """
+    track = bytearray()
+    for note in notes:
+        channel = 9 if note.bank == 128 else 0
+        bank = [] if note.bank == 128 else [(0xB0, 0, note.bank)]
+        begin = [*bank, (0xC0, note.program), *((0x90, key, note.velocity) for key in note.keys)]
+        silence = [(0xB0, 120, 0)]  # all sound off
+        for delay, events in ((0, begin), (note.held_ms, [(0x80, k, 0) for k in note.keys]), (GAP_MS, silence)):
+            for i, (status, *values) in enumerate(events):
+                track += _variable(0 if i else delay) + bytes([status | channel, *values])
+    track += b"\0\xff\x2f\0"  # end of the track
+    header = struct.pack(">4sIHHH", b"MThd", 6, 0, 1, 500)  # at 120 beats a minute a quarter note is 500 ms
+    return header + struct.pack(">4sI", b"MTrk", len(track)) + bytes(track)
+
+
+def _variable(ticks: int) -> bytes:
+    """A number in groups of 7 bits, the highest bit of a byte set where another follows."""
+    return bytes([ticks >> 14 | 128, ticks >> 7 & 127 | 128, ticks & 127]) if ticks >= 128 else bytes([ticks])
+
+
+# --- trimming ---------------------------------------------------------------------------------------------------
+
+
+def cuts(found: Found):
+    """Yield (what, int16 sound, its peak in dBFS): one for a one-shot, several for a long texture."""
+    sound = low_cut(found.audio)
+    for piece in stretches(sound) if found.category == "texture" else [one_shot(sound)]:
+        peak = audio.peak_dbfs(piece)
+        if len(piece) >= SAMPLE_RATE // 100 and peak > -60:
+            raised = piece * 10 ** ((PEAK_DBFS - peak) / 20)
+            yield found, np.round(raised * 32767).astype(np.int16), peak
+
+
+def low_cut(sound: np.ndarray) -> np.ndarray:
+    """Take out what lies below 20 Hz, DC with it, in both directions of time, so that nothing is delayed."""
+    spectrum = np.fft.rfft(sound, 2 * len(sound))
+    hz = np.fft.rfftfreq(2 * len(sound), 1 / SAMPLE_RATE)
+    spectrum *= 1 / (1 + (LOW_CUT_HZ / np.maximum(hz, 1e-3)) ** 4)
+    return np.fft.irfft(spectrum)[: len(sound)]
+
+
+def one_shot(sound: np.ndarray) -> np.ndarray:
+    """Cut from 64 frames before the attack to where the tail falls below -70 dB, with short fades."""
+    level = np.abs(sound)
+    start = int(np.argmax(level >= level.max() * 10 ** (ONSET_DB / 20))) - LEAD
+    sound = np.pad(sound, (max(0, -start), 0))[max(0, start) :][:FRAMES]
+    loud = np.flatnonzero(np.abs(sound) >= np.abs(sound).max() * 10 ** (TAIL_DB / 20))
+    ended = loud[-1] + 1 < FRAMES - LONG_FADE
+    sound = sound[: loud[-1] + 1].copy()
+    sound[:LEAD] *= _rise(LEAD)
+    fade = min(FADE if ended else LONG_FADE, len(sound) // 2)
+    sound[len(sound) - fade :] *= _rise(fade)[::-1]
+    return sound
+
+
+def stretches(sound: np.ndarray) -> list[np.ndarray]:
+    """Cut a texture into pieces of 65,536 frames whose end goes over into their start: they loop."""
+    loud = np.flatnonzero(np.abs(sound) >= np.abs(sound).max() * 10 ** (ONSET_DB / 20))
+    sound = sound[loud[0] : loud[-1] + 1]
+    if len(sound) < FRAMES + LONG_FADE:  # a short one goes round more than once, or stands still in the middle
+        rounds = -(-2 * FRAMES // max(1, len(sound) - LONG_FADE))
+        sound = _chain([sound] * (rounds + 1)) if len(sound) > 2 * LONG_FADE else np.zeros(0)
+        return [_circle(sound[: FRAMES + LONG_FADE])] if len(sound) >= FRAMES + LONG_FADE else []
+    step = FRAMES + LONG_FADE
+    return [_circle(sound[a:b]) for a, b in pairwise(range(0, len(sound) + 1, step))]
+
+
+def _circle(piece: np.ndarray) -> np.ndarray:
+    """Lay the last frames over the first, with constant power, since they are not alike."""
+    rise = np.sqrt(_rise(LONG_FADE))
+    out = piece[:FRAMES].copy()
+    out[:LONG_FADE] = out[:LONG_FADE] * rise + piece[FRAMES:] * rise[::-1]
+    return out
+
+
+def _chain(pieces: list[np.ndarray]) -> np.ndarray:
+    out, rise = pieces[0], np.sqrt(_rise(LONG_FADE))
+    for piece in pieces[1:]:
+        middle = out[-LONG_FADE:] * rise[::-1] + piece[:LONG_FADE] * rise
+        out = np.concatenate([out[:-LONG_FADE], middle, piece[LONG_FADE:]])
+    return out
+
+
+def _rise(frames: int) -> np.ndarray:
+    return 0.5 - 0.5 * np.cos(np.pi * (np.arange(frames) + 0.5) / frames)
+
+
+# --- thinning ---------------------------------------------------------------------------------------------------
+
+
+def thinned(cut: list[tuple[Found, np.ndarray, float]], dropped: Counter) -> tuple[Prepared, Counter]:
+    """Leave out near copies, of which the held-out one stays: nothing is judged by what was trained on."""
+    cut = sorted(cut, key=lambda c: not c[0].held_out)
+    features = np.stack([_feature(sound[None] / np.float32(32768), SAMPLE_RATE) for _, sound, _ in cut])
+    copies = {i for i, _ in near_copies(features, NEAR_COPY)}
+    dropped["near copies of another"] = len(copies)
+    kept = sorted((c for i, c in enumerate(cut) if i not in copies), key=lambda c: CATEGORIES.index(c[0].category))
+    whats = [what for what, _, _ in kept]
+    data = Prepared(
+        [sound for _, sound, _ in kept],
+        np.array([CATEGORIES.index(w.category) for w in whats]),
+        [w.source for w in whats],
+        ["+".join(w.recordings) for w in whats],
+        [w.name for w in whats],
+        np.array([peak for _, _, peak in kept], np.float32),
+        np.array([w.held_out for w in whats]),
+    )
+    return data, dropped
+
+
+# --- the card ---------------------------------------------------------------------------------------------------
+
+_BEGIN, _END = "<!-- tables: written by recipe/prepare.py -->", "<!-- end of tables -->"
+
+
+def tables(data: Prepared, dropped: Counter, size: int) -> str:
+    """Return the counts as Markdown: sounds by category, source and split."""
+    names = sorted(set(data.sources))
+    lines = ["| category | " + " | ".join(names) + " | trained on | held out | median length |"]
+    lines.append("|---" * (len(names) + 4) + "|")
+    for number, category in enumerate([*CATEGORIES, "**all**"]):
+        chosen = [i for i, label in enumerate(data.labels) if label == number or category == "**all**"]
+        held = sum(bool(data.held_out[i]) for i in chosen)
+        each = Counter(data.sources[i] for i in chosen)
+        length = np.median([len(data.sounds[i]) for i in chosen]) / SAMPLE_RATE if chosen else 0
+        counts = " | ".join(str(each[name]) for name in names)
+        lines.append(f"| {category} | {counts} | {len(chosen) - held} | {held} | {length:.2f} s |")
+    lines.append("")
+    seconds = sum(len(s) for s in data.sounds) / SAMPLE_RATE
+    lines.append(f"{seconds / 60:.1f} minutes in {size / 2**20:.1f} MiB. Left out: " + _counted(dropped) + ".")
+    return "\n".join(lines)
+
+
+def _counted(dropped: Counter) -> str:
+    return ", ".join(f"{n} {reason}" for reason, n in sorted(dropped.items()))
+
+
+def write_card(text: str) -> None:
+    """Put the tables into the data card."""
+    card = CARD.read_text(encoding="utf-8")
+    before, after = card.split(_BEGIN)[0], card.split(_END)[1]
+    CARD.write_text(f"{before}{_BEGIN}\n\n{text}\n\n{_END}{after}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""Which recordings the embedded default is trained on and judged by, and as what: tables made by hand.
+
+Held out are whole sources: an acoustic kit, kits of the sound font, programs, sessions. What they are judged by,
+nothing that is trained on shares a recording with.
+"""
+
+PACKAGES = ("sonic-pi-samples", "fluid-soundfont-gm", "hydrogen-drumkits")
+"""Of Debian; the last one for rumpf_kit alone."""
+
+SONIC_PI = {
+    "kick": """bd_808 bd_ada bd_boom bd_fat bd_gas bd_haus bd_klub bd_mehackit bd_pure bd_sone bd_tek bd_zome bd_zum
+        drum_bass_hard drum_bass_soft drum_heavy_kick elec_hollow_kick elec_soft_kick""",
+    "snare": """drum_snare_hard drum_snare_soft elec_filt_snare elec_hi_snare elec_lo_snare elec_mid_snare elec_snare
+        sn_dolf sn_dub sn_generic sn_zome""",
+    "clap": "perc_snap perc_snap2",
+    "closed_hat": "drum_cymbal_closed drum_cymbal_pedal elec_tick",
+    "open_hat": "drum_cymbal_open elec_cymbal",
+    "tom": """drum_tom_hi_hard drum_tom_hi_soft drum_tom_lo_hard drum_tom_lo_soft drum_tom_mid_hard drum_tom_mid_soft
+        elec_fuzz_tom""",
+    "cymbal": "drum_cymbal_hard drum_cymbal_soft drum_splash_hard drum_splash_soft",
+    "perc": """drum_cowbell elec_bell elec_blip elec_blip2 elec_blup elec_bong elec_flip elec_ping elec_plip elec_pop
+        elec_triangle elec_twip elec_wood perc_bell perc_bell2 perc_door perc_impact1 perc_impact2 perc_swash perc_till
+        glitch_perc2 glitch_perc3 glitch_perc4 glitch_perc5 tabla_dhec tabla_ghe1 tabla_ghe2 tabla_ghe3 tabla_ghe4
+        tabla_ghe5 tabla_ghe6 tabla_ghe7 tabla_ghe8 tabla_ke1 tabla_ke2 tabla_ke3 tabla_na tabla_na_o tabla_na_s
+        tabla_re tabla_tas1 tabla_tas2 tabla_tas3 tabla_te1 tabla_te2 tabla_te_m tabla_te_ne tabla_tun1 tabla_tun2
+        tabla_tun3""",
+    "bass": """bass_dnb_f bass_drop_c bass_hard_c bass_hit_c bass_thick_c bass_trance_c bass_voxy_c bass_voxy_hit_c
+        bass_woodsy_c glitch_bass_g""",
+    "synth": "ambi_piano elec_beep elec_chime elec_twang guit_e_fifths guit_em9 guit_harmonics",
+    "texture": """ambi_choir ambi_dark_woosh ambi_drone ambi_glass_hum ambi_glass_rub ambi_haunted_hum ambi_lunar_land
+        ambi_sauna ambi_soft_buzz ambi_swoosh loop_drone_g_97 misc_cineboom vinyl_hiss""",
+}
+SONIC_PI_LEFT_OUT = {
+    "loop_*": "loops, but for one drone",
+    "glitch_perc1, glitch_robot*, mehackit_*": "phrases, not single sounds",
+    "misc_burp, misc_crow, guit_e_slide, perc_swoosh, vinyl_*": "of no category; the vinyl's hiss is a texture",
+    "drum_roll": "many strokes",
+}
+SONIC_PI_HELD_OUT = """drum_* sn_dolf bd_boom bd_zome perc_snap2 elec_cymbal tabla_te* tabla_tun* bass_dnb_f
+    bass_thick_c bass_voxy* ambi_piano guit_harmonics ambi_haunted_hum ambi_sauna ambi_lunar_land"""
+"""Patterns of names."""
+
+# --- Fluid (R3) General MIDI ------------------------------------------------------------------------------------
+
+DRUM_NOTES = {
+    "kick": (35, 36),
+    "snare": (38, 40),
+    "clap": (28, 39),
+    "closed_hat": (42, 44),
+    "open_hat": (46,),
+    "tom": (41, 43, 45, 47, 48, 50),
+    "cymbal": (49, 51, 52, 53, 55, 57, 59),
+    "perc": (31, 37, 54, 56, 58, *range(60, 71), *range(73, 88)),
+}
+"""Notes of the General MIDI percussion key map; 39 is a hand clap, 28 a slap."""
+
+NOT_AS_MAPPED = {(25, 44), (40, 39), (40, 40), *((48, note) for note in (28, *range(41, 54)))}
+"""(kit, note) where a kit has something else: an open hat, another brush and its swirl, timpani."""
+
+DRUM_VELOCITIES = (45, 85, 122)
+
+PROGRAMS = {  # (bank, program): notes; a tuple of notes is a chord
+    "bass": {(0, p): (28, 33, 38, 43, 48) for p in (32, 33, 34, 35, 36, 37, 38, 39)}
+    | {(8, 38): (28, 36, 43), (8, 39): (31, 38, 45), (0, 87): (33, 40), (0, 58): (34, 41), (0, 81): (28, 40)},
+    "tom": {
+        (0, 116): (38, 45, 52),
+        (0, 117): (41, 48, 55),
+        (8, 117): (43, 50),
+        (0, 118): (40, 48, 55),
+        (8, 118): (45,),
+    },
+    "perc": {
+        (0, 112): (60, 72),
+        (0, 113): (60, 67),
+        (0, 115): (55, 67),
+        (8, 115): (60,),
+        (8, 116): (43,),
+        (0, 47): (43,),
+    },
+    "texture": {(0, p): (45, 57, 69) for p in (91, 92, 93, 94, 95, 97, 101, 103)}
+    | {(0, p): (60,) for p in (122, 125, 126)}
+    | {(0, 52): (52, 64), (0, 53): (50, 62), (0, 49): ((45, 52, 60), 57)},
+    "synth": {
+        (0, p): (48, 60, 67, 76)
+        for p in (2, 4, 5, 6, 7, 8, 10, 11, 12, 15, 24, 25, 27, 45, 46, 98, 104, 105, 107, 108, 114)
+    }
+    | {
+        (0, p): (45, 57, 69, (48, 55, 63))
+        for p in (16, 17, 18, 50, 51, 54, 62, 63, 80, 81, 82, 83, 84, 86, 87, 88, 89, 90)
+    }
+    | {(8, p): (52, 64, (50, 57, 65)) for p in (5, 6, 16, 62, 63, 80)}
+    | {
+        (0, 0): (36, 60, 84),
+        (0, 9): (72, 84),
+        (0, 13): (67, 79),
+        (0, 14): (60, 72),
+        (0, 28): (40, 52),
+        (0, 55): (48, 60, 72),
+        (0, 85): (57, 67),
+        (0, 96): (60, 72),
+        (0, 99): (55, 67),
+        (0, 100): (52, (52, 59, 64)),
+        (0, 102): (60, 72),
+    },
+}
+"""What else is rendered, from which bank and program, at which notes."""
+
+PROGRAM_VELOCITIES = {"bass": (70, 115), "tom": (70, 115), "perc": (100,), "texture": (100,), "synth": (100,)}
+
+FLUID_HELD_OUT = """Elec?Kick* Electronic?Snr* ElectTom Power?Kick* Room?Kick RmPwr* 808?Clap 808?Closed?Hat
+    808?Cowbell 808?Clave Splash Ride2 Vibra?Slap Tambourine Low?Timbale Short?Taiko* 808?Tom* Fretless* Pop?* SB2*
+    dulci* Harp* Vibraphone* Calliope* Sbrass* SynthVz* Rock?Organ* Clean?F* Xylophone* Koto* Sweeper* Sea?Shore"""
+"""Patterns of recordings in the sound font. What plays one of these is held out, whichever kit or program it is of;
+if it plays one of a training sound too, it is left out altogether."""
+
+# --- rumpf_kit --------------------------------------------------------------------------------------------------
+
+RUMPF_LEFT_OUT = """beats_01-11 beats_01-12 beats_01-13 beats_01-14 beats_01-15 beats_01-16 beats_06-50
+    beats_07-13"""
+"""Handling noise below 30 Hz."""
+
+RUMPF_TEXTURES = "beats_01-18 beats_01-19 beats_02-10 beats_06-21"
+
+RUMPF_HELD_OUT = "beats_05* beats_08*"
+"""Two of its nine sessions."""
