@@ -1,4 +1,4 @@
-"""What notebooks show: players, pictures, progress. The only module that knows about a screen.
+"""What notebooks show: players, pictures, progress, training. The only module that knows about a screen.
 
 Players are plain HTML with the sound inside, so they survive in a saved notebook, play while the kernel is busy,
 and show level instead of hiding it: no clip is normalised, and one that is turned down says so. Text takes the
@@ -8,23 +8,25 @@ theme's own colour. Only widgets that ipywidgets 7.7.1 (Colab) and 8 (JupyterLab
 from __future__ import annotations
 
 import base64
+import csv
 import html
 import io
 import time
 import warnings
-from collections.abc import Iterable, Sequence
-from itertools import chain, zip_longest
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import ipywidgets
 import numpy as np
 import soundfile
-from IPython.display import Image, display
+from IPython.display import HTML, Image, display
 from torch import Tensor
 
 from .audio import CEILING_DBFS, peak_dbfs, resample
-from .dataset import Sound
-from .doctor import DatasetReport, duration, shown
-from .schedule import GRIDS, time_grid
+from .doctor import DatasetReport, shown
+from .pictures import dataset_picture, grids_picture, loss_picture, picture, spread
+from .training import Record
 from .verbs import Clip, Clips
 
 OUTPUT_LIMIT_BYTES = 8_000_000
@@ -33,6 +35,7 @@ OUTPUT_LIMIT_BYTES = 8_000_000
 PREVIEW_RATE = 22_050
 _PICTURE_BYTES = 150_000  # a spectrogram of noise, the largest there is, as text
 _REFRESH_S = 0.1
+_REDRAW_S = 2.0
 
 
 def player(clips: Clips | Clip | Sequence[Clip]) -> ipywidgets.Box:
@@ -64,46 +67,9 @@ def player(clips: Clips | Clip | Sequence[Clip]) -> ipywidgets.Box:
 def clips_html(clips: Clips | Clip | Sequence[Clip]) -> str:
     """Return the same as ``player`` as one piece of HTML, which stays playable in a saved notebook."""
     cards, note = _cards(_as_list(clips))
-    boxes = [
-        f'<div style="display:inline-block;vertical-align:top;width:300px;margin:0 16px 16px 0">{_caption(clip)}'
-        f'{audio}<br><img alt="waveform and spectrogram of {html.escape(clip.name)}" width="280" '
-        f'src="data:image/png;base64,{base64.b64encode(png).decode()}"></div>'
-        for clip, audio, png in cards
-    ]
+    style = "display:inline-block;vertical-align:top;width:300px;margin:0 16px 16px 0"
+    boxes = [f'<div style="{style}">{_card_html(*card)}</div>' for card in cards]
     return f"<div>{''.join(boxes) or 'No clips: the run was interrupted before the first was finished.'}</div>{note}"
-
-
-def picture(clip: Clip) -> bytes:
-    """Draw the waveform (full scale at the edges) above the mel spectrogram (80 dB); returns a PNG of 560 x 280."""
-    from matplotlib.figure import Figure
-
-    mono = clip.audio.mean(axis=0)
-    figure = Figure(figsize=(5.6, 2.8), dpi=100)
-    figure.patch.set_alpha(0)
-    upper, lower = figure.subplots(2, 1, gridspec_kw={"hspace": 0.04})
-    low, high = _envelope(mono, 560)
-    upper.fill_between(np.arange(len(low)), low, high, color="#3b82f6", linewidth=0.6)
-    upper.set(xlim=(0, max(len(low) - 1, 1)), ylim=(-1, 1))
-    _draw_spectrogram(lower, mono, clip.sample_rate, 560)
-    for axes in (upper, lower):
-        axes.axis("off")
-    figure.subplots_adjust(0, 0, 1, 1)
-    png = io.BytesIO()
-    figure.savefig(png, format="png", transparent=True)
-    return png.getvalue()
-
-
-def _draw_spectrogram(axes, mono: np.ndarray, sample_rate: int, columns: int) -> None:
-    import librosa
-
-    top = min(20_000, sample_rate // 2)
-    hop = max(32, len(mono) // columns)
-    long_enough = np.pad(mono, (0, max(0, 1024 - len(mono))))
-    mel = librosa.feature.melspectrogram(
-        y=long_enough, sr=sample_rate, n_fft=1024, hop_length=hop, n_mels=64, fmin=20, fmax=top
-    )
-    decibels = 10 * np.log10(np.maximum(mel, 1e-10))  # one scale for all: 0 dB is about a full-scale tone
-    axes.imshow(decibels, origin="lower", aspect="auto", cmap="magma", vmin=-60, vmax=20)
 
 
 def dataset_html(report: DatasetReport) -> str:
@@ -121,75 +87,23 @@ def dataset_html(report: DatasetReport) -> str:
     )
 
 
-_GREY = "#797979"  # as far from white as from the dark themes' #111: 4.4
-_SPECTROGRAMS = 16
-_COLUMNS = 4
-_SPECTROGRAM_S = 4.0
+class _Titled(Clip):
+    """A sound that is called what its settings say."""
+
+    @property
+    def name(self) -> str:
+        return self.settings["title"]
 
 
-def dataset_picture(report: DatasetReport) -> bytes:
-    """Draw how long the sounds are, and spectrograms of up to 16 of them, from every class; returns a PNG."""
-    from matplotlib.figure import Figure
-
-    chosen = _spread(report.data.sounds, _SPECTROGRAMS)
-    rows = -(-len(chosen) // _COLUMNS)
-    heights = [1.6, *[1.1] * rows]
-    figure = Figure(figsize=(9, sum(heights) + 0.7 + 0.3 * rows), dpi=150, layout="constrained")
-    figure.patch.set_alpha(0)
-    grid = figure.add_gridspec(1 + rows, _COLUMNS, height_ratios=heights)
-    _draw_lengths(figure.add_subplot(grid[0, :]), report)
-    for place, i in enumerate(chosen):
-        axes = figure.add_subplot(grid[1 + place // _COLUMNS, place % _COLUMNS])
-        sound, rate = report.data.sounds[i], report.data.sample_rate
-        _draw_spectrogram(axes, report.data.sound(i)[:, : int(_SPECTROGRAM_S * rate)].mean(axis=0), rate, 280)
-        axes.set_title(_title(sound), fontsize=10, color=_GREY)
-        axes.axis("off")
-    png = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # boxes for what the font lacks; the text has the names
-        figure.savefig(png, format="png", transparent=True)
-    return png.getvalue()
-
-
-def _draw_lengths(axes, report: DatasetReport) -> None:
-    """A histogram of lengths, on a logarithmic axis: from a click to a loop."""
-    lengths = [s.duration_s for s in report.data.sounds]
-    clip_s = report.clip_frames and report.clip_frames / report.data.sample_rate
-    ends = [*lengths, clip_s] if clip_s else lengths
-    bars = min(40, 10 + len(lengths) // 4)
-    axes.hist(lengths, np.geomspace(min(ends) / 1.2, max(ends) * 1.2, bars), color="#3b82f6")
-    if clip_s:
-        axes.axvline(clip_s, color="#d97706", linewidth=2)
-    line = f"; the line: a clip of the checkpoint, {duration(clip_s)}" if clip_s else ""
-    axes.set_xscale("log")
-    axes.xaxis.get_major_locator().set_params(subs=(1, 2, 5))
-    axes.xaxis.set_major_formatter(lambda seconds, _: f"{seconds:g} s")
-    axes.xaxis.set_minor_formatter("")
-    axes.yaxis.get_major_locator().set_params(integer=True)
-    axes.set_title(f"how many sounds are how long{line}", color=_GREY, fontsize=10, loc="left")
-    axes.tick_params(which="both", colors=_GREY)
-    axes.spines[:].set_color(_GREY)
-    axes.spines[["top", "right"]].set_visible(False)
-
-
-def _spread(sounds: Sequence[Sound], n: int) -> list[int]:
-    """Numbers of up to ``n`` sounds, in turn from each class, from its beginning to its end; sorted."""
-    classes: dict[str | None, list[int]] = {}
-    for i, sound in enumerate(sounds):
-        classes.setdefault(sound.category, []).append(i)
-    # in an order that spreads: the first few of it lie far apart in the class
-    strides = [sorted(found, key=lambda i: (i - found[0]) * 0.618034 % 1) for found in classes.values()]
-    turns = chain.from_iterable(zip_longest(*strides))
-    return sorted([i for i in turns if i is not None][:n])
-
-
-def _title(sound: Sound, most: int = 24) -> str:
-    """Its name, shortened in the middle, above its class and length."""
-    name = shown(sound.name.split("/")[-1])
-    name = name if len(name) <= most else f"{name[: most // 2]}…{name[-most // 2 :]}"
-    category = f"{shown(sound.category)[:most]}, " if sound.category else ""
-    first = f"first {_SPECTROGRAM_S:.0f} s of " if sound.duration_s > _SPECTROGRAM_S else ""
-    return f"{name}\n{category}{first}{duration(sound.duration_s)}".replace("$", r"\$")  # not mathematics
+def dataset_player(report: DatasetReport, n: int = 6) -> ipywidgets.Box:
+    """Show up to ``n`` of the sounds that a report is about, from every class, with players; 10 s of each at most."""
+    data, most = report.data, 10 * report.data.sample_rate
+    clips = []
+    for i in spread(data.sounds, n):
+        name = shown(data.sounds[i].name)
+        title = f"{name}, the first 10 s" if data.sounds[i].frames > most else name
+        clips.append(_Titled(data.sound(i)[:, :most], data.sample_rate, 0, {"title": title}))
+    return player(clips)
 
 
 class Snapshots:
@@ -216,20 +130,8 @@ class Snapshots:
 
 
 def draw_grids(steps: int) -> Image:
-    """Draw how loud the noise is beside the sound, in dB, after each step of each time grid; returns a PNG."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 3.2), dpi=100, layout="constrained")
-    axes = figure.subplots()
-    for name in GRIDS:
-        phi = time_grid(name, steps)[1:-1].numpy() * np.pi / 2  # the ends are infinitely loud and silent
-        axes.plot(np.arange(1, steps), 20 * np.log10(np.tan(phi)), ".-", label=name)
-    axes.set(xlabel="step", ylabel="noise beside sound, dB", xlim=(0, steps))
-    axes.grid(alpha=0.3)
-    axes.legend()
-    png = io.BytesIO()
-    figure.savefig(png, format="png")
-    return Image(png.getvalue(), format="png")
+    """Draw how loud the noise is beside the sound, in dB, after each step of each time grid."""
+    return Image(grids_picture(steps), format="png")
 
 
 class Progress:
@@ -261,6 +163,151 @@ class Progress:
         return f"{self.what}: {_words(elapsed_s * (total - done) / max(done, 1))} left{self.hint}"
 
 
+def follow(records: Generator[Record]) -> Iterator[Record]:
+    """Show a training while it runs: how far it is, its curve, what is to be known.
+
+    ``for record in widgets.follow(ddnb.finetune(...)): pass``. The notebook's stop button ends the loop without an
+    error; what is learned is kept, and the same cell goes on with it.
+
+    Args:
+        records: what ``ddnb.finetune`` returned.
+
+    Yields:
+        The same records.
+    """
+    view, how = _Training(), "stopped; run the same cell again to go on"
+    try:
+        while True:
+            with warnings.catch_warnings(record=True) as said:  # else they stand below the cell, in red
+                warnings.simplefilter("always")
+                record = next(records, None)
+            view.note(*(str(warning.message) for warning in said))
+            if record is None:
+                break
+            view.add(record)
+            yield record
+    except KeyboardInterrupt:  # while drawing: one inside of finetune is settled there
+        pass
+    except Exception:
+        how = "stopped by an error, see below"
+        raise
+    finally:
+        records.close()  # saves what is learned
+        view.end(how)
+
+
+def curve(run: str | Path) -> Image:
+    """Draw the whole curve of a run, from its log: of yesterday's too, and while another process trains."""
+    with Path(run, "log.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    losses, validations = (
+        [(int(row["step"]), float(row[name])) for row in rows if row[name]] for name in ("loss", "validation_loss")
+    )
+    return Image(loss_picture(losses, validations, int(rows[-1]["step"])), format="png")
+
+
+def demos(run: str | Path) -> HTML:
+    """Show what a run sounded like on its way: a row per step (first, middle and last of many), a column per sound.
+
+    A column is always made from the same noise, so what differs from row to row was learned.
+
+    Args:
+        run: the run's folder.
+
+    Raises:
+        FileNotFoundError: there are no demos in it.
+    """
+    steps = sorted(Path(run, "demos").glob("step*"))
+    if not steps:
+        raise FileNotFoundError(f"{Path(run)} holds no demos; finetune(..., demos=4) makes some.")
+    chosen = steps if len(steps) <= 3 else [steps[0], steps[len(steps) // 2], steps[-1]]
+    files = [sorted(folder.glob("*.wav")) for folder in chosen]
+    cards, note = _cards([_demo(path) for row in files for path in row], rest="listen to them in its folder")
+    pictured = iter(cards)
+    rows = []
+    for folder, row in zip(chosen, files, strict=True):
+        cells = (_card_html(*card) for _, card in zip(row, pictured, strict=False))
+        step = int(folder.name.removeprefix("step"))
+        style = 'style="text-align:left;vertical-align:top"'
+        heading = f"step {step}" if step else "step 0, before"
+        columns = "".join(f"<td {style}>{cell}</td>" for cell in cells)
+        rows.append(f'<tr><th style="width:60px;text-align:left">{heading}</th>{columns}</tr>')
+    return HTML(f'<table style="table-layout:fixed;width:100%;max-width:1000px">{"".join(rows)}</table>{note}')
+
+
+def _demo(path: Path) -> Clip:
+    audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    return _Titled(audio.T, rate, 0, {"title": path.stem.replace("_seed", ", seed ")})
+
+
+class _Training:
+    """The widgets of ``follow``."""
+
+    def __init__(self):
+        self.losses: list[tuple[int, float]] = []
+        self.validations: list[tuple[int, float]] = []
+        self.notes: dict[str, None] = {}
+        self.first = self.last = None
+        self.started, self.draw_at, self.refresh_at = time.monotonic(), 0.0, 0.0
+        self.bar, self.label = ipywidgets.IntProgress(min=0, max=1000), ipywidgets.HTML()
+        self.curve = ipywidgets.Image(format="png", layout=ipywidgets.Layout(width="700px", display="none"))
+        self.below = ipywidgets.HTML()
+        self.label.value = "training: getting ready"
+        self.curve.value = loss_picture([], [], 1)  # the first one takes a second: not while it is measured
+        display(ipywidgets.VBox([ipywidgets.HBox([self.bar, self.label]), self.curve, self.below]))
+
+    def add(self, record: Record) -> None:
+        now = time.monotonic()
+        if self.first is None:
+            self.first, self.started = record.step, now
+        self.last = record
+        if record.loss is not None:
+            self.losses.append((record.step, record.loss))
+        if record.validation_loss is not None:
+            self.validations.append((record.step, record.validation_loss))
+        if record.advice:
+            self.note(record.advice)
+        if now >= self.refresh_at:
+            self.refresh_at = now + _REFRESH_S
+            self._say(f"{self._left(now)}the stop button keeps what is learned")
+        if now >= self.draw_at:
+            self._draw()
+            took = time.monotonic() - now
+            self.draw_at = now + max(_REDRAW_S, 10 * took)  # a slow computer is to train, not to draw
+
+    def note(self, *texts: str) -> None:
+        """Show sentences below the curve, each once."""
+        self.notes |= dict.fromkeys(texts)
+        if texts:
+            self.below.value = "<br>".join(map(html.escape, self.notes))
+
+    def end(self, how: str) -> None:
+        """Say how it ended, with the last curve; ``how`` is for one that did not come to its last step."""
+        if self.last is None:
+            self.label.value = f"training: {how if self.notes else 'nothing to do'}"
+            return
+        done = self.last.step == self.last.steps
+        self._say(f"done in {_words(time.monotonic() - self.started)}" if done else how)
+        self._draw()
+
+    def _left(self, now: float) -> str:
+        done = self.last.step - self.first
+        return f"{_words((now - self.started) / done * (self.last.steps - self.last.step))} left; " if done else ""
+
+    def _say(self, words: str) -> None:
+        step, steps = self.last.step, self.last.steps
+        self.bar.value = 1000 * step // steps
+        measured = ""
+        if self.validations:
+            best_step, best = min(self.validations, key=lambda point: point[1])
+            measured = f"<br>held-out error {self.validations[-1][1]:.4f}, the best {best:.4f} at step {best_step}"
+        self.label.value = f"training, step {step} of {steps}: {words}{measured}"
+
+    def _draw(self) -> None:
+        self.curve.value = loss_picture(self.losses, self.validations, self.last.steps)
+        self.curve.layout.display = ""
+
+
 def _words(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
@@ -269,7 +316,14 @@ def _as_list(clips: Clips | Clip | Sequence[Clip]) -> list[Clip]:
     return [clips] if isinstance(clips, Clip) else list(clips)
 
 
-def _cards(clips: list[Clip]) -> tuple[list[tuple[Clip, str, bytes]], str]:
+def _card_html(clip: Clip, audio: str, png: bytes) -> str:
+    return (
+        f'{_caption(clip)}{audio}<br><img alt="waveform and spectrogram of {html.escape(clip.name)}" '
+        f'style="width:280px;max-width:100%" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
+    )
+
+
+def _cards(clips: list[Clip], rest: str = "show them as clips[{}:]") -> tuple[list[tuple[Clip, str, bytes]], str]:
     """Clip, player and picture of as many clips as one output can hold, and a note where that took a compromise."""
     whole = sum(clip.audio.size * 2 * 4 / 3 + _PICTURE_BYTES for clip in clips) <= OUTPUT_LIMIT_BYTES
     cards, size = [], 0.0
@@ -281,14 +335,14 @@ def _cards(clips: list[Clip]) -> tuple[list[tuple[Clip, str, bytes]], str]:
         cards.append((clip, audio, png))
     left = len(clips) - len(cards)
     note = "" if whole else "Many sounds at once: the players hold mono previews; saved files are whole."
-    more = f" {left} more do not fit here: show them as clips[{len(cards)}:]." if left else ""
+    more = f" {left} more do not fit here: {rest.format(len(cards))}." if left else ""
     return cards, f"<p>{note}{more}</p>" if note else ""
 
 
 def _preview(clip: Clip) -> Clip:
     rate = min(PREVIEW_RATE, clip.sample_rate)
     mono = resample(clip.audio.mean(axis=0, keepdims=True), clip.sample_rate, rate)
-    return Clip(mono, rate, clip.seed, clip.settings)
+    return replace(clip, audio=mono, sample_rate=rate)
 
 
 def _caption(clip: Clip) -> str:
@@ -311,12 +365,6 @@ def _audio(clip: Clip) -> str:
     data = base64.b64encode(wav.getvalue()).decode()
     label = html.escape(f"{clip.name}, {clip.duration_s:.1f} seconds")
     return (
-        f'<audio controls preload="auto" aria-label="{label}" style="width:280px" '
+        f'<audio controls preload="auto" aria-label="{label}" style="width:280px;max-width:100%" '
         f'src="data:audio/wav;base64,{data}"></audio>'
     )
-
-
-def _envelope(mono: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest sample of each picture column."""
-    edges = np.linspace(0, len(mono), min(columns, len(mono)) + 1).astype(int)[:-1]
-    return np.minimum.reduceat(mono, edges), np.maximum.reduceat(mono, edges)

@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import re
+import warnings
 
 import ipywidgets
 import numpy as np
@@ -11,7 +12,8 @@ import pytest
 import soundfile
 from PIL import Image
 
-from ddnb import check_dataset, dataset, widgets
+from ddnb import check_dataset, dataset, finetune, pictures, training, widgets
+from ddnb.training import Record
 from ddnb.verbs import Clip, Clips
 
 SETTINGS = {"model": {"name": "model <b>&"}, "making": {"asked": 3}, "machine": {}}
@@ -156,11 +158,11 @@ def test_every_class_is_in_the_picture():
     sounds = [
         dataset.Sound(f"{c}/{i}", c, 0, 1, 1, 1, 1, "", 0, 0, 0) for c, n in (("a", 90), ("b", 2)) for i in range(n)
     ]
-    chosen = widgets._spread(sounds, 16)
+    chosen = pictures.spread(sounds, 16)
     assert len(set(chosen)) == 16 and chosen == sorted(chosen)
     assert {90, 91} <= set(chosen)
     assert max(np.diff(chosen[:14])) < 20  # from all over the big one
-    assert widgets._spread(sounds[88:], 16) == [0, 1, 2, 3]
+    assert pictures.spread(sounds[88:], 16) == [0, 1, 2, 3]
 
 
 def test_progress_ends_full_and_says_how_to_stop(monkeypatch):
@@ -186,3 +188,233 @@ def test_progress_of_a_download_of_unknown_size(monkeypatch):
     progress = widgets.Progress("downloading")
     progress(5_000_000, None)
     assert "5 MB" in progress.label.value
+
+
+# Training
+
+
+@pytest.fixture
+def screen(monkeypatch):
+    """What was displayed."""
+    shown = []
+    monkeypatch.setattr(widgets, "display", shown.append)
+    return shown
+
+
+def parts(screen):
+    """Bar, label, curve and notes of the only thing on the screen."""
+    (box,) = screen
+    head, curve, notes = box.children
+    return (*head.children, curve, notes)
+
+
+def records(first=0, last=50, steps=50, closed=None, **fields):
+    """What finetune yields: every tenth step is validated, with the lowest error at step 30."""
+    try:
+        for step in range(first, last + 1):
+            loss = 1 / (1 + step) if step else None
+            held_out = 0.1 + abs(step - 30) / 50 if step % 10 == 0 else None
+            yield Record(step, steps, loss, 1e-3, 0.01, 0.9, held_out, **fields)
+    finally:
+        if closed is not None:
+            closed.append(step)
+
+
+def test_follow_hands_on_every_record_and_ends_full(screen):
+    seen = [record.step for record in widgets.follow(records())]
+    assert seen == list(range(51))
+    bar, label, curve, notes = parts(screen)
+    assert bar.value == bar.max
+    assert "done in" in label.value and "step 50 of 50" in label.value
+    assert "held-out error 0.5000, the best 0.1000 at step 30" in label.value
+    assert curve.layout.display != "none" and notes.value == ""
+    assert Image.open(io.BytesIO(bytes(curve.value))).size == (700, 280)
+
+
+def test_follow_says_how_long_and_how_to_stop_while_it_runs(screen, monkeypatch):
+    """The time left is that of the steps to come; a run that goes on at step 40 has not done 40 in no time."""
+    now = [0.0]
+    monkeypatch.setattr(widgets.time, "monotonic", lambda: now[0])
+    for record in widgets.follow(records(first=40, last=90, steps=100)):
+        now[0] += 30
+        if record.step == 60:
+            break
+        label = parts(screen)[1].value
+        assert "stop button" in label and f"step {record.step} of 100" in label
+    assert "20 min left" in label  # 41 steps of 30 s
+    assert parts(screen)[0].value == 600
+
+
+def test_follow_is_on_the_screen_before_the_first_step(screen):
+    """The first record comes after demos of the untrained network: minutes, of a large one on a CPU."""
+    seen = []
+
+    def slow():
+        seen.append(parts(screen)[1].value)
+        yield from records()
+
+    next(widgets.follow(slow()))
+    assert seen == ["training: getting ready"]
+
+
+def test_follow_draws_seldom(screen, monkeypatch):
+    """Drawing at every step would take longer than training."""
+    drawn = []
+    monkeypatch.setattr(widgets, "loss_picture", lambda *given: drawn.append(given) or b"png")
+    for _ in widgets.follow(records(last=2000, steps=2000)):
+        pass
+    assert 2 <= len(drawn) <= 3
+    losses, validations, steps = drawn[-1]
+    assert len(losses) == 2000 and len(validations) == 201 and steps == 2000
+
+
+def test_an_interrupt_while_drawing_saves_and_ends_quietly(screen, monkeypatch):
+    closed, interrupts = [], iter([KeyboardInterrupt])
+
+    def draw(losses, validations, steps):
+        if len(losses) == 20:
+            for interrupt in interrupts:
+                raise interrupt
+        return b"png"
+
+    monkeypatch.setattr(widgets, "loss_picture", draw)
+    monkeypatch.setattr(widgets._Training, "draw_at", property(lambda self: 0.0, lambda self, at: None), raising=False)
+    seen = [record.step for record in widgets.follow(records(closed=closed))]
+    assert seen == list(range(20)) and closed == [20]
+    assert "step 20 of 50: stopped; run the same cell again to go on" in parts(screen)[1].value
+
+
+def test_an_interrupt_in_a_step_is_told_and_gone_on_from(screen, monkeypatch, tmp_path):
+    """finetune settles that one itself and ends without an error, as if it were done."""
+    step = training.Trainer.train_step
+
+    def interrupted(trainer):
+        if trainer.step == 2:
+            raise KeyboardInterrupt
+        return step(trainer)
+
+    ckpt = training.from_scratch("tiny", sample_rate=8000, frames=64)
+    recipe = {"steps": 4, "batch_size": 1, "demos": 0, "keep_best": 0, "validate_every": 4}
+    monkeypatch.setattr(training.Trainer, "train_step", interrupted)
+    assert [r.step for r in widgets.follow(finetune(ckpt, dataset.EXAMPLES, tmp_path / "run", **recipe))] == [0, 1, 2]
+    assert "step 2 of 4: stopped; run the same cell again" in parts(screen)[1].value
+    assert "stopped after step 2" in parts(screen)[3].value
+    monkeypatch.setattr(training.Trainer, "train_step", step)
+    screen.clear()
+    assert [r.step for r in widgets.follow(finetune(ckpt, dataset.EXAMPLES, tmp_path / "run", **recipe))] == [3, 4]
+    assert "step 4 of 4: done" in parts(screen)[1].value
+    picture = widgets.curve(tmp_path / "run").data
+    assert Image.open(io.BytesIO(picture)).size == (700, 280)
+
+
+def test_breaking_off_closes_the_run(screen):
+    closed = []
+    for record in widgets.follow(records(closed=closed)):
+        if record.step == 7:
+            break
+    assert closed == [7]
+    assert "step 7 of 50: stopped" in parts(screen)[1].value
+
+
+def test_advice_and_warnings_stand_below_the_curve_once(screen, recwarn):
+    """In red below the cell they look like errors, and Python shows the same warning only the first time."""
+
+    def warning():
+        for record in records(advice="a <b>"):
+            warnings.warn("less room", stacklevel=1)
+            yield record
+
+    for _ in widgets.follow(warning()):
+        pass
+    assert parts(screen)[3].value == "less room<br>a &lt;b&gt;"
+    assert not recwarn
+
+
+def test_an_error_is_not_called_a_stop(screen):
+    def failing():
+        yield from records(last=3)
+        raise FloatingPointError("the loss is nan")
+
+    with pytest.raises(FloatingPointError):
+        for _ in widgets.follow(failing()):
+            pass
+    assert "step 3 of 50: stopped by an error" in parts(screen)[1].value
+
+
+def test_a_finished_run_has_nothing_to_do(screen):
+    assert list(widgets.follow(records(first=1, last=0))) == []
+    assert "nothing to do" in parts(screen)[1].value
+
+
+def colours(png):
+    """Share of the pixels that are as blue, as orange as the lines."""
+    pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA")).astype(int)
+    close = [np.abs(pixels - [*bytes.fromhex(c[1:]), 255]).max(axis=-1) < 40 for c in (pictures.BLUE, pictures.ORANGE)]
+    return [float(c.mean()) for c in close]
+
+
+def test_the_curve_shows_both_errors_and_has_no_background():
+    losses = [(i, 1 / i) for i in range(1, 300)]
+    validations = [(i, 2 / i) for i in range(10, 300, 10)]
+    nothing, blue, both = (
+        pictures.loss_picture(*data, 300) for data in (([], []), (losses, []), (losses, validations))
+    )
+    assert colours(nothing) == [0, 0]
+    assert colours(blue)[0] > 0.003 and colours(blue)[1] == 0
+    assert min(colours(both)) > 0.003
+    alpha = np.asarray(Image.open(io.BytesIO(both)).convert("RGBA"))[..., 3]
+    assert (alpha == 0).mean() > 0.7
+
+
+def demo_run(folder, steps, names, frames=4000):
+    for step in steps:
+        (folder / "demos" / f"step{step:06d}").mkdir(parents=True)
+        for i, name in enumerate(names):
+            tone = 0.1 * np.sin(np.arange(frames) * (0.1 + 0.1 * i)) / (1 + step)
+            soundfile.write(folder / "demos" / f"step{step:06d}" / f"{name}.wav", tone, 8000)
+    return folder
+
+
+def test_demos_are_a_row_per_step_and_a_column_per_sound(tmp_path):
+    names = ["kick_seed0", "snare_seed0"]
+    page = widgets.demos(demo_run(tmp_path, [0, 5, 10], names)).data
+    rows = page.split("<tr>")[1:]
+    assert [re.search(r"<th[^>]*>(.*?)</th>", row)[1] for row in rows] == ["step 0, before", "step 5", "step 10"]
+    for row, step in zip(rows, (0, 5, 10), strict=True):
+        assert re.findall(r"<b>(.*?)</b>", row) == ["kick, seed 0", "snare, seed 0"]
+        for (sound, rate), place in zip(sounds(row), (0, 1), strict=True):
+            assert rate == 8000
+            expected = 0.1 * np.sin(np.arange(4000) * (0.1 + 0.1 * place)) / (1 + step)
+            np.testing.assert_allclose(sound, expected, atol=1e-4)
+    for word in ("<script", "<style", "onclick", "autoplay", "color:"):
+        assert word not in page
+
+
+def test_of_many_demos_the_first_middle_and_last_are_shown(tmp_path):
+    page = widgets.demos(demo_run(tmp_path, range(0, 90, 10), ["seed0"])).data
+    assert re.findall(r"<th[^>]*>(.*?)</th>", page) == ["step 0, before", "step 40", "step 80"]
+
+
+def test_demos_stay_below_the_limit_of_one_output(tmp_path):
+    names = [f"class{i}_seed0" for i in range(8)]
+    page = widgets.demos(demo_run(tmp_path, range(3), names, frames=100_000)).data
+    assert len(page) < 8_100_000
+    assert "previews" in page or page.count("<audio") == 24
+    page = widgets.demos(demo_run(tmp_path / "long", range(3), names, frames=400_000)).data
+    assert len(page) < 8_100_000 and "listen to them in its folder" in page
+
+
+def test_a_run_without_demos_says_how_to_have_some(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no demos"):
+        widgets.demos(tmp_path)
+
+
+def test_sounds_of_a_folder_can_be_heard_before_training(tmp_path):
+    report = check_dataset(dataset.EXAMPLES)
+    box = widgets.dataset_player(report, 6)
+    captions = [card.children[0].value for card in box.children]
+    assert sorted({re.search(r"<b>(\w+)/", text)[1] for text in captions}) == ["hat", "kick", "snare"]
+    assert len(captions) == 6 and all(len(sounds(text)) == 1 for text in captions)
+    soundfile.write(tmp_path / "long.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 8000 * 12), 8000)
+    (card,) = widgets.dataset_player(check_dataset(tmp_path)).children
+    assert "10.00 s" in card.children[0].value and "first 10 s" in card.children[0].value

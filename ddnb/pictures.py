@@ -1,0 +1,183 @@
+"""Pictures, as PNG: sounds, folders of sounds, time grids, how a training goes. No screen is needed.
+
+They have no background, and what is written in them is read on a light and on a dark one.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from itertools import chain, zip_longest
+
+import numpy as np
+
+from .dataset import Sound
+from .doctor import DatasetReport, duration, shown
+from .schedule import GRIDS, time_grid
+from .verbs import Clip
+
+BLUE, ORANGE = "#3b82f6", "#d97706"
+GREY = "#797979"  # as far from white as from the dark themes' #111: 4.4
+_SPECTROGRAMS = 16
+_COLUMNS = 4
+_SPECTROGRAM_S = 4.0
+_CURVE_POINTS = 60
+
+
+def picture(clip: Clip) -> bytes:
+    """Draw the waveform (full scale at the edges) above the mel spectrogram (80 dB); returns a PNG of 560 x 280."""
+    from matplotlib.figure import Figure
+
+    mono = clip.audio.mean(axis=0)
+    figure = Figure(figsize=(5.6, 2.8), dpi=100)
+    upper, lower = figure.subplots(2, 1, gridspec_kw={"hspace": 0.04})
+    low, high = _envelope(mono, 560)
+    upper.fill_between(np.arange(len(low)), low, high, color=BLUE, linewidth=0.6)
+    upper.set(xlim=(0, max(len(low) - 1, 1)), ylim=(-1, 1))
+    _draw_spectrogram(lower, mono, clip.sample_rate, 560)
+    for axes in (upper, lower):
+        axes.axis("off")
+    figure.subplots_adjust(0, 0, 1, 1)
+    return _png(figure)
+
+
+def _draw_spectrogram(axes, mono: np.ndarray, sample_rate: int, columns: int) -> None:
+    import librosa
+
+    top = min(20_000, sample_rate // 2)
+    hop = max(32, len(mono) // columns)
+    long_enough = np.pad(mono, (0, max(0, 1024 - len(mono))))
+    mel = librosa.feature.melspectrogram(
+        y=long_enough, sr=sample_rate, n_fft=1024, hop_length=hop, n_mels=64, fmin=20, fmax=top
+    )
+    decibels = 10 * np.log10(np.maximum(mel, 1e-10))  # one scale for all: 0 dB is about a full-scale tone
+    axes.imshow(decibels, origin="lower", aspect="auto", cmap="magma", vmin=-60, vmax=20)
+
+
+def dataset_picture(report: DatasetReport) -> bytes:
+    """Draw how long the sounds are, and spectrograms of up to 16 of them, from every class; returns a PNG."""
+    from matplotlib.figure import Figure
+
+    chosen = spread(report.data.sounds, _SPECTROGRAMS)
+    rows = -(-len(chosen) // _COLUMNS)
+    heights = [1.6, *[1.1] * rows]
+    figure = Figure(figsize=(9, sum(heights) + 0.7 + 0.3 * rows), dpi=150, layout="constrained")
+    grid = figure.add_gridspec(1 + rows, _COLUMNS, height_ratios=heights)
+    _draw_lengths(figure.add_subplot(grid[0, :]), report)
+    for place, i in enumerate(chosen):
+        axes = figure.add_subplot(grid[1 + place // _COLUMNS, place % _COLUMNS])
+        sound, rate = report.data.sounds[i], report.data.sample_rate
+        _draw_spectrogram(axes, report.data.sound(i)[:, : int(_SPECTROGRAM_S * rate)].mean(axis=0), rate, 280)
+        axes.set_title(_title(sound), fontsize=10, color=GREY)
+        axes.axis("off")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # boxes for what the font lacks; the text has the names
+        return _png(figure)
+
+
+def _draw_lengths(axes, report: DatasetReport) -> None:
+    """A histogram of lengths, on a logarithmic axis: from a click to a loop."""
+    lengths = [s.duration_s for s in report.data.sounds]
+    clip_s = report.clip_frames and report.clip_frames / report.data.sample_rate
+    ends = [*lengths, clip_s] if clip_s else lengths
+    bars = min(40, 10 + len(lengths) // 4)
+    axes.hist(lengths, np.geomspace(min(ends) / 1.2, max(ends) * 1.2, bars), color=BLUE)
+    if clip_s:
+        axes.axvline(clip_s, color=ORANGE, linewidth=2)
+    line = f"; the line: a clip of the checkpoint, {duration(clip_s)}" if clip_s else ""
+    axes.set_xscale("log")
+    axes.xaxis.get_major_locator().set_params(subs=(1, 2, 5))
+    axes.xaxis.set_major_formatter(lambda seconds, _: f"{seconds:g} s")
+    axes.xaxis.set_minor_formatter("")
+    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.set_title(f"how many sounds are how long{line}", color=GREY, fontsize=10, loc="left")
+    _in_grey(axes)
+    axes.grid(visible=False)
+
+
+def spread(sounds: Sequence[Sound], n: int) -> list[int]:
+    """Numbers of up to ``n`` sounds, in turn from each class, from its beginning to its end; sorted."""
+    classes: dict[str | None, list[int]] = {}
+    for i, sound in enumerate(sounds):
+        classes.setdefault(sound.category, []).append(i)
+    # in an order that spreads: the first few of it lie far apart in the class
+    strides = [sorted(found, key=lambda i: (i - found[0]) * 0.618034 % 1) for found in classes.values()]
+    turns = chain.from_iterable(zip_longest(*strides))
+    return sorted([i for i in turns if i is not None][:n])
+
+
+def _title(sound: Sound, most: int = 24) -> str:
+    """Its name, shortened in the middle, above its class and length."""
+    name = shown(sound.name.split("/")[-1])
+    name = name if len(name) <= most else f"{name[: most // 2]}…{name[-most // 2 :]}"
+    category = f"{shown(sound.category)[:most]}, " if sound.category else ""
+    first = f"first {_SPECTROGRAM_S:.0f} s of " if sound.duration_s > _SPECTROGRAM_S else ""
+    return f"{name}\n{category}{first}{duration(sound.duration_s)}".replace("$", r"\$")  # not mathematics
+
+
+def grids_picture(steps: int) -> bytes:
+    """Draw how loud the noise is beside the sound, in dB, after each step of each time grid; returns a PNG."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 3.2), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    for name in GRIDS:
+        phi = time_grid(name, steps)[1:-1].numpy() * np.pi / 2  # the ends are infinitely loud and silent
+        axes.plot(np.arange(1, steps), 20 * np.log10(np.tan(phi)), ".-", label=name)
+    axes.set(xlabel="step", ylabel="noise beside sound, dB", xlim=(0, steps))
+    axes.legend(frameon=False, labelcolor=GREY)
+    _in_grey(axes)
+    return _png(figure)
+
+
+def loss_picture(losses: Sequence[tuple[int, float]], validations: Sequence[tuple[int, float]], steps: int) -> bytes:
+    """Draw how the error falls: means of neighbouring steps, and what was measured on held-out sounds; returns a PNG.
+
+    Args:
+        losses: (step, loss) of each step of training.
+        validations: (step, validation loss), where there is one.
+        steps: where the axis ends.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 2.8), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.set_yscale("log")  # the first steps gain more than all the others
+    if losses:
+        # a step's own loss jumps, as it depends on how noisy its few clips were made
+        groups = np.array_split(np.array(losses), min(_CURVE_POINTS, max(1, len(losses) // 5)))
+        axes.plot(*np.array([group.mean(axis=0) for group in groups]).T, ".-", color=BLUE, label="training")
+    if validations:
+        axes.plot(*zip(*validations, strict=True), "o-", color=ORANGE, markersize=4, label="held-out sounds")
+        axes.plot(*min(validations, key=lambda point: point[1]), "o", color=ORANGE, markersize=11, fillstyle="none")
+    axes.set(xlabel="step", xlim=(0, steps))
+    axes.set_title("error of the network: down is better", color=GREY, fontsize=10, loc="left")
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
+    axes.yaxis.get_minor_locator().set_params(subs=(2, 5))
+    if losses or validations:
+        axes.legend(frameon=False, labelcolor=GREY)
+    _in_grey(axes)
+    return _png(figure)
+
+
+def _in_grey(axes) -> None:
+    axes.tick_params(which="both", colors=GREY)
+    axes.xaxis.label.set_color(GREY)
+    axes.yaxis.label.set_color(GREY)
+    axes.spines[:].set_color(GREY)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(alpha=0.3)
+
+
+def _png(figure) -> bytes:
+    png = io.BytesIO()
+    figure.savefig(png, format="png", transparent=True)
+    return png.getvalue()
+
+
+def _envelope(mono: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Lowest and highest sample of each picture column."""
+    edges = np.linspace(0, len(mono), min(columns, len(mono)) + 1).astype(int)[:-1]
+    return np.minimum.reduceat(mono, edges), np.maximum.reduceat(mono, edges)
