@@ -57,7 +57,7 @@ DRUM_NOTES = {
 NOT_AS_MAPPED = {(25, 44), (40, 39), (40, 40), *((48, note) for note in (28, *range(41, 54)))}
 """(kit, note) where a kit has something else: an open hat, another brush and its swirl, timpani."""
 
-DRUM_VELOCITIES = (45, 85, 122)
+DRUM_VELOCITIES = (122, 85, 45)
 
 PROGRAMS = {  # (bank, program): notes; a tuple of notes is a chord
     "bass": {(0, p): (28, 33, 38, 43, 48) for p in (32, 33, 34, 35, 36, 37, 38, 39)}
@@ -105,7 +105,7 @@ PROGRAMS = {  # (bank, program): notes; a tuple of notes is a chord
 }
 """What else is rendered, from which bank and program, at which notes."""
 
-PROGRAM_VELOCITIES = {"bass": (70, 115), "tom": (70, 115), "perc": (100,), "texture": (100,), "synth": (100,)}
+PROGRAM_VELOCITIES = {"bass": (115, 70), "tom": (115, 70), "perc": (100,), "texture": (100,), "synth": (100,)}
 
 FLUID_HELD_OUT = """Elec?Kick* Electronic?Snr* ElectTom Power?Kick* Room?Kick RmPwr* 808?Clap 808?Closed?Hat
     808?Cowbell 808?Clave Splash Ride2 Vibra?Slap Tambourine Low?Timbale Short?Taiko* 808?Tom* Fretless* Pop?* SB2*
@@ -119,7 +119,7 @@ RUMPF_LEFT_OUT = """beats_01-11 beats_01-12 beats_01-13 beats_01-14 beats_01-15 
     beats_07-13"""
 """Handling noise below 30 Hz."""
 
-RUMPF_TEXTURES = "beats_01-18 beats_01-19 beats_02-10 beats_06-21"
+RUMPF_TEXTURES = "beats_01-18 beats_01-19"
 
 RUMPF_HELD_OUT = "beats_05* beats_08*"
 """Two of its nine sessions."""

@@ -1,0 +1,395 @@
+"""Procedural drums and percussion: families of each class, mixed. All are ``(dice, frames) -> (n, frames)``."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .blocks import (
+    SAMPLE_RATE,
+    Dice,
+    bandpass_db,
+    curve_db,
+    driven,
+    fall,
+    harmonics,
+    held,
+    metal,
+    mixed,
+    modes,
+    noise,
+    phase,
+    reshaped,
+    rise,
+    seconds,
+    sine,
+    some,
+    unit,
+    wave,
+)
+
+
+def _click(d: Dice, frames: int, low: float = 800, high: float = 8000) -> Tensor:
+    """A very short burst of noise, of a level of about 1."""
+    top = d.log(low, high)
+    burst = noise(d, 4096, curve_db(d, 4) + bandpass_db(top / 4, top, 12), d.log(0.003, 0.03))
+    return torch.nn.functional.pad(unit(burst), (0, frames - 4096))
+
+
+def _tilted(d: Dice, t60: Tensor, low: float, high: float, bands: int = 513) -> Tensor:
+    """T60 by band, (n, bands): shorter by a random amount towards high frequencies."""
+    octaves = torch.log2(torch.arange(bands, device=d.device) / (bands - 1) * 22_050 + 60)
+    return t60 * 2 ** ((d.uniform(low, high) * (octaves - 10) + 0.5 * curve_db(d, 0.8)).clamp(-4, 3))
+
+
+# --- kick -------------------------------------------------------------------------------------------------------
+
+
+def kick(d: Dice, frames: int) -> Tensor:
+    """Bass drums: analogue, acoustic, FM and industrial."""
+    x = mixed(d, frames, {_analogue_kick: 0.4, _acoustic_kick: 0.35, _fm_kick: 0.15, _soft_kick: 0.1})
+    return some(d, 0.35, x, driven)
+
+
+def _analogue_kick(d: Dice, frames: int) -> Tensor:
+    t = seconds(d, frames)
+    sweep = d.log(0.3, 12) * torch.exp(-t / d.log(0.004, 0.06)) + d.uniform(0, 0.6) * torch.exp(-t / d.log(0.05, 0.3))
+    body = sine(phase(d.log(36, 75) * (1 + sweep)) + d.pick([0, 0, 0.25, 0.12]))
+    shape = torch.lerp(
+        fall(t, d.log(0.18, 1.0)), fall((t - d.log(0.03, 0.2)).clamp(min=0), d.log(0.08, 0.4)), d.flip(0.4)
+    )
+    body = torch.lerp(body, torch.tanh(d.log(1, 5) * body), d.flip(0.4))
+    return body * shape * rise(t, d.log(0.0002, 0.002)) + d.flip(0.75) * d.log(0.02, 0.6) * _click(d, frames)
+
+
+def _acoustic_kick(d: Dice, frames: int) -> Tensor:
+    t, ratio = seconds(d, frames), torch.tensor([1.0, 1.59, 2.14, 2.65], device=d.device)
+    hz = d.log(42, 85) * ratio * (1 + 0.06 * d.normal(4))
+    bend = 1 + d.uniform(0, 0.6) * torch.exp(-t / d.log(0.008, 0.04))
+    level = torch.tensor([1.0, 0.4, 0.2, 0.1], device=d.device) * torch.exp(0.5 * d.normal(4))
+    body = modes(t, hz, d.log(0.15, 0.6) / ratio ** d.uniform(0.3, 1.5), level, d.uniform(0, 0.5, 4), bend)
+    shell = unit(noise(d, frames, curve_db(d, 5) + bandpass_db(d.log(60, 200), d.log(300, 3000), d.uniform(6, 18)),
+                       _tilted(d, d.log(0.06, 0.35), -0.6, 0)))  # fmt: skip
+    return unit(body) * rise(t, d.log(0.0005, 0.004)) + d.log(0.03, 0.5) * shell + d.log(0.05, 0.9) * _click(d, frames)
+
+
+def _fm_kick(d: Dice, frames: int) -> Tensor:
+    t = seconds(d, frames)
+    carrier = phase(d.log(38, 90) * (1 + d.log(0.5, 8) * torch.exp(-t / d.log(0.005, 0.05))))
+    other = sine(carrier * d.pick([0.5, 1, 1.41, 2, 2.76, 3.5])) * d.log(0.2, 3) * fall(t, d.log(0.03, 0.5))
+    body = torch.sin(6.2832 * carrier + other) * fall(t, d.log(0.12, 0.8))
+    return driven(d, body + d.log(0.02, 0.5) * _click(d, frames)) * fall(t, d.log(0.3, 2.0))
+
+
+def _soft_kick(d: Dice, frames: int) -> Tensor:
+    t = seconds(d, frames)
+    body = sine(phase(d.log(45, 110) * (1 + d.uniform(0, 1.5) * torch.exp(-t / d.log(0.01, 0.08))))) + 0.0
+    thump = unit(noise(d, frames, bandpass_db(d.log(30, 60), d.log(80, 500), d.uniform(12, 30)), d.log(0.06, 0.4)))
+    return body * fall(t, d.log(0.1, 0.5)) * rise(t, d.log(0.001, 0.008)) + d.uniform(0.1, 1.0) * thump
+
+
+# --- snare and clap ---------------------------------------------------------------------------------------------
+
+
+def snare(d: Dice, frames: int) -> Tensor:
+    """Snare drums: acoustic, of drum machines, of noise alone, brushed."""
+    x = mixed(d, frames, {_acoustic_snare: 0.5, _machine_snare: 0.25, _noise_snare: 0.17, _brush: 0.08})
+    return some(d, 0.25, x, driven)
+
+
+def _acoustic_snare(d: Dice, frames: int) -> Tensor:
+    t = seconds(d, frames)
+    ratio = torch.tensor([1.0, 1.59, 1.83, 2.3, 2.65, 3.2], device=d.device)
+    bend = 1 + d.uniform(0, 0.3) * torch.exp(-t / d.log(0.005, 0.03))
+    hz = d.log(130, 270) * ratio * (1 + 0.05 * d.normal(6))
+    level = ratio ** -d.uniform(0.3, 1.8) * torch.exp(0.6 * d.normal(6))
+    body = unit(modes(t, hz, d.log(0.05, 0.35, 6), level, d.uniform(0, 1, 6), bend))
+    wires = curve_db(d, 5) + bandpass_db(d.log(150, 1500), d.log(3500, 14_000), d.uniform(4, 15))
+    wires = unit(noise(d, frames, wires, _tilted(d, d.log(0.12, 0.6), -0.25, 0.2)))
+    stick = _click(d, frames, 2000, 16_000)
+    return d.uniform(0.15, 1) * body + d.uniform(0.3, 1.2) * wires + d.log(0.1, 1.2) * stick
+
+
+def _machine_snare(d: Dice, frames: int) -> Tensor:
+    t, low = seconds(d, frames), d.log(150, 260)
+    hz = torch.cat([low, low * d.uniform(1.4, 2.0)], 1)
+    bend = 1 + d.log(0.02, 1.5) * torch.exp(-t / d.log(0.004, 0.03))
+    body = unit(modes(t, hz, d.log(0.06, 0.3, 2), d.uniform(0.3, 1, 2), None, bend))
+    hiss = noise(d, frames, bandpass_db(d.log(400, 3000), d.log(6000, 22_000), d.uniform(6, 18)), d.log(0.08, 0.5))
+    return d.uniform(0.2, 1) * body + d.uniform(0.2, 1) * unit(hiss) + d.flip(0.5) * 0.5 * _click(d, frames)
+
+
+def _noise_snare(d: Dice, frames: int) -> Tensor:
+    t = seconds(d, frames)
+    x = unit(noise(d, frames, curve_db(d, 8), _tilted(d, d.log(0.08, 0.7), -0.4, 0.4)))
+    gate = torch.sigmoid((d.log(0.06, 0.3) - t) / 0.002)  # a gated room
+    x = torch.lerp(x, x * gate, d.flip(0.35))
+    hz = d.log(160, 600) * (1 + d.uniform(0, 3) * torch.exp(-t / d.log(0.01, 0.05)))
+    ring = sine(phase(hz) + d.log(0.05, 0.5) * sine(phase(hz * d.uniform(1.3, 3.7)))) * fall(t, d.log(0.05, 0.3))
+    return x + d.flip(0.6) * d.log(0.1, 1) * ring
+
+
+def _brush(d: Dice, frames: int) -> Tensor:
+    t = seconds(d, frames)
+    x = noise(d, frames, curve_db(d, 4) + bandpass_db(d.log(300, 1500), d.log(4000, 12_000), 9), d.log(0.1, 0.5))
+    return unit(x) * rise(t, d.log(0.003, 0.04)) + 0.3 * d.uniform(0, 1) * sine(phase(d.log(150, 250) + 0 * t)) * fall(
+        t, d.log(0.05, 0.2)
+    )
+
+
+def clap(d: Dice, frames: int) -> Tensor:
+    """Hand claps: of machines, of a few or many hands; finger snaps."""
+    x = mixed(d, frames, {_machine_clap: 0.4, _hands: 0.35, _snap: 0.25})
+    return some(d, 0.25, x, driven)
+
+
+def _machine_clap(d: Dice, frames: int) -> Tensor:
+    t = seconds(d, frames)
+    middle = d.log(700, 2600)
+    band = bandpass_db(middle / d.uniform(1.1, 2), middle * d.uniform(1.1, 3), d.uniform(6, 20))
+    x = noise(d, frames, curve_db(d, 3) + band, torch.full_like(middle, 1e3))
+    gap, count, shape = d.uniform(0.006, 0.014), d.pick([2, 3, 3, 4, 5]), torch.zeros(d.n, frames, device=d.device)
+    for i in range(5):
+        since = t - i * gap * (1 + 0.12 * d.normal(1) * (i > 0))
+        shape += (since >= 0) * (i < count) * fall(since.clamp(min=0), d.log(0.02, 0.06)) * d.uniform(0.5, 1)
+    since = t - (count - 1) * gap
+    tail = (since >= 0) * fall(since.clamp(min=0), d.log(0.1, 0.6)) * d.uniform(0.1, 0.9)
+    return unit(x) * (shape + tail)
+
+
+def _hands(d: Dice, frames: int) -> Tensor:
+    t, hands = seconds(d, frames), 9
+    out = torch.zeros(d.n, frames, device=d.device)
+    spread, many = d.log(0.004, 0.025), d.uniform(1, hands)
+    for i in range(hands):
+        middle = d.log(600, 3500)
+        one = unit(
+            noise(
+                d, 8192, curve_db(d, 4) + bandpass_db(middle / 1.3, middle * 1.5, d.uniform(6, 15)), d.log(0.02, 0.12)
+            )
+        )
+        late = (d.normal(1).abs() * spread * SAMPLE_RATE * (i > 0)).long().clamp(max=8191)
+        at = torch.arange(16_384, device=d.device) - late
+        placed = torch.where((at >= 0) & (at < 8192), one.gather(1, at.clamp(0, 8191)), 0)
+        out[:, :16_384] += placed * (i < many) * d.uniform(0.3, 1)
+    wash = unit(noise(d, frames, curve_db(d, 4) + bandpass_db(d.log(500, 1000), d.log(2000, 6000), 9), d.log(0.1, 0.5)))
+    return unit(out) + d.flip(0.6) * d.log(0.01, 0.3) * wash * rise(t, d.uniform(0.005, 0.03))
+
+
+def _snap(d: Dice, frames: int) -> Tensor:
+    t, middle = seconds(d, frames), d.log(1100, 3200)
+    hz = middle * torch.exp(0.35 * d.normal(3))
+    ring = unit(modes(t, hz, d.log(0.015, 0.08, 3), d.uniform(0.3, 1, 3), d.uniform(0, 1, 3)))
+    crack = unit(noise(d, frames, curve_db(d, 5) + bandpass_db(middle / 1.5, middle * 2, 9), d.log(0.02, 0.12)))
+    late = d.flip(0.5) * d.uniform(0.003, 0.02)
+    return d.uniform(0, 1) * ring + crack * (0.15 + (t >= late).float())
+
+
+# --- metal ------------------------------------------------------------------------------------------------------
+
+
+def closed_hat(d: Dice, frames: int) -> Tensor:
+    """Closed hi-hats, 30 to 250 ms: of machines, acoustic, of noise."""
+    return _hat(d, frames, (0.04, 0.24))
+
+
+def open_hat(d: Dice, frames: int) -> Tensor:
+    """Open hi-hats, 0.3 to 1.4 s; some are choked."""
+    x, t = _hat(d, frames, (0.35, 1.8)), seconds(d, frames)
+    return torch.lerp(x, x * fall((t - d.uniform(0.15, 0.6)).clamp(min=0), d.log(0.03, 0.1)), d.flip(0.25))
+
+
+def _hat(d: Dice, frames: int, t60: tuple[float, float]) -> Tensor:
+    def machine(d: Dice, frames: int) -> Tensor:
+        x = _squares(d, frames) + d.uniform(0, 0.6) * 0.5 * d.normal(frames)
+        return reshaped(x, curve_db(d, 3) + bandpass_db(d.log(4000, 9000), d.log(9000, 30_000), d.uniform(9, 24)),
+                        _tilted(d, d.log(*t60), -0.1, 0.2))  # fmt: skip
+
+    def acoustic(d: Dice, frames: int) -> Tensor:
+        x = metal(d, frames, d.uniform(0.4, 1.8), d.log(6, 60))
+        spectrum = curve_db(d, 5) + bandpass_db(d.log(900, 7000), d.log(7000, 18_000), d.uniform(4, 14))
+        x = unit(reshaped(x, spectrum, _tilted(d, d.log(*t60), -0.15, 0.3)))
+        t = seconds(d, frames)
+        chick = unit(
+            noise(d, frames, curve_db(d, 4) + bandpass_db(d.log(300, 2500), d.log(4000, 16_000), 9), d.log(0.01, 0.05))
+        )
+        return x * rise(t, d.log(0.0003, 0.006)) + d.log(0.05, 1.2) * chick
+
+    def hiss(d: Dice, frames: int) -> Tensor:
+        spectrum = curve_db(d, 3) + bandpass_db(d.log(3000, 11_000), d.log(9000, 40_000), d.uniform(9, 30))
+        return noise(d, frames, spectrum, _tilted(d, d.log(*t60), -0.1, 0.1))
+
+    return mixed(d, frames, {machine: 0.35, acoustic: 0.45, hiss: 0.2})
+
+
+def _squares(d: Dice, frames: int) -> Tensor:
+    """Six square oscillators out of tune, summed or multiplied, as in drum machines; they alias as metal does."""
+    t, base = seconds(d, frames), d.log(200, 900)
+    total = torch.zeros(d.n, frames, device=d.device)
+    for ratio in (1.0, 1.3413, 1.6170, 1.9265, 2.5028, 2.6637):
+        one = torch.sign(sine(base * ratio * (1 + 0.06 * d.normal(1)) * t + d.uniform(0, 1)))
+        total = torch.where(d.flip(0.3) > 0, total * one + 0.3 * one, total + one)
+    return total
+
+
+def cymbal(d: Dice, frames: int) -> Tensor:
+    """Crash, ride, splash and china cymbals, and those of machines."""
+    t = seconds(d, frames)
+    crash_like = mixed(d, frames, {_crash: 0.6, _ride: 0.4})
+    return crash_like * rise(t, d.log(0.0002, 0.003))
+
+
+def _crash(d: Dice, frames: int) -> Tensor:
+    t = seconds(d, frames)
+    x = metal(d, frames, d.uniform(0.3, 1.6), d.log(8, 80))
+    x = torch.lerp(x, _squares(d, frames), d.flip(0.12) * d.uniform(0.3, 0.9))
+    spectrum = curve_db(d, 5) + bandpass_db(d.log(250, 3000), d.log(5000, 16_000), d.uniform(3, 10))
+    dark = unit(reshaped(x, spectrum, _tilted(d, d.log(0.7, 4.5), -0.3, 0.1)))
+    bright = curve_db(d, 3) + bandpass_db(d.log(3000, 6000), d.log(9000, 18_000), 9)
+    shimmer = unit(reshaped(x, bright, _tilted(d, d.log(0.3, 2.5), -0.3, 0)))  # builds up later than the rest
+    hit = _click(d, frames, 1500, 12_000)
+    return dark + d.uniform(0, 1) * shimmer * rise(t, d.log(0.002, 0.06)) + d.log(0.03, 0.6) * hit
+
+
+def _ride(d: Dice, frames: int) -> Tensor:
+    t = seconds(d, frames)
+    x = metal(d, frames, d.uniform(1, 2.5), d.log(4, 30))
+    spectrum = curve_db(d, 5) + bandpass_db(d.log(300, 2500), d.log(5000, 15_000), d.uniform(3, 9))
+    wash = unit(reshaped(x, spectrum, _tilted(d, d.log(1, 5), -0.2, 0.1)))
+    hz = d.log(350, 900) * torch.cumsum(d.uniform(0.25, 0.9, 10), 1) * 1.7
+    ping = unit(modes(t, hz, d.log(0.2, 2.5, 10), torch.exp(0.8 * d.normal(10)), d.uniform(0, 1, 10)))
+    return d.log(0.1, 1) * wash + d.uniform(0.1, 1) * ping + d.log(0.1, 1) * _click(d, frames, 2500, 14_000)
+
+
+# --- tom --------------------------------------------------------------------------------------------------------
+
+
+def tom(d: Dice, frames: int) -> Tensor:
+    """Toms: acoustic, of machines, swept."""
+    x = mixed(d, frames, {_acoustic_tom: 0.55, _machine_tom: 0.45})
+    return some(d, 0.15, x, driven)
+
+
+def _acoustic_tom(d: Dice, frames: int) -> Tensor:
+    t, ratio = seconds(d, frames), torch.tensor([1.0, 1.59, 2.14, 2.3, 2.65, 2.92, 3.5], device=d.device)
+    hz = d.log(60, 260) * ratio * (1 + 0.03 * d.normal(7))
+    bend = 1 + d.uniform(0, 0.25) * torch.exp(-t / d.log(0.02, 0.15))
+    t60 = d.log(0.35, 1.4) / ratio ** d.uniform(0.2, 1.4)
+    level = ratio ** -d.uniform(0.5, 2.5) * torch.exp(0.5 * d.normal(7))
+    body = unit(modes(t, hz, t60, level, d.uniform(0, 0.5, 7), bend)) * rise(t, d.log(0.0005, 0.003))
+    skin = curve_db(d, 5) + bandpass_db(d.log(80, 300), d.log(500, 4000), d.uniform(6, 15))
+    skin = unit(noise(d, frames, skin, _tilted(d, d.log(0.05, 0.4), -0.4, 0)))
+    return body + d.log(0.02, 0.4) * skin + d.log(0.05, 0.8) * _click(d, frames, 700, 9000)
+
+
+def _machine_tom(d: Dice, frames: int) -> Tensor:
+    t = seconds(d, frames)
+    sweep = d.log(0.03, 2.5) * torch.exp(-t / d.log(0.015, 0.25))
+    cycles = phase(d.log(60, 300) * (1 + sweep))
+    body = torch.lerp(sine(cycles), 1 - 4 * (cycles - 0.5).abs(), d.flip(0.25))
+    hiss = unit(noise(d, frames, bandpass_db(d.log(150, 600), d.log(1000, 8000), 9), d.log(0.04, 0.5)))
+    return (
+        body * fall(t, d.log(0.2, 1.2)) + d.flip(0.6) * d.log(0.03, 0.5) * hiss + d.flip(0.5) * 0.3 * _click(d, frames)
+    )
+
+
+# --- percussion -------------------------------------------------------------------------------------------------
+
+
+def perc(d: Dice, frames: int) -> Tensor:
+    """Wood, skin, bells, shakers, scrapes, blips, and things that are struck."""
+    families = {_wood: 0.15, _hand_drum: 0.2, _bell: 0.18, _shaker: 0.15, _struck: 0.22, _blip: 0.07, _scrape: 0.03}
+    return some(d, 0.12, mixed(d, frames, families), driven)
+
+
+def _wood(d: Dice, frames: int) -> Tensor:
+    t = seconds(d, frames)
+    hz = d.log(350, 3000) * torch.cat([torch.ones(d.n, 1, device=d.device), d.uniform(1.4, 4.5, 3)], 1)
+    level = torch.tensor([1, 0.4, 0.25, 0.15], device=d.device) * torch.exp(0.6 * d.normal(4))
+    ring = unit(modes(t, hz, d.log(0.02, 0.16) * torch.exp(0.3 * d.normal(4)), level, d.uniform(0, 1, 4)))
+    return ring + d.log(0.03, 1) * _click(d, frames, 1200, 12_000)
+
+
+def _hand_drum(d: Dice, frames: int) -> Tensor:
+    t = seconds(d, frames)
+    ratio = torch.cumsum(torch.cat([torch.ones(d.n, 1, device=d.device), d.uniform(0.3, 1.1, 5)], 1), 1)
+    ratio = torch.where(d.flip(0.25) > 0, torch.arange(1, 7, device=d.device).float(), ratio)  # tabla: in tune
+    bend = 1 + d.uniform(-0.08, 0.12) * torch.exp(-t / d.log(0.01, 0.2))
+    t60 = d.log(0.06, 0.9) / ratio ** d.uniform(0, 1.2)
+    level = ratio ** -d.uniform(0.3, 2.5) * torch.exp(0.5 * d.normal(6))
+    body = unit(modes(t, d.log(90, 520) * ratio, t60, level, d.uniform(0, 0.5, 6), bend))
+    slap = curve_db(d, 5) + bandpass_db(d.log(300, 1500), d.log(1500, 8000), d.uniform(6, 15))
+    slap = unit(noise(d, frames, slap, d.log(0.015, 0.15)))
+    return body + d.log(0.03, 1.5) * slap
+
+
+def _bell(d: Dice, frames: int) -> Tensor:
+    t = seconds(d, frames)
+    base = d.log(250, 2600)
+    hz = base * torch.cumsum(torch.cat([torch.ones(d.n, 1, device=d.device), d.uniform(0.15, 1.6, 8)], 1), 1)
+    level = torch.exp(0.8 * d.normal(9)) * torch.arange(1, 10, device=d.device) ** -d.uniform(0, 1.2)
+    rung = modes(t, hz, d.log(0.08, 3.0) * torch.exp(0.5 * d.normal(9)), level, d.uniform(0, 1, 9))
+    cutoff = 4000 * fall(t, d.log(0.5, 4)) + d.log(400, 3000)
+    cow = wave(d, harmonics(d, "square"), base / 2 + 0 * t, cutoff) + wave(
+        d, harmonics(d, "square"), base * d.uniform(0.7, 0.78) + 0 * t, cutoff
+    )
+    cow = cow * (fall(t, d.log(0.1, 1.0)) + d.uniform(0, 1) * fall(t, d.log(0.02, 0.06)))
+    return torch.lerp(unit(rung), unit(cow), d.flip(0.25)) + d.log(0.01, 0.5) * _click(d, frames, 2000, 14_000)
+
+
+def _shaker(d: Dice, frames: int) -> Tensor:
+    t = seconds(d, frames)
+    beads = metal(d, frames, d.uniform(0.1, 2.2), d.log(4, 60)) * (1 + d.flip(0.5) * 3 * d.flip(0.02, frames))
+    spectrum = curve_db(d, 5) + bandpass_db(d.log(1800, 7000), d.log(7000, 18_000), d.uniform(6, 18))
+    x = unit(reshaped(beads, spectrum, _tilted(d, d.log(0.06, 0.7), -0.1, 0.2)))
+    late, second = d.uniform(0.03, 0.14), d.flip(0.4)
+    push = rise(t, d.log(0.001, 0.06)) * torch.lerp(torch.ones_like(t), fall(t, d.log(0.06, 0.3)), second)
+    back = (
+        second
+        * d.uniform(0.4, 1.5)
+        * rise(t - late, d.log(0.002, 0.03))
+        * fall((t - late).clamp(min=0), d.log(0.06, 0.3))
+    )
+    return x * (push + back)
+
+
+def _struck(d: Dice, frames: int) -> Tensor:
+    t, count = seconds(d, frames), 8
+    hz = d.log(60, 900) * torch.exp(d.uniform(0, 2.2, count))
+    t60 = d.log(0.02, 0.5) * torch.exp(0.5 * d.normal(count))
+    ring = unit(
+        modes(t, hz, t60, (hz / 300) ** -d.uniform(0, 1) * torch.exp(0.8 * d.normal(count)), d.uniform(0, 1, count))
+    )
+    dull = curve_db(d, 8) + bandpass_db(d.log(60, 800), d.log(800, 9000), d.uniform(4, 15))
+    dull = unit(noise(d, frames, dull, _tilted(d, d.log(0.03, 0.4), -0.5, 0.2)))
+    late, again = d.uniform(0.02, 0.15), d.flip(0.25) * d.uniform(0.2, 0.8)  # a second touch
+    rattle = again * (t >= late) * fall((t - late).clamp(min=0), d.log(0.02, 0.2))
+    return d.uniform(0, 1) * ring + d.log(0.1, 1.2) * (dull + rattle * dull.roll(997, 1))
+
+
+def _blip(d: Dice, frames: int) -> Tensor:
+    t = seconds(d, frames)
+    hz = (d.log(150, 3000) * 2 ** (d.uniform(-3, 4) * torch.exp(-t / d.log(0.005, 0.15)))).clamp(30, 15_000)
+    cycles = phase(hz)
+    other = d.flip(0.5) * d.log(0.1, 4) * sine(cycles * d.pick([0.5, 1.41, 2, 3.53, 7])) * fall(t, d.log(0.02, 0.4))
+    return torch.sin(6.2832 * cycles + other) * held(
+        t, d.log(0.0005, 0.01), d.log(0.01, 0.2), d.log(0.01, 0.2), d.log(0.05, 0.6)
+    )
+
+
+def _scrape(d: Dice, frames: int) -> Tensor:
+    t = seconds(d, frames)
+    teeth = phase(d.log(25, 120) * (1 + d.uniform(-0.5, 1) * t / 0.3).clamp(min=0.2))
+    x = unit(
+        noise(
+            d,
+            frames,
+            curve_db(d, 6) + bandpass_db(d.log(1000, 3000), d.log(3500, 9000), 9),
+            torch.full((d.n, 1), 1e3, device=d.device),
+        )
+    )
+    return (
+        x
+        * torch.exp(-teeth * d.uniform(2, 9))
+        * held(t, d.log(0.005, 0.1), d.log(0.06, 0.5), d.log(0.02, 0.1), d.log(0.3, 2))
+    )

@@ -1,0 +1,80 @@
+"""Procedural sounds of every category: as many as wanted, no two alike, from a seed, on any device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from . import drums, tones
+from .blocks import Dice, equalised, seconds, unit
+from .data import FRAMES, LEAD, SAMPLE_RATE
+from .textures import texture
+
+BATCH = 32
+"""Sounds that are made at once: some 300 MB."""
+
+ONE_SHOTS = {  # source, longest (s), unevenness of the spectrum (dB), share in a room, its T60 (s), peaks (dBFS)
+    "kick": (drums.kick, 1.0, 3, 0.35, (0.05, 0.4), (-6, -1)),
+    "snare": (drums.snare, 1.0, 3, 0.5, (0.05, 0.6), (-8, -1)),
+    "clap": (drums.clap, 0.8, 4, 0.6, (0.05, 0.6), (-9, -1)),
+    "closed_hat": (drums.closed_hat, 0.4, 3, 0.3, (0.03, 0.2), (-12, -3)),
+    "open_hat": (drums.open_hat, 1.486, 3, 0.3, (0.05, 0.4), (-12, -3)),
+    "tom": (drums.tom, 1.35, 3, 0.45, (0.05, 0.5), (-8, -1)),
+    "cymbal": (drums.cymbal, 1.486, 3, 0.3, (0.1, 0.6), (-12, -3)),
+    "perc": (drums.perc, 1.2, 4, 0.5, (0.03, 0.6), (-10, -1)),
+    "bass": (tones.bass, 1.486, 2, 0.1, (0.05, 0.2), (-6, -1)),
+    "synth": (tones.synth, 1.486, 3, 0.4, (0.1, 0.6), (-9, -1)),
+}
+TEXTURE_PEAKS = (-12, -3)
+
+
+def synthesize(
+    category: str,
+    n: int,
+    generator: torch.Generator,
+    frames: int = FRAMES,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Make sounds of one category.
+
+    Args:
+        category: one of ``data.CATEGORIES``.
+        n: how many.
+        generator: chance; the same state makes the same sounds on the same device. It must be on that device.
+        frames: length at 44.1 kHz, at least 32,768; one-shots end in silence, textures loop.
+        device: where to make them.
+
+    Returns:
+        Mono float32 (n, frames) with peaks between -12 and -1 dBFS. One-shots begin after 64 frames.
+
+    Raises:
+        KeyError: no such category.
+    """
+    done = [_one_batch(category, Dice(min(BATCH, n - i), generator, device), frames) for i in range(0, n, BATCH)]
+    return torch.cat(done) if done else torch.zeros(0, frames, device=device)
+
+
+def _one_batch(category: str, dice: Dice, frames: int) -> Tensor:
+    if category == "texture":
+        x = texture(dice, frames)
+        return _levelled(dice, x - x.mean(-1, keepdim=True), TEXTURE_PEAKS)
+    source, longest, spread_db, room, room_s, peaks = ONE_SHOTS[category]
+    length = min(frames - LEAD, round(longest * SAMPLE_RATE))
+    x = equalised(dice, unit(source(dice, length)), spread_db, room, room_s)
+    x = torch.nn.functional.pad(_ended(dice, unit(x)), (LEAD, frames - LEAD - length))
+    return _levelled(dice, x, peaks)
+
+
+def _ended(dice: Dice, x: Tensor) -> Tensor:
+    """Fade out from where the sound is inaudible on; what rings on then fades over the last fifth."""
+    frames = x.shape[-1]
+    t = seconds(dice, frames)
+    loud = x.abs() > 10 ** (dice.uniform(-66, -50) / 20)
+    last = (loud * torch.arange(frames, device=x.device)).amax(-1, keepdim=True) / SAMPLE_RATE
+    end = torch.minimum(last + 0.01, t[-1])
+    fade = torch.where(last > 0.9 * t[-1], 0.2 * t[-1], 0.01 + 0.15 * last)
+    return x * (0.5 + 0.5 * torch.cos(torch.pi * ((t - end + fade) / fade).clamp(0, 1)))
+
+
+def _levelled(dice: Dice, x: Tensor, peaks: tuple[float, float]) -> Tensor:
+    return unit(x) * 10 ** (dice.uniform(*peaks) / 20)
