@@ -293,7 +293,7 @@ def equalised(
     """
     bands = 1025
     db = curve_db(dice, spread_db, bands=bands, slope_db=dice.uniform(-1.0, 1.0))
-    db += bandpass_db(dice.log(15, 30), dice.log(5_000, 40_000), dice.uniform(9, 30), bands) * 1.0
+    db += bandpass_db(dice.log(15, 30), dice.log(6_000, 26_000), dice.log(9, 70), bands)
     response = F.pad(least_phase(db), (0, max(0, 24_000 - 2048)))
     t = seconds(dice, response.shape[-1])
     t60, distance = dice.log(*room_s), dice.uniform(0.0005, 0.02)

@@ -69,8 +69,8 @@ def _acoustic_kick(d: Dice, frames: int) -> Tensor:
     level = torch.tensor([1.0, 0.4, 0.2, 0.1], device=d.device) * torch.exp(0.5 * d.normal(4))
     body = modes(t, hz, d.log(0.15, 0.6) / ratio ** d.uniform(0.3, 1.5), level, d.uniform(0, 0.5, 4), bend)
     shell = unit(noise(d, frames, curve_db(d, 5) + bandpass_db(d.log(60, 200), d.log(300, 3000), d.uniform(6, 18)),
-                       _tilted(d, d.log(0.06, 0.35), -0.6, 0)))  # fmt: skip
-    return unit(body) * rise(t, d.log(0.0005, 0.004)) + d.log(0.03, 0.5) * shell + d.log(0.05, 0.9) * _click(d, frames)
+                       _tilted(d, d.log(0.08, 0.9), -0.5, 0.05)))  # fmt: skip
+    return unit(body) * rise(t, d.log(0.0005, 0.004)) + d.log(0.03, 0.7) * shell + d.log(0.03, 0.7) * _click(d, frames)
 
 
 def _fm_kick(d: Dice, frames: int) -> Tensor:
@@ -103,10 +103,10 @@ def _acoustic_snare(d: Dice, frames: int) -> Tensor:
     bend = 1 + d.uniform(0, 0.3) * torch.exp(-t / d.log(0.005, 0.03))
     hz = d.log(130, 270) * ratio * (1 + 0.05 * d.normal(6))
     level = ratio ** -d.uniform(0.3, 1.8) * torch.exp(0.6 * d.normal(6))
-    body = unit(modes(t, hz, d.log(0.05, 0.35, 6), level, d.uniform(0, 1, 6), bend))
-    wires = curve_db(d, 5) + bandpass_db(d.log(150, 1500), d.log(3500, 14_000), d.uniform(4, 15))
-    wires = unit(noise(d, frames, wires, _tilted(d, d.log(0.12, 0.6), -0.25, 0.2)))
-    stick = _click(d, frames, 2000, 16_000)
+    body = unit(modes(t, hz, d.log(0.06, 0.6, 6), level, d.uniform(0, 1, 6), bend))
+    wires = curve_db(d, 5) + bandpass_db(d.log(100, 1000), d.log(2000, 9000), d.uniform(4, 15))
+    wires = unit(noise(d, frames, wires, _tilted(d, d.log(0.15, 1.2), -0.3, 0.1)))
+    stick = _click(d, frames, 1500, 10_000)
     return d.uniform(0.15, 1) * body + d.uniform(0.3, 1.2) * wires + d.log(0.1, 1.2) * stick
 
 
@@ -115,13 +115,13 @@ def _machine_snare(d: Dice, frames: int) -> Tensor:
     hz = torch.cat([low, low * d.uniform(1.4, 2.0)], 1)
     bend = 1 + d.log(0.02, 1.5) * torch.exp(-t / d.log(0.004, 0.03))
     body = unit(modes(t, hz, d.log(0.06, 0.3, 2), d.uniform(0.3, 1, 2), None, bend))
-    hiss = noise(d, frames, bandpass_db(d.log(400, 3000), d.log(6000, 22_000), d.uniform(6, 18)), d.log(0.08, 0.5))
+    hiss = noise(d, frames, bandpass_db(d.log(300, 3000), d.log(4000, 20_000), d.uniform(6, 18)), d.log(0.1, 0.8))
     return d.uniform(0.2, 1) * body + d.uniform(0.2, 1) * unit(hiss) + d.flip(0.5) * 0.5 * _click(d, frames)
 
 
 def _noise_snare(d: Dice, frames: int) -> Tensor:
     t = seconds(d, frames)
-    x = unit(noise(d, frames, curve_db(d, 8), _tilted(d, d.log(0.08, 0.7), -0.4, 0.4)))
+    x = unit(noise(d, frames, curve_db(d, 8), _tilted(d, d.log(0.12, 1.2), -0.4, 0.3)))
     gate = torch.sigmoid((d.log(0.06, 0.3) - t) / 0.002)  # a gated room
     x = torch.lerp(x, x * gate, d.flip(0.35))
     hz = d.log(160, 600) * (1 + d.uniform(0, 3) * torch.exp(-t / d.log(0.01, 0.05)))
@@ -153,7 +153,7 @@ def _machine_clap(d: Dice, frames: int) -> Tensor:
         since = t - i * gap * (1 + 0.12 * d.normal(1) * (i > 0))
         shape += (since >= 0) * (i < count) * fall(since.clamp(min=0), d.log(0.02, 0.06)) * d.uniform(0.5, 1)
     since = t - (count - 1) * gap
-    tail = (since >= 0) * fall(since.clamp(min=0), d.log(0.1, 0.6)) * d.uniform(0.1, 0.9)
+    tail = (since >= 0) * fall(since.clamp(min=0), d.log(0.2, 0.9)) * d.uniform(0.1, 0.9)
     return unit(x) * (shape + tail)
 
 
@@ -172,15 +172,15 @@ def _hands(d: Dice, frames: int) -> Tensor:
         at = torch.arange(16_384, device=d.device) - late
         placed = torch.where((at >= 0) & (at < 8192), one.gather(1, at.clamp(0, 8191)), 0)
         out[:, :16_384] += placed * (i < many) * d.uniform(0.3, 1)
-    wash = unit(noise(d, frames, curve_db(d, 4) + bandpass_db(d.log(500, 1000), d.log(2000, 6000), 9), d.log(0.1, 0.5)))
-    return unit(out) + d.flip(0.6) * d.log(0.01, 0.3) * wash * rise(t, d.uniform(0.005, 0.03))
+    wash = unit(noise(d, frames, curve_db(d, 4) + bandpass_db(d.log(300, 1000), d.log(2000, 9000), 9), d.log(0.2, 1.0)))
+    return unit(out) + d.flip(0.75) * d.log(0.02, 0.4) * wash * rise(t, d.uniform(0.005, 0.03))
 
 
 def _snap(d: Dice, frames: int) -> Tensor:
     t, middle = seconds(d, frames), d.log(1100, 3200)
     hz = middle * torch.exp(0.35 * d.normal(3))
     ring = unit(modes(t, hz, d.log(0.015, 0.08, 3), d.uniform(0.3, 1, 3), d.uniform(0, 1, 3)))
-    crack = unit(noise(d, frames, curve_db(d, 5) + bandpass_db(middle / 1.5, middle * 2, 9), d.log(0.02, 0.12)))
+    crack = unit(noise(d, frames, curve_db(d, 5) + bandpass_db(middle / 1.5, middle * 2, 9), d.log(0.04, 0.35)))
     late = d.flip(0.5) * d.uniform(0.003, 0.02)
     return d.uniform(0, 1) * ring + crack * (0.15 + (t >= late).float())
 
@@ -190,33 +190,33 @@ def _snap(d: Dice, frames: int) -> Tensor:
 
 def closed_hat(d: Dice, frames: int) -> Tensor:
     """Closed hi-hats, 30 to 250 ms: of machines, acoustic, of noise."""
-    return _hat(d, frames, (0.04, 0.24))
+    return _hat(d, frames, (0.07, 0.5))
 
 
 def open_hat(d: Dice, frames: int) -> Tensor:
     """Open hi-hats, 0.3 to 1.4 s; some are choked."""
-    x, t = _hat(d, frames, (0.35, 1.8)), seconds(d, frames)
+    x, t = _hat(d, frames, (0.6, 5)), seconds(d, frames)
     return torch.lerp(x, x * fall((t - d.uniform(0.15, 0.6)).clamp(min=0), d.log(0.03, 0.1)), d.flip(0.25))
 
 
 def _hat(d: Dice, frames: int, t60: tuple[float, float]) -> Tensor:
     def machine(d: Dice, frames: int) -> Tensor:
         x = _squares(d, frames) + d.uniform(0, 0.6) * 0.5 * d.normal(frames)
-        return reshaped(x, curve_db(d, 3) + bandpass_db(d.log(4000, 9000), d.log(9000, 30_000), d.uniform(9, 24)),
+        return reshaped(x, curve_db(d, 3) + bandpass_db(d.log(3000, 9000), d.log(9000, 24_000), d.uniform(6, 20)),
                         _tilted(d, d.log(*t60), -0.1, 0.2))  # fmt: skip
 
     def acoustic(d: Dice, frames: int) -> Tensor:
         x = metal(d, frames, d.uniform(0.4, 1.8), d.log(6, 60))
-        spectrum = curve_db(d, 5) + bandpass_db(d.log(900, 7000), d.log(7000, 18_000), d.uniform(4, 14))
+        spectrum = curve_db(d, 5) + bandpass_db(d.log(400, 6000), d.log(6000, 16_000), d.uniform(3, 12))
         x = unit(reshaped(x, spectrum, _tilted(d, d.log(*t60), -0.15, 0.3)))
         t = seconds(d, frames)
         chick = unit(
-            noise(d, frames, curve_db(d, 4) + bandpass_db(d.log(300, 2500), d.log(4000, 16_000), 9), d.log(0.01, 0.05))
+            noise(d, frames, curve_db(d, 4) + bandpass_db(d.log(100, 2500), d.log(3000, 16_000), 9), d.log(0.01, 0.12))
         )
         return x * rise(t, d.log(0.0003, 0.006)) + d.log(0.05, 1.2) * chick
 
     def hiss(d: Dice, frames: int) -> Tensor:
-        spectrum = curve_db(d, 3) + bandpass_db(d.log(3000, 11_000), d.log(9000, 40_000), d.uniform(9, 30))
+        spectrum = curve_db(d, 3) + bandpass_db(d.log(2000, 10_000), d.log(8000, 30_000), d.uniform(6, 24))
         return noise(d, frames, spectrum, _tilted(d, d.log(*t60), -0.1, 0.1))
 
     return mixed(d, frames, {machine: 0.35, acoustic: 0.45, hiss: 0.2})
@@ -241,10 +241,10 @@ def cymbal(d: Dice, frames: int) -> Tensor:
 
 def _crash(d: Dice, frames: int) -> Tensor:
     t = seconds(d, frames)
-    x = metal(d, frames, d.uniform(0.3, 1.6), d.log(8, 80))
+    x = metal(d, frames, d.uniform(0.2, 1.3), d.log(8, 80))
     x = torch.lerp(x, _squares(d, frames), d.flip(0.12) * d.uniform(0.3, 0.9))
-    spectrum = curve_db(d, 5) + bandpass_db(d.log(250, 3000), d.log(5000, 16_000), d.uniform(3, 10))
-    dark = unit(reshaped(x, spectrum, _tilted(d, d.log(0.7, 4.5), -0.3, 0.1)))
+    spectrum = curve_db(d, 5) + bandpass_db(d.log(100, 1500), d.log(5000, 14_000), d.uniform(3, 10))
+    dark = unit(reshaped(x, spectrum, _tilted(d, d.log(1.2, 8), -0.3, 0.1)))
     bright = curve_db(d, 3) + bandpass_db(d.log(3000, 6000), d.log(9000, 18_000), 9)
     shimmer = unit(reshaped(x, bright, _tilted(d, d.log(0.3, 2.5), -0.3, 0)))  # builds up later than the rest
     hit = _click(d, frames, 1500, 12_000)
@@ -253,12 +253,12 @@ def _crash(d: Dice, frames: int) -> Tensor:
 
 def _ride(d: Dice, frames: int) -> Tensor:
     t = seconds(d, frames)
-    x = metal(d, frames, d.uniform(1, 2.5), d.log(4, 30))
-    spectrum = curve_db(d, 5) + bandpass_db(d.log(300, 2500), d.log(5000, 15_000), d.uniform(3, 9))
-    wash = unit(reshaped(x, spectrum, _tilted(d, d.log(1, 5), -0.2, 0.1)))
+    x = metal(d, frames, d.uniform(0.4, 1.6), d.log(4, 40))
+    spectrum = curve_db(d, 5) + bandpass_db(d.log(120, 1500), d.log(5000, 14_000), d.uniform(3, 9))
+    wash = unit(reshaped(x, spectrum, _tilted(d, d.log(1.2, 8), -0.2, 0.1)))
     hz = d.log(350, 900) * torch.cumsum(d.uniform(0.25, 0.9, 10), 1) * 1.7
     ping = unit(modes(t, hz, d.log(0.2, 2.5, 10), torch.exp(0.8 * d.normal(10)), d.uniform(0, 1, 10)))
-    return d.log(0.1, 1) * wash + d.uniform(0.1, 1) * ping + d.log(0.1, 1) * _click(d, frames, 2500, 14_000)
+    return d.log(0.25, 1.5) * wash + d.log(0.05, 0.8) * ping + d.log(0.1, 1) * _click(d, frames, 2500, 14_000)
 
 
 # --- tom --------------------------------------------------------------------------------------------------------
@@ -274,12 +274,12 @@ def _acoustic_tom(d: Dice, frames: int) -> Tensor:
     t, ratio = seconds(d, frames), torch.tensor([1.0, 1.59, 2.14, 2.3, 2.65, 2.92, 3.5], device=d.device)
     hz = d.log(60, 260) * ratio * (1 + 0.03 * d.normal(7))
     bend = 1 + d.uniform(0, 0.25) * torch.exp(-t / d.log(0.02, 0.15))
-    t60 = d.log(0.35, 1.4) / ratio ** d.uniform(0.2, 1.4)
+    t60 = d.log(0.4, 2) / ratio ** d.uniform(0.2, 1.4)
     level = ratio ** -d.uniform(0.5, 2.5) * torch.exp(0.5 * d.normal(7))
     body = unit(modes(t, hz, t60, level, d.uniform(0, 0.5, 7), bend)) * rise(t, d.log(0.0005, 0.003))
-    skin = curve_db(d, 5) + bandpass_db(d.log(80, 300), d.log(500, 4000), d.uniform(6, 15))
-    skin = unit(noise(d, frames, skin, _tilted(d, d.log(0.05, 0.4), -0.4, 0)))
-    return body + d.log(0.02, 0.4) * skin + d.log(0.05, 0.8) * _click(d, frames, 700, 9000)
+    skin = curve_db(d, 5) + bandpass_db(d.log(60, 300), d.log(500, 5000), d.uniform(4, 14))
+    skin = unit(noise(d, frames, skin, _tilted(d, d.log(0.15, 1.4), -0.4, 0.05)))
+    return body + d.log(0.02, 0.6) * skin + d.log(0.05, 0.9) * _click(d, frames, 700, 12_000)
 
 
 def _machine_tom(d: Dice, frames: int) -> Tensor:
@@ -287,7 +287,7 @@ def _machine_tom(d: Dice, frames: int) -> Tensor:
     sweep = d.log(0.03, 2.5) * torch.exp(-t / d.log(0.015, 0.25))
     cycles = phase(d.log(60, 300) * (1 + sweep))
     body = torch.lerp(sine(cycles), 1 - 4 * (cycles - 0.5).abs(), d.flip(0.25))
-    hiss = unit(noise(d, frames, bandpass_db(d.log(150, 600), d.log(1000, 8000), 9), d.log(0.04, 0.5)))
+    hiss = unit(noise(d, frames, bandpass_db(d.log(100, 600), d.log(1000, 14_000), 9), d.log(0.06, 1.0)))
     return (
         body * fall(t, d.log(0.2, 1.2)) + d.flip(0.6) * d.log(0.03, 0.5) * hiss + d.flip(0.5) * 0.3 * _click(d, frames)
     )
@@ -306,7 +306,7 @@ def _wood(d: Dice, frames: int) -> Tensor:
     t = seconds(d, frames)
     hz = d.log(350, 3000) * torch.cat([torch.ones(d.n, 1, device=d.device), d.uniform(1.4, 4.5, 3)], 1)
     level = torch.tensor([1, 0.4, 0.25, 0.15], device=d.device) * torch.exp(0.6 * d.normal(4))
-    ring = unit(modes(t, hz, d.log(0.02, 0.16) * torch.exp(0.3 * d.normal(4)), level, d.uniform(0, 1, 4)))
+    ring = unit(modes(t, hz, d.log(0.03, 0.35) * torch.exp(0.3 * d.normal(4)), level, d.uniform(0, 1, 4)))
     return ring + d.log(0.03, 1) * _click(d, frames, 1200, 12_000)
 
 
@@ -315,11 +315,11 @@ def _hand_drum(d: Dice, frames: int) -> Tensor:
     ratio = torch.cumsum(torch.cat([torch.ones(d.n, 1, device=d.device), d.uniform(0.3, 1.1, 5)], 1), 1)
     ratio = torch.where(d.flip(0.25) > 0, torch.arange(1, 7, device=d.device).float(), ratio)  # tabla: in tune
     bend = 1 + d.uniform(-0.08, 0.12) * torch.exp(-t / d.log(0.01, 0.2))
-    t60 = d.log(0.06, 0.9) / ratio ** d.uniform(0, 1.2)
+    t60 = d.log(0.1, 2.0) / ratio ** d.uniform(0, 1.2)
     level = ratio ** -d.uniform(0.3, 2.5) * torch.exp(0.5 * d.normal(6))
     body = unit(modes(t, d.log(90, 520) * ratio, t60, level, d.uniform(0, 0.5, 6), bend))
     slap = curve_db(d, 5) + bandpass_db(d.log(300, 1500), d.log(1500, 8000), d.uniform(6, 15))
-    slap = unit(noise(d, frames, slap, d.log(0.015, 0.15)))
+    slap = unit(noise(d, frames, slap, d.log(0.02, 0.5)))
     return body + d.log(0.03, 1.5) * slap
 
 
@@ -328,7 +328,7 @@ def _bell(d: Dice, frames: int) -> Tensor:
     base = d.log(250, 2600)
     hz = base * torch.cumsum(torch.cat([torch.ones(d.n, 1, device=d.device), d.uniform(0.15, 1.6, 8)], 1), 1)
     level = torch.exp(0.8 * d.normal(9)) * torch.arange(1, 10, device=d.device) ** -d.uniform(0, 1.2)
-    rung = modes(t, hz, d.log(0.08, 3.0) * torch.exp(0.5 * d.normal(9)), level, d.uniform(0, 1, 9))
+    rung = modes(t, hz, d.log(0.12, 5.0) * torch.exp(0.5 * d.normal(9)), level, d.uniform(0, 1, 9))
     cutoff = 4000 * fall(t, d.log(0.5, 4)) + d.log(400, 3000)
     cow = wave(d, harmonics(d, "square"), base / 2 + 0 * t, cutoff) + wave(
         d, harmonics(d, "square"), base * d.uniform(0.7, 0.78) + 0 * t, cutoff
@@ -341,7 +341,7 @@ def _shaker(d: Dice, frames: int) -> Tensor:
     t = seconds(d, frames)
     beads = metal(d, frames, d.uniform(0.1, 2.2), d.log(4, 60)) * (1 + d.flip(0.5) * 3 * d.flip(0.02, frames))
     spectrum = curve_db(d, 5) + bandpass_db(d.log(1800, 7000), d.log(7000, 18_000), d.uniform(6, 18))
-    x = unit(reshaped(beads, spectrum, _tilted(d, d.log(0.06, 0.7), -0.1, 0.2)))
+    x = unit(reshaped(beads, spectrum, _tilted(d, d.log(0.08, 1.2), -0.1, 0.2)))
     late, second = d.uniform(0.03, 0.14), d.flip(0.4)
     push = rise(t, d.log(0.001, 0.06)) * torch.lerp(torch.ones_like(t), fall(t, d.log(0.06, 0.3)), second)
     back = (
@@ -356,12 +356,12 @@ def _shaker(d: Dice, frames: int) -> Tensor:
 def _struck(d: Dice, frames: int) -> Tensor:
     t, count = seconds(d, frames), 8
     hz = d.log(60, 900) * torch.exp(d.uniform(0, 2.2, count))
-    t60 = d.log(0.02, 0.5) * torch.exp(0.5 * d.normal(count))
+    t60 = d.log(0.04, 1.0) * torch.exp(0.5 * d.normal(count))
     ring = unit(
         modes(t, hz, t60, (hz / 300) ** -d.uniform(0, 1) * torch.exp(0.8 * d.normal(count)), d.uniform(0, 1, count))
     )
     dull = curve_db(d, 8) + bandpass_db(d.log(60, 800), d.log(800, 9000), d.uniform(4, 15))
-    dull = unit(noise(d, frames, dull, _tilted(d, d.log(0.03, 0.4), -0.5, 0.2)))
+    dull = unit(noise(d, frames, dull, _tilted(d, d.log(0.06, 1.2), -0.4, 0.2)))
     late, again = d.uniform(0.02, 0.15), d.flip(0.25) * d.uniform(0.2, 0.8)  # a second touch
     rattle = again * (t >= late) * fall((t - late).clamp(min=0), d.log(0.02, 0.2))
     return d.uniform(0, 1) * ring + d.log(0.1, 1.2) * (dull + rattle * dull.roll(997, 1))

@@ -120,18 +120,23 @@ def _matches(name: str, patterns: str) -> bool:
 
 def sonic_pi(root: Path):
     """Yield the samples of Sonic Pi that have a category."""
+    folder = root / "usr/share/sonic-pi/samples"
     for category, names in sources.SONIC_PI.items():
         for name in names.split():
-            path = root / f"usr/share/sonic-pi/samples/{name}.flac"
-            held_out = _matches(name, sources.SONIC_PI_HELD_OUT)
-            yield Found(_read(path), category, "sonic-pi", (f"sonic-pi/{name}",), f"sonic-pi/{name}", held_out)
+            held_out, label = _matches(name, sources.SONIC_PI_HELD_OUT), f"sonic-pi/{name}"
+            yield Found(_read(folder / f"{name}.flac"), category, "sonic-pi", (label,), label, held_out)
+    for name, start, end, category in sources.SONIC_PI_SLICES:
+        label = f"sonic-pi/{name}"
+        yield Found(
+            _read(folder / f"{name}.flac")[start:end], category, "sonic-pi", (label,), f"{label}/{start}", False
+        )
 
 
 def rumpf(root: Path):
-    """Yield rumpf_kit's percussion and textures."""
+    """Yield the sounds of rumpf_kit, most of them percussion."""
     for path in sorted(root.glob("usr/share/hydrogen/data/drumkits/rumpf_kit*/*.flac")):
         if not _matches(path.stem, sources.RUMPF_LEFT_OUT):
-            category = "texture" if _matches(path.stem, sources.RUMPF_TEXTURES) else "perc"
+            category = next((c for c, names in sources.RUMPF.items() if path.stem in names.split()), "perc")
             name, held_out = f"rumpf/{path.stem}", _matches(path.stem, sources.RUMPF_HELD_OUT)
             yield Found(_read(path), category, "rumpf", (name,), name, held_out)
 

@@ -13,25 +13,32 @@ SONIC_PI = {
     "snare": """drum_snare_hard drum_snare_soft elec_filt_snare elec_hi_snare elec_lo_snare elec_mid_snare elec_snare
         sn_dolf sn_dub sn_generic sn_zome""",
     "clap": "perc_snap perc_snap2",
-    "closed_hat": "drum_cymbal_closed drum_cymbal_pedal elec_tick",
+    "closed_hat": "drum_cymbal_closed drum_cymbal_pedal",
     "open_hat": "drum_cymbal_open elec_cymbal",
     "tom": """drum_tom_hi_hard drum_tom_hi_soft drum_tom_lo_hard drum_tom_lo_soft drum_tom_mid_hard drum_tom_mid_soft
         elec_fuzz_tom""",
     "cymbal": "drum_cymbal_hard drum_cymbal_soft drum_splash_hard drum_splash_soft",
     "perc": """drum_cowbell elec_bell elec_blip elec_blip2 elec_blup elec_bong elec_flip elec_ping elec_plip elec_pop
-        elec_triangle elec_twip elec_wood perc_bell perc_bell2 perc_door perc_impact1 perc_impact2 perc_swash perc_till
-        glitch_perc2 glitch_perc3 glitch_perc4 glitch_perc5 tabla_dhec tabla_ghe1 tabla_ghe2 tabla_ghe3 tabla_ghe4
-        tabla_ghe5 tabla_ghe6 tabla_ghe7 tabla_ghe8 tabla_ke1 tabla_ke2 tabla_ke3 tabla_na tabla_na_o tabla_na_s
-        tabla_re tabla_tas1 tabla_tas2 tabla_tas3 tabla_te1 tabla_te2 tabla_te_m tabla_te_ne tabla_tun1 tabla_tun2
-        tabla_tun3""",
+        elec_tick elec_triangle elec_twip elec_wood perc_bell perc_bell2 perc_door perc_impact1
+        perc_impact2 perc_swash perc_till glitch_perc2 glitch_perc3 glitch_perc4 glitch_perc5 tabla_dhec
+        tabla_ghe1 tabla_ghe2 tabla_ghe3 tabla_ghe4 tabla_ghe5 tabla_ghe6 tabla_ghe7 tabla_ghe8 tabla_ke1
+        tabla_ke2 tabla_ke3 tabla_na tabla_na_o tabla_na_s tabla_re tabla_tas1 tabla_tas2 tabla_tas3
+        tabla_te1 tabla_te2 tabla_te_m tabla_te_ne tabla_tun1 tabla_tun2 tabla_tun3""",
     "bass": """bass_dnb_f bass_drop_c bass_hard_c bass_hit_c bass_thick_c bass_trance_c bass_voxy_c bass_voxy_hit_c
         bass_woodsy_c glitch_bass_g""",
     "synth": "ambi_piano elec_beep elec_chime elec_twang guit_e_fifths guit_em9 guit_harmonics",
     "texture": """ambi_choir ambi_dark_woosh ambi_drone ambi_glass_hum ambi_glass_rub ambi_haunted_hum ambi_lunar_land
         ambi_sauna ambi_soft_buzz ambi_swoosh loop_drone_g_97 misc_cineboom vinyl_hiss""",
 }
+SONIC_PI_SLICES = (
+    ("loop_compus", 89_088, 98_560, "closed_hat"),
+    ("loop_industrial", 14_592, 19_456, "closed_hat"),
+    ("loop_mehackit1", 77_568, 88_576, "open_hat"),
+)
+"""Single sounds that stand alone in a loop: first frame, end, category. Of hats there is little else."""
+
 SONIC_PI_LEFT_OUT = {
-    "loop_*": "loops, but for one drone",
+    "loop_*": "loops, but for one drone and three hats",
     "glitch_perc1, glitch_robot*, mehackit_*": "phrases, not single sounds",
     "misc_burp, misc_crow, guit_e_slide, perc_swoosh, vinyl_*": "of no category; the vinyl's hiss is a texture",
     "drum_roll": "many strokes",
@@ -54,8 +61,9 @@ DRUM_NOTES = {
 }
 """Notes of the General MIDI percussion key map; 39 is a hand clap, 28 a slap."""
 
-NOT_AS_MAPPED = {(25, 44), (40, 39), (40, 40), *((48, note) for note in (28, *range(41, 54)))}
-"""(kit, note) where a kit has something else: an open hat, another brush and its swirl, timpani."""
+NOT_AS_MAPPED = {(25, 44), *((kit, note) for kit in (40, 41, 42) for note in (39, 40))}
+NOT_AS_MAPPED |= {(48, note) for note in (28, *range(41, 54))}
+"""(kit, note) where a kit has something else: an open hat, brushes, timpani."""
 
 DRUM_VELOCITIES = (122, 85, 45)
 
@@ -119,7 +127,13 @@ RUMPF_LEFT_OUT = """beats_01-11 beats_01-12 beats_01-13 beats_01-14 beats_01-15 
     beats_07-13"""
 """Handling noise below 30 Hz."""
 
-RUMPF_TEXTURES = "beats_01-18 beats_01-19"
+RUMPF = {
+    "kick": "beats_06-38 beats_06-46 beats_07-18 beats_07-20",
+    "clap": "beats_01-26 beats_01-28",
+    "closed_hat": "beats_09-10",
+    "texture": "beats_01-18 beats_01-19",
+}
+"""What its author maps to a drum, where it sounds like one; all else is percussion."""
 
 RUMPF_HELD_OUT = "beats_05* beats_08*"
 """Two of its nine sessions."""

@@ -14,16 +14,16 @@ BATCH = 32
 """Sounds that are made at once: some 300 MB."""
 
 ONE_SHOTS = {  # source, longest (s), unevenness of the spectrum (dB), share in a room, its T60 (s), peaks (dBFS)
-    "kick": (drums.kick, 1.0, 3, 0.35, (0.05, 0.4), (-6, -1)),
-    "snare": (drums.snare, 1.0, 3, 0.5, (0.05, 0.6), (-8, -1)),
-    "clap": (drums.clap, 0.8, 4, 0.6, (0.05, 0.6), (-9, -1)),
-    "closed_hat": (drums.closed_hat, 0.4, 3, 0.3, (0.03, 0.2), (-12, -3)),
-    "open_hat": (drums.open_hat, 1.486, 3, 0.3, (0.05, 0.4), (-12, -3)),
-    "tom": (drums.tom, 1.35, 3, 0.45, (0.05, 0.5), (-8, -1)),
+    "kick": (drums.kick, 1.2, 3, 0.5, (0.06, 0.9), (-6, -1)),
+    "snare": (drums.snare, 1.2, 3, 0.6, (0.08, 1.2), (-8, -1)),
+    "clap": (drums.clap, 0.9, 4, 0.7, (0.1, 0.9), (-9, -1)),
+    "closed_hat": (drums.closed_hat, 0.7, 3, 0.4, (0.05, 0.5), (-12, -3)),
+    "open_hat": (drums.open_hat, 1.486, 3, 0.3, (0.1, 0.8), (-12, -3)),
+    "tom": (drums.tom, 1.486, 3, 0.6, (0.08, 1.2), (-8, -1)),
     "cymbal": (drums.cymbal, 1.486, 3, 0.3, (0.1, 0.6), (-12, -3)),
-    "perc": (drums.perc, 1.2, 4, 0.5, (0.03, 0.6), (-10, -1)),
+    "perc": (drums.perc, 1.486, 4, 0.6, (0.05, 1.2), (-10, -1)),
     "bass": (tones.bass, 1.486, 2, 0.1, (0.05, 0.2), (-6, -1)),
-    "synth": (tones.synth, 1.486, 3, 0.4, (0.1, 0.6), (-9, -1)),
+    "synth": (tones.synth, 1.486, 3, 0.45, (0.1, 1.2), (-9, -1)),
 }
 TEXTURE_PEAKS = (-12, -3)
 
@@ -61,8 +61,16 @@ def _one_batch(category: str, dice: Dice, frames: int) -> Tensor:
     source, longest, spread_db, room, room_s, peaks = ONE_SHOTS[category]
     length = min(frames - LEAD, round(longest * SAMPLE_RATE))
     x = equalised(dice, unit(source(dice, length)), spread_db, room, room_s)
-    x = torch.nn.functional.pad(_ended(dice, unit(x)), (LEAD, frames - LEAD - length))
+    x = torch.nn.functional.pad(_ended(dice, _begun(unit(x))), (LEAD, frames - LEAD - length))
     return _levelled(dice, x, peaks)
+
+
+def _begun(x: Tensor) -> Tensor:
+    """Shift to where the sound first comes within 40 dB of its peak: slow attacks begin at once, too."""
+    frames = x.shape[-1]
+    onset = (x.abs() > 0.01).float().argmax(-1, keepdim=True)
+    place = torch.arange(frames, device=x.device) + onset
+    return x.gather(1, place.clamp(max=frames - 1)) * (place < frames)
 
 
 def _ended(dice: Dice, x: Tensor) -> Tensor:
@@ -71,7 +79,7 @@ def _ended(dice: Dice, x: Tensor) -> Tensor:
     t = seconds(dice, frames)
     loud = x.abs() > 10 ** (dice.uniform(-66, -50) / 20)
     last = (loud * torch.arange(frames, device=x.device)).amax(-1, keepdim=True) / SAMPLE_RATE
-    end = torch.minimum(last + 0.01, t[-1])
+    end = torch.minimum(last + 0.01, t[-1] - 0.012)  # the very end is silent
     fade = torch.where(last > 0.9 * t[-1], 0.2 * t[-1], 0.01 + 0.15 * last)
     return x * (0.5 + 0.5 * torch.cos(torch.pi * ((t - end + fade) / fade).clamp(0, 1)))
 

@@ -14,7 +14,7 @@ from .blocks import NYQUIST, SAMPLE_RATE, Dice, bandpass_db, curve_db, fall, met
 
 def texture(d: Dice, frames: int) -> Tensor:
     """Winds, drones, grains, crackle, hiss, sweeps, and layers of two."""
-    families = {_wind: 0.25, _drone: 0.3, _grains: 0.2, _crackle: 0.1, _sweep: 0.15}
+    families = {_wind: 0.27, _drone: 0.4, _grains: 0.13, _crackle: 0.07, _sweep: 0.13}
     x = unit(mixed(d, frames, families))
     x = some(d, 0.3, x, lambda d, x: unit(x) + d.log(0.1, 0.8) * unit(mixed(d, frames, families)))
     return some(d, 0.5, x, _roomy)
@@ -37,18 +37,19 @@ def _roomy(d: Dice, x: Tensor) -> Tensor:
     t = seconds(d, x.shape[-1])
     tail = torch.fft.rfft(d.normal(x.shape[-1]) * fall(t, d.log(0.2, 3)))
     wet = torch.fft.irfft(torch.fft.rfft(x) * tail, x.shape[-1])
-    return torch.lerp(unit(x), unit(_filtered(wet, curve_db(d, 3))), d.uniform(0.1, 0.8))
+    wet = _filtered(wet, curve_db(d, 3, slope_db=d.uniform(-4, 0)))
+    return torch.lerp(unit(x), unit(wet), d.uniform(0.1, 0.9))
 
 
 def _wind(d: Dice, frames: int) -> Tensor:
     """Noise whose bands swell one by one; hiss where they don't."""
     total = torch.zeros(d.n, frames, device=d.device)
-    spectrum = curve_db(d, 9, slope_db=d.uniform(-7, 1)) + bandpass_db(
-        d.log(25, 500), d.log(1500, 20_000), d.uniform(6, 24)
+    spectrum = curve_db(d, 9, slope_db=d.uniform(-9, -0.5)) + bandpass_db(
+        d.log(25, 500), d.log(800, 16_000), d.uniform(6, 24)
     )
-    source = _filtered(metal(d, frames, d.flip(0.5) * d.uniform(0, 1.5), d.log(0.5, 30)), spectrum)
+    source = _filtered(metal(d, frames, d.flip(0.6) * d.uniform(0, 2.5), d.log(0.5, 40)), spectrum)
     edges = torch.linspace(math.log2(50), math.log2(NYQUIST), 7)
-    depth = d.uniform(0, 9)
+    depth = d.log(0.7, 9)
     for low, high in pairwise(edges.tolist()):
         one = torch.ones(d.n, 1, device=d.device)
         band = _filtered(source, bandpass_db(one * 2**low, one * 2**high, 18))
@@ -64,7 +65,7 @@ def _drone(d: Dice, frames: int) -> Tensor:
     free = torch.exp(d.uniform(0, 4.5, count))
     chord = 2 ** ((d.uniform(0, 4, count).floor() * d.pick([3, 4, 5, 7]) + 12 * d.uniform(0, 4, count).floor()) / 12)
     hz = base * torch.where(d.flip(0.4) > 0, harmonic, torch.where(d.flip(0.5) > 0, chord, free))
-    level = torch.exp(0.9 * d.normal(count)) * (hz / base) ** -d.uniform(0.4, 2) * (hz < 16_000)
+    level = torch.exp(0.9 * d.normal(count)) * (hz / base) ** -d.uniform(0.7, 2.5) * (hz < 16_000)
     width, total = d.log(0.4, 12), torch.zeros(d.n, frames, device=d.device)
     for group in range(4):
         spectrum = torch.zeros(d.n, bins, dtype=torch.complex64, device=d.device)
@@ -73,9 +74,9 @@ def _drone(d: Dice, frames: int) -> Tensor:
             near = (centre + width * d.normal(6)).round().clamp(1, bins - 1).long()
             value = torch.complex(d.normal(6), d.normal(6)) * level[:, i : i + 1]
             spectrum.scatter_add_(1, near, value)
-        swell = 10 ** (d.uniform(0, 9) * _slow(d, frames, 3).clamp(-3, 2) / 20)
+        swell = 10 ** (d.log(0.5, 9) * _slow(d, frames, 3).clamp(-3, 2) / 20)
         total += torch.fft.irfft(spectrum, frames) * swell
-    breath = _filtered(d.normal(frames), curve_db(d, 8, slope_db=d.uniform(-9, -1)))
+    breath = _filtered(d.normal(frames), curve_db(d, 8, slope_db=d.uniform(-11, -2)))
     return unit(total) + d.flip(0.5) * d.log(0.005, 0.2) * unit(breath)
 
 
@@ -90,7 +91,7 @@ def _grains(d: Dice, frames: int) -> Tensor:
         tone = torch.sin(6.2832 * torch.cumsum(hz, -1) / SAMPLE_RATE)
         grain = window * torch.lerp(tone, d.normal(8192), d.flip(0.4) * d.uniform(0.2, 1))
         total += _strewn(d, frames, grain, density / 3)
-    return _filtered(total, curve_db(d, 5))
+    return _filtered(total, curve_db(d, 5, slope_db=d.uniform(-3, 0)))
 
 
 def _crackle(d: Dice, frames: int) -> Tensor:
@@ -100,7 +101,7 @@ def _crackle(d: Dice, frames: int) -> Tensor:
         t, d.log(0.001, 0.02)
     )
     clicks = _strewn(d, frames, grain, d.log(6, 1500) * frames / SAMPLE_RATE)
-    hiss = _filtered(d.normal(frames), curve_db(d, 6, slope_db=d.uniform(-5, 1)))
+    hiss = _filtered(d.normal(frames), curve_db(d, 6, slope_db=d.uniform(-7, 0)))
     return _filtered(unit(clicks), curve_db(d, 4)) + d.log(0.003, 0.4) * unit(hiss)
 
 
@@ -113,7 +114,7 @@ def _strewn(d: Dice, frames: int, grain: Tensor, count: Tensor) -> Tensor:
 def _sweep(d: Dice, frames: int) -> Tensor:
     """A band that rises or falls through noise or a chord of lines, and is back when the circle closes."""
     total = torch.zeros(d.n, frames, device=d.device)
-    source = metal(d, frames, d.uniform(0, 3), d.log(0.3, 30))
+    source = _filtered(metal(d, frames, d.uniform(0, 3), d.log(0.3, 30)), curve_db(d, 4, slope_db=d.uniform(-5, 0)))
     turn = torch.arange(frames, device=d.device) / frames
     start, way, narrow = d.uniform(0, 1), d.pick([-1, 1]), d.uniform(1.5, 6)
     bands, one = 7, torch.ones(d.n, 1, device=d.device)

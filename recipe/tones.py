@@ -42,9 +42,9 @@ def synth(d: Dice, frames: int) -> Tensor:
     return some(d, 0.12, mixed(d, frames, families), driven)
 
 
-def _key(d: Dice, t: Tensor, attack: tuple[float, float] = (0.001, 0.02), longest: float = 0.9) -> Tensor:
+def _key(d: Dice, t: Tensor, attack: tuple[float, float] = (0.001, 0.02), longest: float = 1.3) -> Tensor:
     """The loudness of a note that is held for a random time."""
-    return held(t, d.log(*attack), d.log(0.04, longest), d.log(0.02, 0.5), d.log(0.25, 6))
+    return held(t, d.log(*attack), d.uniform(0.1, longest), d.log(0.02, 0.8), d.log(0.7, 50))
 
 
 def _note(d: Dice, low: int, high: int) -> Tensor:
@@ -59,11 +59,11 @@ def _vibrato(d: Dice, frames: int) -> Tensor:
     return 2**glide * (1 + depth * torch.sin(6.2832 * d.uniform(3.5, 7) * t) * rise(t, d.uniform(0.1, 0.5)))
 
 
-def _sweep(d: Dice, frames: int, hz: Tensor, low: float = 1, high: float = 24) -> Tensor:
+def _sweep(d: Dice, frames: int, hz: Tensor, low: float = 1.5, high: float = 60) -> Tensor:
     """The cutoff of a filter, Hz (n, frames): closes, opens and closes, or moves slowly."""
     t = seconds(d, frames)
     floor, height = hz * d.log(low, high), d.uniform(-1, 6)
-    shape = rise(t, d.log(0.002, 0.3) * d.flip(0.4)) * fall(t, d.log(0.1, 3))
+    shape = rise(t, d.log(0.002, 0.3) * d.flip(0.4)) * fall(t, d.log(0.2, 6))
     moving = d.flip(0.15) * torch.sin(6.2832 * (d.log(0.7, 9) * t + d.uniform(0, 1)))
     return (floor * 2 ** (height * shape + moving)).clamp(40, 22_000)
 
@@ -100,7 +100,7 @@ def _filtered(d: Dice, frames: int) -> Tensor:
 def _fm_bass(d: Dice, frames: int) -> Tensor:
     t, hz = seconds(d, frames), _note(d, 26, 48)
     cycles = phase(hz * _vibrato(d, frames))
-    depth = d.log(0.3, 6) * fall(t, d.log(0.08, 3)) + d.uniform(0, 1)
+    depth = d.log(0.3, 6) * fall(t, d.log(0.15, 6)) + d.uniform(0, 1.5)
     x = torch.sin(6.2832 * cycles + depth * sine(cycles * d.pick([1, 1, 2, 2, 3, 0.5, 5])))
     return x * _key(d, t)
 
@@ -113,7 +113,7 @@ def _plucked(d: Dice, frames: int) -> Tensor:
     amplitudes = (
         (torch.sin(torch.pi * k * place).abs() + 0.02) / k ** d.uniform(0.8, 1.9) * torch.exp(0.3 * d.normal(512))
     )
-    cutoff = (hz * d.log(4, 60) * fall(t, d.log(0.3, 3.5)) + hz * d.log(1, 5)).clamp(40, 22_000)
+    cutoff = (hz * d.log(6, 90) * fall(t, d.log(0.5, 6)) + hz * d.log(1.5, 12)).clamp(40, 22_000)
     x = unit(wave(d, amplitudes, hz + 0 * t, cutoff)) * _key(d, t, (0.001, 0.008))
     body = sine(phase(hz + 0 * t)) * fall(t, d.log(0.5, 4)) * _key(d, t)
     touch = noise(d, 8192, curve_db(d, 5) + bandpass_db(d.log(100, 1500), d.log(1500, 9000), 9), d.log(0.008, 0.06))
@@ -138,7 +138,7 @@ def _chord(d: Dice, frames: int, kinds: dict[str, float], attack: tuple[float, f
 
     def played(kind: str):
         def family(d: Dice, frames: int) -> Tensor:
-            hz = _note(d, 40, 79)
+            hz = _note(d, 33, 77)
             amplitudes, vibrato = harmonics(d, kind), _vibrato(d, frames)
             cutoff, peak = _sweep(d, frames, hz), d.flip(0.4) * d.log(0.5, 5)
             chords = torch.full((len(CHORDS), 4), float("nan"), device=d.device)
@@ -176,16 +176,16 @@ def _organ(d: Dice, frames: int) -> Tensor:
 
 def _strings(d: Dice, frames: int) -> Tensor:
     """Plucked or hammered strings: guitars, harps, harpsichords, pianos."""
-    t, hz = seconds(d, frames), _note(d, 40, 84)
+    t, hz = seconds(d, frames), _note(d, 36, 82)
     k = torch.arange(1, 513, device=d.device)
-    place, stiff = d.uniform(0.05, 0.45), d.log(0.5, 3.5)
+    place, stiff = d.uniform(0.05, 0.45), d.log(0.6, 7)
     amplitudes = (
         (torch.sin(torch.pi * k * place).abs() + 0.03) / k ** d.uniform(0.5, 1.9) * torch.exp(0.3 * d.normal(512))
     )
-    cutoff = (hz * d.log(4, 60) * fall(t, stiff) + hz * d.log(1, 4)).clamp(60, 22_000)
+    cutoff = (hz * d.log(4, 60) * fall(t, stiff) + hz * d.log(1.5, 8)).clamp(60, 22_000)
     x = wave(d, amplitudes, hz * _vibrato(d, frames), cutoff)
     second = wave(d, amplitudes, hz * 2 ** (d.uniform(-0.12, 0.12) / 12), cutoff)
-    x = unit(x + d.flip(0.5) * second) * fall(t, d.log(0.3, 6)) * _key(d, t, (0.0005, 0.004))
+    x = unit(x + d.flip(0.5) * second) * fall(t, d.log(0.6, 10)) * _key(d, t, (0.0005, 0.004))
     touch = noise(d, 8192, curve_db(d, 5) + bandpass_db(d.log(150, 2000), d.log(1500, 10_000), 9), d.log(0.006, 0.06))
     x[:, :8192] += d.log(0.005, 0.3) * unit(touch)
     return x
@@ -193,23 +193,23 @@ def _strings(d: Dice, frames: int) -> Tensor:
 
 def _bells(d: Dice, frames: int) -> Tensor:
     """FM: bells, electric pianos, glass."""
-    t, hz = seconds(d, frames), _note(d, 45, 88)
+    t, hz = seconds(d, frames), _note(d, 42, 86)
     cycles = phase(hz * _vibrato(d, frames))
     x = 0
     for level in (1.0, 0.5):
         ratio = d.pick([1, 1, 2, 3, 3.5, 1.41, 5.19, 7, 14])
-        depth = d.log(0.1, 4) * fall(t, d.log(0.06, 2.5))
+        depth = d.log(0.1, 4) * fall(t, d.log(0.1, 5))
         x = x + level * d.uniform(0, 1) * torch.sin(6.2832 * cycles + depth * sine(cycles * ratio))
     tremolo = 1 + d.flip(0.25) * 0.5 * torch.sin(6.2832 * d.uniform(3, 8) * t)
-    return x * tremolo * fall(t, d.log(0.2, 5)) * _key(d, t, (0.0005, 0.01), 1.2)
+    return x * tremolo * fall(t, d.log(0.5, 9)) * _key(d, t, (0.0005, 0.01))
 
 
 def _mallet(d: Dice, frames: int) -> Tensor:
     """Bars and tines that are struck: marimba, vibraphone, kalimba, music box, steel drum."""
-    t, hz = seconds(d, frames), _note(d, 50, 96)
+    t, hz = seconds(d, frames), _note(d, 48, 90)
     second = d.pick([2.76, 3.0, 3.9, 4.0, 2.0]) * (1 + 0.03 * d.normal(1))
     ratio = torch.cat([torch.ones(d.n, 1, device=d.device), second, d.uniform(5, 11, 3)], 1)
-    t60 = d.log(0.12, 4) / ratio ** d.uniform(0.2, 1.2)
+    t60 = d.log(0.25, 7) / ratio ** d.uniform(0.2, 1.2)
     level = torch.tensor([1.0, 0.4, 0.2, 0.12, 0.1], device=d.device) * torch.exp(0.7 * d.normal(5))
     x = unit(modes(t, hz * ratio, t60, level, d.uniform(0, 0.5, 5)))
     knock = noise(d, 8192, curve_db(d, 5) + bandpass_db(d.log(100, 900), d.log(900, 6000), 9), d.log(0.006, 0.06))
