@@ -150,7 +150,8 @@ def loss_picture(losses: Sequence[tuple[int, float]], validations: Sequence[tupl
         axes.plot(*np.array([group.mean(axis=0) for group in groups]).T, ".-", color=BLUE, label="training")
     if validations:
         axes.plot(*zip(*validations, strict=True), "o-", color=ORANGE, markersize=4, label="held-out sounds")
-        axes.plot(*min(validations, key=lambda point: point[1]), "o", color=ORANGE, markersize=11, fillstyle="none")
+        best = min(validations, key=lambda point: point[1])
+        axes.plot(*best, "o", color=ORANGE, markersize=11, fillstyle="none", clip_on=False)
     axes.set(xlabel="step", xlim=(0, steps))
     axes.set_title("error of the network: down is better", color=GREY, fontsize=10, loc="left")
     axes.yaxis.set_major_formatter("{x:g}")

@@ -30,6 +30,7 @@ from .verbs import Clip, generate
 CONFIGS = {
     "published": UNetConfig(),
     "small": UNetConfig(widths=(24, 32, 48, 64, 96, 128, 192, 256), attention_levels=(7, 8)),
+    "demo": UNetConfig(widths=(16, 24, 32, 48, 48, 64, 64, 64), attention_levels=(6, 7, 8)),
     "tiny": UNetConfig(widths=(16, 16, 32, 32), attention_levels=(4,)),
 }
 """Networks to train from scratch."""

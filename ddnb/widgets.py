@@ -163,10 +163,10 @@ class Progress:
         return f"{self.what}: {_words(elapsed_s * (total - done) / max(done, 1))} left{self.hint}"
 
 
-def follow(records: Generator[Record]) -> Iterator[Record]:
+def follow(records: Generator[Record, None, None]) -> Iterator[Record]:
     """Show a training while it runs: how far it is, its curve, what is to be known.
 
-    ``for record in widgets.follow(ddnb.finetune(...)): pass``. The notebook's stop button ends the loop without an
+    ``for _ in widgets.follow(ddnb.finetune(...)): pass``. The notebook's stop button ends the loop without an
     error; what is learned is kept, and the same cell goes on with it.
 
     Args:

@@ -1,0 +1,325 @@
+# ---
+# jupyter:
+#   accelerator: GPU
+#   colab:
+#     gpuType: T4
+#     private_outputs: true
+#     provenance: []
+#     toc_visible: true
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Fine-tune on your own sounds
+#
+# [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/REPO/blob/main/notebooks/05_finetune.ipynb)
+#
+# At the end you will have a model that was trained on a folder of your sounds, know how it got
+# there, and have it as a file for this and for other tools.
+#
+# **Time and hardware:** about two minutes on any computer for the demonstration, which is small
+# on purpose. A published network on your own sounds wants a graphics card, such as Colab's free T4,
+# and an hour or more.
+
+# %% [markdown]
+# What you will do:
+#
+# - choose a folder of sounds, and hear some of them;
+# - have it looked through before any time is spent;
+# - choose what to start from;
+# - train, watch the curve, stop when you like;
+# - listen to before, during and after;
+# - ask for one kind of sound;
+# - take the model home, and go on tomorrow.
+#
+# With nothing changed, everything runs on a dozen drum sounds that come along.
+#
+# Start with the set-up. Its one line of output says what will be trained on, and where downloads are
+# kept.
+
+# %% cellView="form"
+# @title Set up: run this cell first
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+sys.path[:0] = [".."] if Path("../ddnb/__init__.py").is_file() else []
+if not getattr(find_spec("ddnb"), "origin", None):  # a mere folder of that name has none
+    raise RuntimeError("ddnb has no public address yet: open this notebook inside a checkout of it.")
+from ddnb.runtime import summary
+
+print(summary())
+
+# %% [markdown]
+# ## Your sounds
+#
+# - `sounds`: a folder of sound files, or a zip file of one. Empty: the twelve that come along. If
+#   it has folders inside, such as `kick` and `snare`, their names become categories that you can
+#   ask for later.
+# - `run`: a new folder, where everything that is learned will be kept.
+# - `use_drive`: on Colab, open your Google Drive, to read from and to write to. Its paths begin
+#   with `/content/drive/MyDrive/`. **Put `run` there too: what lies elsewhere on Colab is gone when
+#   the machine is taken away.**
+#
+# Without Drive on Colab: drag a zip file into the file list at the left, wait until it has arrived,
+# and type its name.
+
+# %% cellView="form"
+# @title Folders
+sounds = ""  # @param {type:"string"}
+run = "my-run"  # @param {type:"string"}
+use_drive = False  # @param {type:"boolean"}
+
+# %% [markdown]
+# The next cell reads the sounds and plays some of them, from every folder. Are they what you want
+# to hear more of? A model learns all that is in them, hum and clicks too.
+
+# %%
+import shutil
+
+import ddnb
+from ddnb import dataset, runtime, training, widgets
+
+if use_drive and runtime.in_colab():
+    from google.colab import drive
+
+    drive.mount("/content/drive")
+folder = sounds or dataset.EXAMPLES
+if sounds.endswith(".zip"):
+    folder = sounds.removesuffix(".zip")
+    shutil.unpack_archive(sounds, folder)
+widgets.dataset_player(ddnb.check_dataset(folder))
+
+# %% [markdown]
+# ## What to start from
+#
+# - `start`: `scratch` is a tiny network that knows nothing. It learns on any computer within a
+#   minute or two, but no more than the rough shape of a sound: **expect dull thumps and hiss, not
+#   music.** For real results take one of the published names (886 MB each, on a graphics card), or
+#   the path of your own checkpoint. It already knows what sound is; a new kind is learned much
+#   faster than from nothing.
+# - `steps`: how often the network is corrected. The doctor below has a proposal.
+# - `seed`: of all that is random in training.
+# - `learn_kinds`: learn the names of the folders in your folder as categories.
+
+# %% [markdown]
+# If a graphics card runs out of memory, or to be quicker:
+#
+# - `batch_size`: sounds per step. 0: as many as fit, found out by trying.
+# - `lora_rank`: 0 trains all weights. 16 trains small additions instead, with a third less memory
+#   and smaller saved states; often as good for a small folder. The result is an ordinary model.
+# - `recompute`: save most of the memory by computing part of each step twice, a little slower. The
+#   sound is the same.
+#
+# On a T4 try `lora_rank` 16 and `recompute` first; with 24 GB or more leave all three as they are.
+
+# %% cellView="form"
+# @title Settings
+start = "scratch"  # @param ["scratch", "glitch-440k", "maestro-150k", "honk-140k"] {allow-input: true}
+steps = 800  # @param {type:"integer"}
+seed = 0  # @param {type:"integer"}
+batch_size = 0  # @param {type:"integer"}
+lora_rank = 0  # @param {type:"integer"}
+recompute = False  # @param {type:"boolean"}
+learn_kinds = True  # @param {type:"boolean"}
+
+# %% [markdown]
+# ## The doctor
+#
+# Before hours are spent, have the folder looked through: what is there, what is worth a look, what
+# cannot be used and why, and how long to train. With the network at hand the doctor tries a few
+# steps and tells how long training will take on this machine.
+
+# %%
+if start == "scratch":
+    ckpt = training.from_scratch("demo", sample_rate=8000, frames=2048)
+    settings = {"learning_rate": 2e-3, "batch_size": batch_size or 2}
+else:
+    ckpt = ddnb.load(start, dtype="float32", on_progress=widgets.Progress("downloading"))
+    settings = {"batch_size": batch_size or None}
+ddnb.check_dataset(folder, ckpt)
+
+# %% [markdown]
+# Remarks are not orders: a clipped kick may be just what you want. But sounds that begin late teach
+# silence, and near copies are learned by heart first. Mend the folder, and run the cell again. With
+# the twelve sounds it says that they are few, which is true: for a model of your own collect 50 or
+# more.
+
+# %% [markdown]
+# ## Train
+#
+# Now it learns. The bar says how long it will take. The stop button of the notebook (on Colab, of the
+# cell) ends it at any time without loss: **run the same cell again, and it goes on where it was.**
+# The same happens after a crash, from the last save, of which there are twenty on the way.
+
+# %%
+settings |= {"steps": steps, "seed": seed, "categories": None if learn_kinds else False}
+settings |= {"lora_rank": lora_rank or None, "recompute_levels": 4 if recompute else 0}
+for _ in widgets.follow(ddnb.finetune(ckpt, folder, run, **settings)):
+    pass
+
+# %% [markdown]
+# The blue line is the error on the sounds it trains on. It jumps, as each step sees other sounds with
+# other amounts of noise. The orange points are the error on a few sounds that are held out, always
+# measured alike: trust those.
+#
+# - Both fall: go on.
+# - Orange is flat or rises while blue falls: it begins to learn your sounds by heart. The best
+#   moment is ringed, and was kept.
+# - A jump upwards that stays: the learning rate was too high; begin a new run with a lower one.
+#
+# The whole curve again, from the run's own log, tomorrow too:
+
+# %%
+widgets.curve(run)
+
+# %% [markdown]
+# ## Before, during, after
+#
+# The curve cannot hear. On the way the run made the same sounds again and again: each column begins
+# with the same noise, each row is a later moment. Start with the pictures: where does a flat block
+# of noise begin to fade out, as a drum does? Then play a column from top to bottom.
+
+# %%
+widgets.demos(run)
+
+# %% [markdown]
+# In the demonstration the first row is hiss, as loud at its end as at its beginning. The last row
+# begins with a low, dull thump and fades by some 10 dB; hiss remains, and a click at the very end,
+# where the network is least sure. The kinds hardly differ yet. That is what a tiny network gets out
+# of twelve sounds in a minute. From a published model you hear clean sounds in the first row
+# already, and yours in them more and more.
+#
+# When to stop? When you no longer hear a difference between two rows, or when the sounds become
+# copies of yours.
+
+# %% [markdown]
+# ## Ask for a kind
+#
+# The run's result is `last.safetensors`, an ordinary model: it can be loaded by its path here and in
+# all the other notebooks. If your folder had folders inside, it knows their names:
+
+# %%
+mine = ddnb.load(Path(run) / "last.safetensors")
+print(mine, "categories:", *mine.categories)
+
+# %% [markdown]
+# Give one of them as `category`. `guidance_scale` says how strictly to keep to it: 1 is as learned,
+# 2 to 4 exaggerate what makes the kind different, 0 ignores it; too much sounds strained. The same
+# seed for up to three kinds, exaggerated:
+
+# %%
+kinds = mine.categories[:3] or [None]
+asked = [ddnb.generate(mine, 1, seed, category=kind, guidance_scale=3 if kind else None) for kind in kinds]
+widgets.player([clips[0] for clips in asked])
+
+# %% [markdown]
+# A mixture works too: `category={"kick": 2, "snare": 1}` asks for something between the two, nearer
+# to the kick.
+
+# %% [markdown]
+# ## Take it home
+#
+# The model is one file. The next cell writes it once more, as a `.ckpt` for the original Dance
+# Diffusion code and the tools around it, at half the size (`float16`). Its name says after which
+# step it was, and the rate and length that other tools ask for.
+
+# %%
+last = Path(run) / "last.safetensors"
+exported = Path(f"{run}-step{mine.info['training']['step']}_{mine.sample_rate}_{mine.frames}.ckpt")
+if not exported.exists():
+    ddnb.convert(last, exported, dtype="float16")
+print(exported.resolve(), f"{exported.stat().st_size / 1e6:.1f} MB")
+
+# %% [markdown]
+# Hugging Face's diffusers takes a folder. It cannot be asked for kinds, so this works for a model
+# without categories only; to have one, train with `learn_kinds` off.
+
+# %%
+if not mine.categories and not exported.with_suffix("").exists():
+    print(ddnb.convert(last, exported.with_suffix("")))
+
+# %% [markdown]
+# On Colab this hands the file to your browser. Elsewhere it lies where the line above says, on Drive
+# if `run` does.
+
+# %%
+if runtime.in_colab():
+    from google.colab import files
+
+    files.download(str(exported))
+
+# %% [markdown]
+# ## Go on tomorrow
+#
+# Close everything, come back, and run the notebook with the same folders and settings: the training
+# cell goes on where it was, bit for bit on a CPU. To train longer than planned, raise `steps` and
+# nothing else.
+#
+# On Colab the machine is taken away after some hours, and its files with it. If `run` lies on Drive,
+# nothing but the last twentieth of the way is lost. Changed your sounds? That is another run: choose
+# a new `run`, and give `my-run/last.safetensors` as `start`.
+
+# %% [markdown]
+# ## Several graphics cards
+#
+# In a terminal, with the same folders, one command uses all of them:
+#
+# ```
+# accelerate launch -m ddnb finetune --checkpoint glitch-440k --data my-sounds --out my-run
+# ```
+#
+# In a notebook the same needs a **fresh kernel**, in which nothing was computed yet (*Restart*, then
+# only this cell); each process loads the network itself:
+#
+# ```python
+# from accelerate import notebook_launcher
+#
+# def train():
+#     import ddnb
+#     ckpt = ddnb.load("glitch-440k", device="cpu", dtype="float32")
+#     for record in ddnb.finetune(ckpt, "my-sounds", "my-run", steps=2000):
+#         pass
+#
+# notebook_launcher(train, num_processes=2)
+# ```
+#
+# `widgets.curve("my-run")` in another notebook shows how far it is.
+
+# %% [markdown]
+# ## Try this
+#
+# Each changes one thing. Give `run` a new name each time, and say what you expect before you listen.
+#
+# 1. Raise `steps` to 3000 and have a coffee. Do the kinds become different from each other?
+# 2. Put ten sounds of one kind into a folder, your own voice perhaps, and train on those. What does
+#    it pick up first?
+# 3. Stop the training in its first third and look at the demos. Then go on.
+
+# %% [markdown]
+# ## If something goes wrong
+#
+# - **no such folder, or nothing in it can be used**: a typing error in `sounds`, or files that are no
+#   sounds; the message names them.
+# - **The run in ... was begun with ...**: the settings have changed since. Give the old ones to go on,
+#   or another name as `run`.
+# - **Out of memory**: set `batch_size` to 1, `lora_rank` to 16, tick `recompute`; then choose *Restart*
+#   and run again from the top.
+# - **The loss is nan**: begin a new run with a lower `learning_rate`, half of what `settings.json` in
+#   the run's folder says.
+# - **No space left**: free some, and run the same cell again. `keep_best=0` keeps fewer files.
+
+# %% [markdown]
+# ## Credits, licence, sources
+#
+# The twelve sounds are in the public domain (CC0), by menegass, looppool, adammusic18, cubix and
+# n1ghthawk on Freesound, from the samples of Sonic Pi; `ddnb/assets/one-shots/CREDITS.md` has the
+# numbers. A model that you train on a published one inherits its licence, and what you may do with
+# it also depends on the sounds: train on what is yours, or free.
+#
+# Dance Diffusion is by Zach Evans and Harmonai. Further reading: Salimans and Ho 2022, arXiv
+# 2202.00512 (the error that is measured); Ho and Salimans 2022, arXiv 2207.12598 (guidance); Hu and
+# others 2021, arXiv 2106.09685 (LoRA).
