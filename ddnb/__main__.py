@@ -6,6 +6,7 @@ import argparse
 import inspect
 import os
 import re
+import signal
 import sys
 import tempfile
 import warnings
@@ -28,6 +29,7 @@ from . import (
     verify,
 )
 from .audio import CEILING_DBFS, SUBTYPES, peak_dbfs
+from .runs import RunFolder
 from .runtime import DTYPES, pick
 from .sampler import SAMPLERS
 from .schedule import GRIDS, time_grid
@@ -206,26 +208,28 @@ def _generate(arguments: argparse.Namespace) -> int:
 def _finetune(arguments: argparse.Namespace) -> int:
     stated = {"sample_rate": arguments.sample_rate, "frames": arguments.frames}
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1  # then accelerate says who computes where
-    device = "cpu" if several else arguments.device
+    where = pick(arguments.device)
     show = os.environ.get("RANK", "0") == "0"
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # queues and containers stop a job so: save, then end
     recipe = Recipe(**{field.name: getattr(arguments, field.name) for field in fields(Recipe)})
     with _Bar("downloading", "B") as loading, _Bar("reading", "file") as reading, _Bar("training", "step") as bar:
         if arguments.scratch:
             given = {name: value for name, value in stated.items() if value is not None}
-            ckpt = from_scratch(arguments.scratch, seed=recipe.seed, device=device, **given)
+            ckpt = from_scratch(arguments.scratch, seed=recipe.seed, device="cpu", **given)
         else:
-            ckpt = load(arguments.checkpoint, device=device, dtype="float32", on_progress=loading, **stated)
+            ckpt = load(arguments.checkpoint, device="cpu", dtype="float32", on_progress=loading, **stated)
         if show:
-            print(f"ddnb: {ckpt!r}\nddnb: {pick(device).reason}", file=sys.stderr)
-        record = None
-        for record in finetune(ckpt, arguments.data, arguments.out, on_file=reading, **asdict(recipe)):
+            print(f"ddnb: {ckpt!r}\nddnb: {'as accelerate says' if several else where.reason}", file=sys.stderr)
+        options = {"device": where.device, "on_file": reading} | asdict(recipe)
+        for record in finetune(ckpt, arguments.data, arguments.out, **options):
             if show:
                 bar(record.step, record.steps)
                 _say(record)
-    if record is not None and record.step < record.steps:
+    run = RunFolder(arguments.out)
+    if show and run.last_step() < recipe.steps:
         return 130
     if show:
-        print(arguments.out / "last.safetensors")
+        print(run.last_path)
     return 0
 
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -136,17 +137,18 @@ def decode(folder: str | Path, sample_rate: int, channels: int = 2, on_file: OnF
     cached = cache_dir() / "datasets" / f"{place}-{state}"
     cached.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(cached.parent / f"{place}.lock"):  # of several processes, one decodes
-        if not cached.is_dir():
+        if not (cached / "index.json").is_file():
             for pattern in (f"{glob.escape(place)}-*", f".{glob.escape(place)}-*"):  # the hidden ones: of killed runs
                 for stale in cached.parent.glob(pattern):
                     shutil.rmtree(stale, ignore_errors=True)
             atomically(cached, lambda part: _decode_all(part, folder, names, sample_rate, channels, on_file))
-    index = json.loads((cached / "index.json").read_text(encoding="utf-8"))
+        index = json.loads((cached / "index.json").read_text(encoding="utf-8"))
+        audio = np.memmap(cached / "audio.f32", np.float32, "r") if index["sounds"] else np.zeros(0, np.float32)
     if not index["sounds"]:
         reasons = [f"- {name}: {reason}" for name, reason in list(index["unusable"].items())[:10]]
         raise ValueError(f"None of the {len(names)} sound files in {folder} can be used:\n" + "\n".join(reasons))
-    audio = np.memmap(cached / "audio.f32", np.float32, "r").reshape(-1, channels)
-    return Dataset(audio, sample_rate, tuple(Sound(**s) for s in index["sounds"]), index["unusable"], ignored)
+    sounds = tuple(Sound(**s) for s in index["sounds"])
+    return Dataset(audio.reshape(-1, channels), sample_rate, sounds, index["unusable"], ignored)
 
 
 def _list(folder: Path) -> tuple[list[str], tuple[str, ...]]:
@@ -251,11 +253,12 @@ def _decode_one(path: Path, out: RawIOBase, sample_rate: int, channels: int) -> 
 
 
 class Piece(NamedTuple):
-    """A stretch of ``Dataset.audio`` to draw from, and the number of its category (-1 for none)."""
+    """A stretch of ``Dataset.audio`` to draw from, the number of its category (-1 for none) and that of its sound."""
 
     start: int
     frames: int
     label: int
+    sound: int
 
 
 def pieces(data: Dataset, frames: int, crop: bool, categories: Sequence[str] = ()) -> list[Piece]:
@@ -269,25 +272,39 @@ def pieces(data: Dataset, frames: int, crop: bool, categories: Sequence[str] = (
         crop: draw from anywhere in a sound, not from its beginning only.
         categories: names in the order of their numbers; sounds of other categories get -1.
     """
-    found = []
-    for sound in data.sounds:
+    found, first = [], {}  # a sound that lies in two classes is one sound
+    for index, sound in enumerate(data.sounds):
         label = categories.index(sound.category) if sound.category in categories else -1
         n = max(1, sound.frames // (frames * _LONG // 2)) if crop and sound.frames >= frames * _LONG else 1
         edges = [sound.start + sound.frames * i // n for i in range(n + 1)]
-        found += [Piece(a, b - a, label) for a, b in pairwise(edges)]
+        found += [Piece(a, b - a, label, first.setdefault(sound.sha256, index)) for a, b in pairwise(edges)]
     return found
 
 
-def hold_out(found: Sequence[Piece], share: float, seed: int) -> tuple[list[Piece], list[Piece]]:
-    """Split into (to train on, held out). No category loses its last piece; under 5 pieces nothing is held out."""
-    order = np.random.default_rng([seed, 1]).permutation(len(found))
-    wanted = max(1, round(share * len(found))) if share and len(found) >= 5 else 0
-    left = [sum(p.label == label for p in found) for label in range(-1, max((p.label for p in found), default=-1) + 1)]
-    held = set()
-    for i in order.tolist():
-        if len(held) < wanted and left[found[i].label + 1] > 1:
-            left[found[i].label + 1] -= 1
-            held.add(i)
+def hold_out(found: Sequence[Piece], share: float, most: int, seed: int) -> tuple[list[Piece], list[Piece]]:
+    """Split into (to train on, held out), sound by sound; of fewer than 5 sounds, piece by piece.
+
+    No category loses its last piece; of fewer than 5 pieces nothing is held out.
+
+    Args:
+        found: what ``pieces`` returned.
+        share: of the pieces to hold out, at least one if it is above 0.
+        most: pieces to hold out at most.
+        seed: of the choice.
+    """
+    by_sound: dict[int, list[int]] = {}
+    for i, piece in enumerate(found):
+        by_sound.setdefault(piece.sound, []).append(i)
+    units = list(by_sound.values()) if len(by_sound) >= 5 else [[i] for i in range(len(found))]
+    wanted = min(most, max(1, round(share * len(found)))) if share and len(units) >= 5 else 0
+    order = np.random.default_rng([seed, 1]).permutation(len(units)).tolist()
+    left, held = Counter(p.label for p in found), set()
+    for unit in [units[k] for k in order] + [min(units, key=len)] if wanted else []:
+        labels = Counter(found[i].label for i in unit)
+        fits = len(held) + len(unit) <= wanted or (not held and unit is min(units, key=len))
+        if fits and not held & set(unit) and all(left[label] > n for label, n in labels.items()):
+            held |= set(unit)
+            left -= labels
     return [p for i, p in enumerate(found) if i not in held], [found[i] for i in sorted(held)]
 
 
@@ -335,7 +352,8 @@ def draw(
         spare, late, gain = piece.frames - frames, 0, 1.0
         offset = int(rng.integers(spare + 1)) if crop and spare > 0 else 0
         if augment is not None:
-            late = 0 if crop and spare > 0 else int(rng.integers(round(augment.shift_s * data.sample_rate) + 1))
+            most = min(round(augment.shift_s * data.sample_rate), frames // 4)
+            late = 0 if crop and spare > 0 else int(rng.integers(most + 1))
             gain = 10 ** (-rng.uniform(0, augment.quieter_db) / 20)
             gain *= -1 if augment.invert and rng.random() < 0.5 else 1
         start, length = piece.start + offset, min(piece.frames - offset, frames - late)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import os
 import re
 import shutil
 import uuid
@@ -28,6 +29,8 @@ def atomically(path: Path, write: Callable[[Path], object]) -> None:
         for part in (scratch / path.name, *(scratch / path.name).rglob("*")):
             if part.is_file():  # some writers make files that only their owner may read
                 part.chmod(scratch.stat().st_mode & 0o666)
+                with part.open("rb+") as file:  # on the disk before it has its name, or a power cut leaves nothing
+                    os.fsync(file.fileno())
         (scratch / path.name).replace(path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -22,6 +22,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from soundfile import LibsndfileError
@@ -33,6 +34,7 @@ from .formats import read_weights, write_safetensors
 from .verbs import Clip
 
 GB = 1e9
+_SETTINGS_OF_A_RUN = {"recipe", "start", "data_sha256"}
 _STATE, _SETTINGS, _LOG = "state.safetensors", "settings.json", "log.csv"
 
 
@@ -51,6 +53,22 @@ class RunFolder:
         things = [p for p in self.path.iterdir() if p.name[0] != "."] if self.path.is_dir() else []
         if self.path.is_file() or (things and not self.settings_path.is_file()):
             raise FileExistsError(f"{self.path} holds something that is no run of ddnb: give a new folder.")
+
+    def lock(self) -> FileLock:
+        """Keep other processes out of the folder until the lock is released.
+
+        Raises:
+            FileExistsError: another process is in it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise FileExistsError(f"{self.path} is being trained in by another process: wait, or stop that.") from error
+        except NotImplementedError:  # a file system without locks, as some network drives are
+            pass
+        return lock
 
     @property
     def settings_path(self) -> Path:
@@ -81,13 +99,17 @@ class RunFolder:
 
         Raises:
             ValueError: the file is damaged.
+            FileExistsError: it is that of another program.
         """
         if not self.settings_path.is_file():
             return {}
         try:
-            return json.loads(self.settings_path.read_text(encoding="utf-8"))
+            settings = json.loads(self.settings_path.read_text(encoding="utf-8"))
         except ValueError as error:
             raise ValueError(f"{self.settings_path} is damaged ({error}): begin a new run.") from error
+        if not isinstance(settings, dict) or not settings.keys() >= _SETTINGS_OF_A_RUN:
+            raise FileExistsError(f"{self.settings_path} is not that of a run of ddnb: give a new folder.")
+        return settings
 
     def write_settings(self, settings: Mapping[str, Any]) -> None:
         text = json.dumps(settings, indent=2) + "\n"
@@ -100,8 +122,9 @@ class RunFolder:
             ValueError: the state is damaged.
         """
         if not self.state_path.is_file():
-            if self.last_path.is_file():  # beginning again would put it in danger
-                raise ValueError(f"{self.state_path} is missing: begin a new run from {self.last_path.name}.")
+            if results := [p.name for p in (self.last_path, *self._best_paths()) if p.is_file()]:
+                # beginning again would put them in danger
+                raise ValueError(f"{self.state_path} is missing: begin a new run, from {results[0]} of this one.")
             return {}, {}
         try:
             with safe_open(self.state_path, framework="pt") as file:
@@ -111,6 +134,11 @@ class RunFolder:
             why = f"{self.state_path} is damaged ({error}): begin a new run from {self.last_path.name}."
             raise ValueError(why) from error
 
+    def _best_paths(self) -> list[Path]:
+        """Those of our own names: a copy that somebody keeps under another name is theirs."""
+        named = re.compile(r"best-step\d{6,}\.safetensors")
+        return [path for path in self.path.glob("best-step*") if named.fullmatch(path.name)]
+
     def rewind(self, step: int, best: Collection[int]) -> None:
         """Put the folder back to the moment after ``step``, when ``best`` were the best; -1 is before the first."""
         for target in (self.settings_path, self.state_path, self.last_path, self.path / _LOG):
@@ -118,11 +146,11 @@ class RunFolder:
         for path in [*self.path.glob(".best-step*"), *self.path.glob("demos/.step*")]:
             shutil.rmtree(path, ignore_errors=True)
         kept = {self.best_path(at) for at in best}
-        for path in self.path.glob("best-step*.safetensors"):
+        for path in self._best_paths():
             if path not in kept:
                 path.unlink()
         for path in self.path.glob("demos/step*"):
-            if (found := re.fullmatch(r"step(\d+)", path.name)) and int(found[1]) > step:
+            if (found := re.fullmatch(r"step(\d{6,})", path.name)) and int(found[1]) > step:
                 shutil.rmtree(path, ignore_errors=True)
         self._cut_log(step)
 
@@ -177,10 +205,10 @@ class RunFolder:
         path = self.path / _LOG
         if not path.is_file():
             return
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
+        with path.open(newline="", encoding="utf-8", errors="replace") as file:  # a power cut may leave anything
+            reader = csv.DictReader(line.replace("\0", "") for line in file)
             names = reader.fieldnames or []
-            rows = [row for row in reader if row[names[0]].isdigit() and int(row[names[0]]) <= step]
+            rows = [row for row in reader if (row[names[0]] or "").isdigit() and int(row[names[0]]) <= step]
         text = io.StringIO()
         writer = csv.DictWriter(text, names)
         if rows:

@@ -147,5 +147,11 @@ def in_batches(
 
 def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether an error means a lack of memory: CUDA has an exception of its own, other allocators only say so."""
-    words = ("can't allocate memory", "not enough memory", "out of memory")
+    words = (
+        "can't allocate memory",
+        "not enough memory",
+        "out of memory",
+        "ALLOC_FAILED",
+        "CUDNN_STATUS_NOT_SUPPORTED",
+    )
     return isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +30,7 @@ TIMES: dict[str, Callable[[Tensor], Tensor]] = {"crash": crash_warp, "uniform": 
 MAX_CATEGORIES = 32
 
 _GRADIENT_NORM = 1.0
+_DECAY = 0.01
 _WARM_UP = 100
 _VALIDATION_CLIPS = 32
 
@@ -39,27 +41,28 @@ class Recipe:
 
     Attributes:
         steps: updates of the weights in all.
-        batch_size: clips at a time, per process; found by trying on a GPU, from the free memory on a CPU.
+        batch_size: clips at a time, per process; found by trying on a GPU, counted from the free memory elsewhere.
         accumulate: batches per update.
-        learning_rate: of AdamW; 4e-5, with LoRA 2e-4, from scratch 5e-4. It warms up over the first tenth (100 steps at
-            most) and falls to 0 over the last fifth.
+        learning_rate: of AdamW, whose weight decay is 0.01; 4e-5, with LoRA 2e-4, from scratch 5e-4. It warms up over
+            the first tenth (100 steps at most) and falls to 0 over the last fifth.
         seed: of everything that is random.
         crop: draw clips from anywhere in a sound; by default where most sounds are twice as long as a clip. One-shots
             are drawn from their beginning.
         augment: turn upside down half of the time, lower by up to 6 dB, begin up to 5 ms later.
         categories: train class folders as categories; by default where there are two or more.
         class_dropout: share of clips trained as "any sound", which guidance needs.
-        lora_rank: train low-rank additions of this rank only, 16 is usual; a third less memory, the result is merged.
+        lora_rank: train low-rank additions of this rank only, 16 is usual; what training needs beside the weights and
+            the activations almost vanishes, and the result is merged.
         recompute_levels: levels whose activations are computed twice instead of kept: 4 saves most of the memory.
         ema_decay: of the averaged weights, which are those that are kept.
-        ema_on_cpu: keep the average in the computer's memory instead of the GPU's.
+        ema_on_cpu: keep the average in the computer's memory instead of the GPU's, at the price of a copy per step.
         dtype: of the arithmetic, ``"float32"``, ``"float16"`` or ``"bfloat16"``; what suits the device by default.
         times: ``"crash"``, as the published networks were trained, or ``"uniform"``.
-        validation: share of the sounds that is held out to measure the loss on.
+        validation: share of the sounds that is held out to measure the loss on, 32 clips at most.
         validate_every: steps between validations; a twentieth of all by default.
         save_every: steps between saved states; as ``validate_every`` by default.
         demo_every: steps between demos; a quarter of all by default.
-        demos: sounds per demo, always of the same seeds; 0 for none.
+        demos: sounds per demo, always of the same seeds; 0 for none. Of categories, at least one each of the first 8.
         keep_best: how many checkpoints with the lowest validation loss to keep.
         save_dtype: of the checkpoints, ``"float32"`` or ``"float16"``.
         disk_budget_gb: space that the run folder may take.
@@ -120,7 +123,7 @@ class Ema:
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float, device: torch.device | None):
-        self.parameters, self.most, self.updates = parameters, decay, 0
+        self.parameters, self.most, self.updates, self.swapped = parameters, decay, 0, False
         self.values = {name: p.detach().to(device or p.device, copy=True) for name, p in parameters.items()}
 
     @property
@@ -138,6 +141,7 @@ class Ema:
     def in_place(self) -> Iterator[None]:
         """Put the averages into the network for a while."""
         weights = {name: p.data for name, p in self.parameters.items()}
+        self.swapped = True
         try:
             for name, parameter in self.parameters.items():
                 parameter.data = self.values[name].to(parameter.device)
@@ -145,6 +149,7 @@ class Ema:
         finally:
             for name, parameter in self.parameters.items():
                 parameter.data = weights[name]
+            self.swapped = False
 
 
 class Trainer:
@@ -157,17 +162,23 @@ class Trainer:
 
     Attributes:
         step: how many updates there have been.
-        settled: whether the weights, the average and the step belong together, as they do outside of an update.
+        loss, last_rate: of the last step; none and 0 before the first.
+        told: the last step that has been validated, played and logged; -1 before the first.
         best: (step, validation loss) of the checkpoints that are kept, the best first.
         validations: (step, validation loss) of all.
     """
 
-    def __init__(self, ckpt: Checkpoint, data: Dataset, recipe: Recipe):
-        from accelerate import Accelerator, InitProcessGroupKwargs
+    def __init__(self, ckpt: Checkpoint, data: Dataset, recipe: Recipe, device: str | torch.device | None = None):
+        from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
 
         patient = InitProcessGroupKwargs(timeout=datetime.timedelta(hours=2))  # demos are made by one process
-        self.accelerator = Accelerator(device_placement=False, mixed_precision="no", kwargs_handlers=[patient])
-        self.device = self.accelerator.device if self.accelerator.num_processes > 1 else ckpt.device
+        constant = DistributedDataParallelKwargs(broadcast_buffers=False)  # the filters of the network
+        handlers = [patient, constant]
+        self.accelerator = Accelerator(device_placement=False, mixed_precision="no", kwargs_handlers=handlers)
+        if (how := self.accelerator.distributed_type.value) not in ("NO", "MULTI_GPU", "MULTI_CPU"):
+            raise ValueError(f"accelerate is set up for {how}: ddnb trains with plain data parallelism only.")
+        several = self.accelerator.num_processes > 1
+        self.device = self.accelerator.device if several else pick(device or ckpt.device).device
         self.ckpt, self.data = ckpt, data
         recipe = self._with_choices(recipe)
         new = [name for name in data.categories if name not in ckpt.categories] if recipe.categories else []
@@ -179,18 +190,27 @@ class Trainer:
         self.trainable = {name: p for name, p in self.net.named_parameters() if p.requires_grad}
         self.ema = Ema(self.trainable, recipe.ema_decay, torch.device("cpu") if recipe.ema_on_cpu else None)
         fused = self.device.type in ("cpu", "cuda")
-        self.optimizer = torch.optim.AdamW(self.trainable.values(), lr=recipe.learning_rate, fused=fused)
+        matrices, vectors = ([p for p in self.trainable.values() if (p.ndim > 1) == which] for which in (True, False))
+        groups = [{"params": matrices, "weight_decay": _DECAY}, {"params": vectors, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=fused)
         self.dtype = pick(self.device, recipe.dtype).dtype
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-        found = pieces(data, ckpt.frames, recipe.crop, self.categories)
-        self.pieces, self.held_out = hold_out(found, recipe.validation, recipe.seed)
-        self.step, self.settled, self.keep_best = 0, True, recipe.keep_best
+        found = pieces(data, ckpt.frames, recipe.crop, self.categories if recipe.categories else ())
+        self.pieces, self.held_out = hold_out(found, recipe.validation, _VALIDATION_CLIPS, recipe.seed)
+        self.step, self.told, self.keep_best = 0, -1, recipe.keep_best
+        self._updating = False
+        self.loss, self.last_rate = None, 0.0
         self.best: list[tuple[int, float]] = []
         self.validations: list[tuple[int, float]] = []
         self._pool, self._ahead = ThreadPoolExecutor(1), {}
         self.recipe = recipe
         if recipe.batch_size is None:
             self.recipe = replace(recipe, batch_size=self._fitting_batch())
+
+    @property
+    def settled(self) -> bool:
+        """Whether weights, average and step belong together, as they do except in the middle of an update or a swap."""
+        return not (self._updating or self.ema.swapped)
 
     # --- what it is made of -----------------------------------------------------------------------------------
 
@@ -231,34 +251,53 @@ class Trainer:
         return load(self.ckpt.info["source"], device="cpu", dtype="float32", **stated)
 
     def _fitting_batch(self) -> int:
-        """The largest batch that fits, up to 32 on a GPU; up to 4 on a CPU, where a larger one brings no speed."""
-        if self.device.type != "cuda":
-            # not by trying: a system that runs out of memory kills the process
-            free = psutil.virtual_memory().available / 2 - self.state_bytes
-            levels = self.recipe.recompute_levels
-            return int(min(4, max(1, free // activation_bytes(self.net.config, self.ckpt.frames, levels))))
-        moments = [torch.empty_like(p) for p in self.trainable.values() for _ in range(2)]  # AdamW's, to come
-        size = 32
-        while size > 1 and not self._fits(size):
-            size //= 2
-        del moments
-        self._ahead.clear()
-        torch.cuda.empty_cache()
-        return int(self.accelerator.gather(torch.tensor([size], device=self.device)).min())
+        """The largest batch that fits, up to 32 on a GPU; up to 4 on a CPU, where a larger one brings no speed.
 
-    def _fits(self, batch_size: int) -> bool:
-        recipe, self.recipe = self.recipe, replace(self.recipe, batch_size=batch_size, accumulate=1)
+        Raises:
+            MemoryError: not even one clip fits.
+        """
+        recipe = self.recipe
+        if self.device.type == "cuda":
+            moments = [torch.empty_like(p) for p in self.trainable.values() for _ in range(2)]  # AdamW's, to come
+            size = next((size for size in (32, 16, 8, 4, 2, 1) if self._fits(size)), 0)
+            del moments
+        else:  # not by trying: a system that runs out of memory kills the process
+            share = psutil.virtual_memory().available / 2 / self.accelerator.num_processes
+            one = activation_bytes(self.net.config, self.ckpt.frames, recipe.recompute_levels)
+            size = int(min(4, max(1, (share - self.state_bytes) // one)))
+        size = int(self.accelerator.gather(torch.tensor([size], device=self.device)).min())
+        if not size:
+            raise MemoryError("Not even one clip fits: try lora_rank=16, recompute_levels=4, or ema_on_cpu=True.")
+        return size
+
+    def _fits(self, size: int) -> bool:
+        """Try a step, twice where gradients pile up; without the other processes, which may fare differently."""
+        shape = (size, self.ckpt.channels, self.ckpt.frames)
         try:
-            self.gradients()
+            for _ in range(min(2, self.recipe.accumulate)):
+                x0, noise = torch.zeros(2, *shape, device=self.device)
+                labels = torch.zeros(size, dtype=torch.long, device=self.device)
+                t = torch.full((size,), 0.5, device=self.device)
+                self._loss(self.net, x0, t, noise, self._planes(labels)).backward()
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
             return False
         finally:
-            self.recipe = recipe
             self.optimizer.zero_grad(set_to_none=True)
             torch.cuda.empty_cache()
         return True
+
+    def agree(self, *values: Any) -> bool:
+        """Whether all processes have the same values."""
+        digest = int(hashlib.sha256(repr(values).encode()).hexdigest()[:15], 16)
+        return len(set(self.accelerator.gather(torch.tensor([digest], device=self.device)).tolist())) == 1
+
+    def any_of_us(self, flag: bool) -> bool:
+        """Whether the flag is set in any process; all must ask."""
+        if self.accelerator.num_processes == 1:
+            return flag
+        return bool(self.accelerator.gather(torch.tensor([flag], device=self.device)).any())
 
     def settings(self) -> dict[str, Any]:
         """What makes this run this run, as plain values."""
@@ -283,8 +322,16 @@ class Trainer:
 
         Raises:
             FloatingPointError: the loss or a gradient is not finite; the weights are as before.
+            MemoryError: the batch does not fit.
         """
-        loss = self.gradients()
+        try:
+            loss = self.gradients()
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            size, times = max(1, self.recipe.batch_size // 2), 2 * self.recipe.accumulate
+            cure = f"go on with batch_size={size}, accumulate={times}" if self.recipe.batch_size > 1 else "use LoRA"
+            raise MemoryError(f"Step {self.step + 1} does not fit into the memory of {self.device}: {cure}.") from error
         self._update(loss)
         return loss
 
@@ -359,14 +406,16 @@ class Trainer:
         if not math.isfinite(loss) or (not math.isfinite(norm) and not overflow) or self.scaler.get_scale() < 1e-3:
             self.optimizer.zero_grad(set_to_none=True)
             raise FloatingPointError(f"the loss of step {self.step + 1} is {loss}, its gradient {float(norm)}")
+        rate = self.learning_rate
         for group in self.optimizer.param_groups:
-            group["lr"] = self.learning_rate
-        self.settled = False
+            group["lr"] = rate
+        self._updating = True
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.ema.update()
         self.step += 1
-        self.settled = True
+        self.loss, self.last_rate = loss, rate
+        self._updating = False
         self.optimizer.zero_grad(set_to_none=True)
 
     @property
@@ -399,7 +448,10 @@ class Trainer:
                 planes = self._planes(torch.from_numpy(labels).to(self.device))
                 arrays = (a.to(self.device) for a in (torch.from_numpy(clips).contiguous(), t, noise))
                 total += self._loss(self.net, *arrays, planes) * len(items)
-        return float(self.accelerator.reduce(total, "sum")) / n
+        loss = float(self.accelerator.reduce(total, "sum")) / n
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the validation loss of step {self.step} is {loss}")
+        return loss
 
     @contextlib.contextmanager
     def averaged(self) -> Iterator[Checkpoint]:
@@ -428,8 +480,9 @@ class Trainer:
 
     @property
     def weights_bytes(self) -> int:
-        size = 4 if self.recipe.save_dtype == "float32" else 2
-        return size * sum(t.numel() for t in merged(self.net).values())
+        with torch.device("meta"):
+            numbers = sum(t.numel() for t in UNet(self.net.config).state_dict().values())
+        return (4 if self.recipe.save_dtype == "float32" else 2) * numbers
 
     @property
     def state_bytes(self) -> int:
@@ -440,11 +493,12 @@ class Trainer:
         """All that ``restore`` needs."""
         tensors: dict[str, Tensor] = {}
         for name, parameter in self.trainable.items():
-            moments = self.optimizer.state[parameter]
             tensors |= {f"weight.{name}": parameter, f"average.{name}": self.ema.values[name]}
-            tensors |= {f"first.{name}": moments["exp_avg"], f"second.{name}": moments["exp_avg_sq"]}
-        updates = float(next(iter(self.optimizer.state.values()))["step"])
-        facts = {"step": self.step, "updates": updates, "scaler": self.scaler.state_dict()}
+            if moments := self.optimizer.state.get(parameter):  # none before the first update
+                tensors |= {f"first.{name}": moments["exp_avg"], f"second.{name}": moments["exp_avg_sq"]}
+        updates = next((float(moments["step"]) for moments in self.optimizer.state.values()), 0.0)
+        facts = {"step": self.step, "told": self.told, "loss": self.loss, "last_rate": self.last_rate}
+        facts |= {"updates": updates, "scaler": self.scaler.state_dict()}
         return tensors, facts | {"best": self.best, "validations": self.validations}
 
     @torch.no_grad()
@@ -453,13 +507,16 @@ class Trainer:
         for name, parameter in self.trainable.items():
             parameter.copy_(tensors[f"weight.{name}"])
             self.ema.values[name].copy_(tensors[f"average.{name}"])
-            self.optimizer.state[parameter] = {
-                "step": torch.tensor(facts["updates"], device=parameter.device),
-                "exp_avg": tensors[f"first.{name}"].to(parameter.device, copy=True),
-                "exp_avg_sq": tensors[f"second.{name}"].to(parameter.device, copy=True),
-            }
-        self.scaler.load_state_dict(facts["scaler"])
+            if facts["updates"]:
+                self.optimizer.state[parameter] = {
+                    "step": torch.tensor(facts["updates"], device=parameter.device),
+                    "exp_avg": tensors[f"first.{name}"].to(parameter.device, copy=True),
+                    "exp_avg_sq": tensors[f"second.{name}"].to(parameter.device, copy=True),
+                }
+        if facts["scaler"]:  # empty where it ran in float32 or bfloat16 so far
+            self.scaler.load_state_dict(facts["scaler"])
         self.step = self.ema.updates = facts["step"]
+        self.told, self.loss, self.last_rate = facts["told"], facts["loss"], facts["last_rate"]
         self.best, self.validations = ([tuple(m) for m in facts[k]] for k in ("best", "validations"))
 
 

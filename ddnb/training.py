@@ -7,15 +7,19 @@ Several processes are the business of Hugging Face's ``accelerate``: ``accelerat
 
 from __future__ import annotations
 
+import atexit
+import hashlib
 import importlib.util
 import time
 import warnings
-from collections.abc import Iterator
+import weakref
+from collections.abc import Generator, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
 
 from .checkpoints import Checkpoint, weights_sha256
 from .dataset import Dataset, OnFile, decode
@@ -111,14 +115,16 @@ def finetune(
     folder: str | Path,
     out: str | Path,
     *,
+    device: str | torch.device | None = None,
     cancel: Event | None = None,
     on_file: OnFile | None = None,
     **recipe: Any,
 ) -> Iterator[Record]:
     """Train a network further on a folder of sounds; the same call again goes on where it was stopped.
 
-    ``for record in finetune(...)`` trains a step at a time. Stopping (Ctrl-C, the notebook's stop button, ``break``, or
-    ``cancel``) saves the state; so does every twentieth of the way, for the case that the machine is taken away.
+    ``for record in finetune(...)`` trains a step at a time. Stopping saves the state: Ctrl-C or the notebook's stop
+    button, which end the loop with a warning; ``cancel``; ``break``; an error. So does every twentieth of the way, for
+    the case that the machine is taken away.
 
     The result is ``out/last.safetensors``, an ordinary checkpoint. From class folders (``kick/...``, ``snare/...``) it
     learns categories.
@@ -127,6 +133,7 @@ def finetune(
         ckpt: what ``load`` returned, or ``training.from_scratch``.
         folder: sound files, or class folders of them; see ``check_dataset``.
         out: the run's folder; see ``runs``.
+        device: where to train; where ``ckpt`` is by default. With several processes ``accelerate`` says.
         cancel: anything with ``is_set()``; looked at before each step.
         on_file: called while sounds are read as ``on_file(done, total)``.
         recipe: the attributes of ``training.Recipe``, such as ``steps=1000, batch_size=4, seed=0``.
@@ -138,7 +145,8 @@ def finetune(
         TypeError: an unknown setting.
         ValueError: a setting out of range or at odds with the run that is gone on with, or no usable sound.
         FileNotFoundError: no such folder.
-        FileExistsError: ``out`` holds something else.
+        FileExistsError: ``out`` holds something else, or another process trains in it.
+        MemoryError: not even one clip fits.
         FloatingPointError: the loss is no number any more; the last good state is kept.
         OSError: no space; the last good state is kept.
     """
@@ -148,35 +156,46 @@ def finetune(
         known = ", ".join(f.name for f in fields(Recipe))
         raise TypeError(f"finetune has no setting {min(unknown)!r}. Known: {known}.")
     wanted, run = Recipe(**recipe), RunFolder(out)
-    if run.path.is_relative_to(Path(folder).expanduser().absolute()):
+    if run.path.resolve().is_relative_to(Path(folder).expanduser().resolve()):
         raise ValueError(f"{run.path} lies inside the folder of sounds: its demos would be trained on.")
+    if wanted.wandb and importlib.util.find_spec("wandb") is None:
+        raise ValueError(f"wandb={wanted.wandb!r}: it is not installed; pip install wandb, or leave it out.")
+    if run.path in _unfinished:  # a loop of this process that was left, but is still held by somebody
+        _unfinished.pop(run.path).close()
     stored = run.settings()
     for name in ("batch_size", "learning_rate", "crop", "categories") if stored else ():
         if getattr(wanted, name) is None:  # found out when the run began, and kept
             wanted = replace(wanted, **{name: stored["recipe"][name]})
     data = decode(folder, ckpt.sample_rate, ckpt.channels, on_file)
-    trainer = Trainer(ckpt, data, wanted)
+    trainer = Trainer(ckpt, data, wanted, device)
     settings = trainer.settings()
     if stored:
         _check_same_run(stored, settings, run)
+    lock = run.lock() if trainer.is_main else None
     tensors, facts = run.state()
     if facts:
         trainer.restore(tensors, facts)
     del tensors
+    if not trainer.agree(settings, trainer.step):
+        raise ValueError(f"The processes see different sounds or runs: are {folder} and {run.path} shared by all?")
     if trainer.is_main:
-        trainer.keep_best = run.best_that_fit(
-            wanted.keep_best, trainer.weights_bytes, trainer.state_bytes, wanted.disk_budget_gb
-        )
-        run.rewind(trainer.step if facts else -1, [at for at, _ in trainer.best])
+        fitting = run.best_that_fit(wanted.keep_best, trainer.weights_bytes, trainer.state_bytes, wanted.disk_budget_gb)
+        trainer.keep_best = fitting
+        trainer.best = [moment for moment in trainer.best if run.best_path(moment[0]).is_file()][:fitting]
+        run.rewind(trainer.told, [at for at, _ in trainer.best])
         run.write_settings(settings)
         if facts and run.last_step() != trainer.step:  # killed between the two
             run.save_weights(run.last_path, *trainer.exported(run.path.name))
-    if len(set(trainer.accelerator.gather(torch.tensor([trainer.step], device=trainer.device)).tolist())) > 1:
-        raise ValueError(f"The processes do not see the same run: put {run.path} where all machines can read it.")
     trainer.accelerator.wait_for_everyone()
-    if trainer.step >= wanted.steps:
+    if trainer.told >= wanted.steps:
         warnings.warn(f"this run has its {trainer.step} steps already; ask for more steps to go on", stacklevel=2)
-    return _run(trainer, run, cancel)
+    records = _run(trainer, run, cancel, lock)
+    _unfinished[run.path] = records
+    return records
+
+
+_unfinished: weakref.WeakValueDictionary[Path, Generator[Record, None, None]] = weakref.WeakValueDictionary()
+atexit.register(lambda: [records.close() for records in list(_unfinished.values())])  # while saving still works
 
 
 def _check_same_run(stored: dict[str, Any], settings: dict[str, Any], run: RunFolder) -> None:
@@ -199,73 +218,80 @@ def _check_same_run(stored: dict[str, Any], settings: dict[str, Any], run: RunFo
         raise ValueError(f"The run in {run.path} was begun with {what}. Give the same to go on, or a new folder.")
 
 
-def _run(trainer: Trainer, run: RunFolder, cancel: Event | None) -> Iterator[Record]:
+def _run(
+    trainer: Trainer, run: RunFolder, cancel: Event | None, lock: FileLock | None
+) -> Generator[Record, None, None]:
+    """Train step by step. What belongs to a step (validation, best, demo, log) comes before the state that has it."""
     recipe, trackers = trainer.recipe, _trackers(run, trainer)
     validate_every = recipe.validate_every or max(1, recipe.steps // 20)
     save_every = recipe.save_every or validate_every
     demo_every = recipe.demo_every or max(1, recipe.steps // 4)
-    saved = trainer.step
+    saved = (trainer.step, trainer.told)
 
     def save() -> None:
         nonlocal saved
         if trainer.is_main:
             run.save_state(*trainer.state())
             run.save_weights(run.last_path, *trainer.exported(run.path.name))
-        saved = trainer.step
+        saved = (trainer.step, trainer.told)
 
     def due(every: int) -> bool:
         return trainer.step % every == 0 or trainer.step == recipe.steps
 
-    def finished(loss: float | None, rate: float, started: float) -> Record:
+    def tell(started: float) -> Record:
         validation_loss = trainer.validate() if due(validate_every) else None
         advice = _remember_best(trainer, run, validation_loss)
         demo = _demo(trainer, run, cancel) if recipe.demos and due(demo_every) else None
-        if trainer.step > saved and due(save_every):
-            save()
         seconds, decay = time.perf_counter() - started, trainer.ema.decay
+        loss, rate = trainer.loss, trainer.last_rate
         record = Record(trainer.step, recipe.steps, loss, rate, seconds, decay, validation_loss, demo, advice)
         if trainer.is_main:
             _log(record, run, trackers)
+        trainer.told = trainer.step
+        if due(save_every):
+            save()
         return record
 
     try:
-        if trainer.step == 0:
-            yield finished(None, 0.0, time.perf_counter())
-        while trainer.step < recipe.steps and not (cancel is not None and cancel.is_set()):
-            started, rate = time.perf_counter(), trainer.learning_rate
+        if trainer.told < trainer.step:  # interrupted before it was told, or not begun yet
+            yield tell(time.perf_counter())
+        while trainer.step < recipe.steps and not trainer.any_of_us(cancel is not None and cancel.is_set()):
+            started = time.perf_counter()
             try:
-                loss = trainer.train_step()
+                trainer.train_step()
             except FloatingPointError as error:
-                kept = f"the state of step {saved} is kept in {run.path}" if saved else "nothing was saved yet"
-                raise FloatingPointError(f"{error}; {kept}. Begin a new run with a lower learning_rate.") from error
-            yield finished(loss, rate, started)
-        if trainer.step > saved:
+                raise FloatingPointError(
+                    f"{error}; the state of step {trainer.step} is kept in {run.path}. Begin a new run with a lower "
+                    "learning_rate, or go on with dtype='float32' if it was half precision."
+                ) from error
+            yield tell(started)
+        if saved != (trainer.step, trainer.told):
             save()
-    except (KeyboardInterrupt, GeneratorExit) as stop:
-        if trainer.settled and trainer.step > saved:
+    except BaseException as stop:  # whatever it is, finished steps are not lost
+        if trainer.settled and saved != (trainer.step, trainer.told) and not isinstance(stop, OSError):
             save()
-        if isinstance(stop, GeneratorExit):
+        if not isinstance(stop, KeyboardInterrupt):
             raise
-        warnings.warn(f"stopped after step {saved}: the same call goes on from there", stacklevel=2)
+        warnings.warn(f"stopped after step {saved[0]}: the same call goes on from there", stacklevel=2)
     finally:
         for tracker in trackers:
             tracker.finish()
+        if lock is not None:
+            lock.release()
 
 
 def _remember_best(trainer: Trainer, run: RunFolder, loss: float | None) -> str | None:
     """Keep the weights if they are among the best so far; advise to stop where better ones have long failed to come."""
     if loss is None or trainer.step == 0:
         return None
-    before = trainer.best
-    ranked = sorted([*before, (trainer.step, loss)], key=lambda moment: moment[1])
-    trainer.best = ranked[: trainer.keep_best]
-    trainer.validations.append((trainer.step, loss))
-    if trainer.is_main:
-        if (trainer.step, loss) in trainer.best:
-            run.save_weights(run.best_path(trainer.step), *trainer.exported(run.path.name, loss))
-        for step, _ in before:
-            if step not in dict(trainer.best):
-                run.best_path(step).unlink(missing_ok=True)
+    before = [moment for moment in trainer.best if moment[0] != trainer.step]  # this step may be told once more
+    best = sorted([*before, (trainer.step, loss)], key=lambda moment: moment[1])[: trainer.keep_best]
+    if trainer.is_main and trainer.step in dict(best):
+        run.save_weights(run.best_path(trainer.step), *trainer.exported(run.path.name, loss))
+    trainer.best = best
+    trainer.validations = [m for m in trainer.validations if m[0] != trainer.step] + [(trainer.step, loss)]
+    for step in {step for step, _ in before} - dict(best).keys() if trainer.is_main else ():
+        run.best_path(step).unlink(missing_ok=True)
     best_step, best_loss = min(trainer.validations, key=lambda moment: moment[1])
     if sum(step > best_step for step, _ in trainer.validations) < PATIENCE:
         return None
@@ -292,7 +318,11 @@ def _demo(trainer: Trainer, run: RunFolder, cancel: Event | None) -> Path | None
                 raise KeyboardInterrupt
             return None
 
-        run.save_demo(trainer.step, {_demo_name(clip): clip for clips in batches for clip in clips})
+        sounds: dict[str, Clip] = {}
+        for clip in (clip for clips in batches for clip in clips):
+            name = _demo_name(clip)
+            sounds[f"{name}-{len(sounds)}" if name in sounds else name] = clip  # categories may be alike as file names
+        run.save_demo(trainer.step, sounds)
     return target
 
 
@@ -309,22 +339,17 @@ def _log(record: Record, run: RunFolder, trackers: list[Any]) -> None:
 
 
 def _trackers(run: RunFolder, trainer: Trainer) -> list[Any]:
-    """TensorBoard where it is installed, wandb where it is asked for.
-
-    Raises:
-        ValueError: wandb is asked for and not installed.
-    """
-    if trainer.recipe.wandb and importlib.util.find_spec("wandb") is None:
-        raise ValueError(f"wandb={trainer.recipe.wandb!r}: it is not installed; pip install wandb, or leave it out.")
+    """TensorBoard where it is installed, wandb where it is asked for; both go on with the curves of the run."""
     if not trainer.is_main:
         return []
     from accelerate.tracking import TensorBoardTracker, WandBTracker
 
     found = []
     if importlib.util.find_spec("tensorboard") is not None:
-        found.append(TensorBoardTracker(run.path.name, run.path / "tensorboard", purge_step=trainer.step))
+        found.append(TensorBoardTracker(run.path.name, run.path / "tensorboard", purge_step=trainer.told + 1))
     if trainer.recipe.wandb:
-        found.append(WandBTracker(trainer.recipe.wandb, name=run.path.name))
+        run_id = hashlib.sha256(str(run.path).encode()).hexdigest()[:16]
+        found.append(WandBTracker(trainer.recipe.wandb, name=run.path.name, id=run_id, resume="allow"))
     for tracker in found:
         tracker.start()
     return found

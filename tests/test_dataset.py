@@ -556,21 +556,41 @@ def test_a_long_recording_weighs_more_than_a_short_sound():
     assert len([p for p in found if p.start >= 100]) == 10
 
 
-@given(st.lists(st.sampled_from([-1, 0, 1, 2]), max_size=40), st.floats(0, 0.5), st.integers(0, 5))
-def test_what_is_held_out_is_not_trained_on_and_no_class_is_lost(labels, share, seed):
-    found = [Piece(i, 1, label) for i, label in enumerate(labels)]
-    train, held = hold_out(found, share, seed)
+@given(
+    st.lists(st.tuples(st.sampled_from([-1, 0, 1, 2]), st.integers(0, 12)), max_size=40),
+    st.floats(0, 0.5),
+    st.integers(0, 5),
+)
+def test_what_is_held_out_is_not_trained_on_and_no_class_is_lost(kinds, share, seed):
+    """Not even another piece of the same sound, where there are sounds enough."""
+    found = [Piece(i, 1, label, sound) for i, (label, sound) in enumerate(kinds)]
+    train, held = hold_out(found, share, 32, seed)
     assert sorted(train + held) == found and not set(train) & set(held)
-    assert (train, held) == hold_out(found, share, seed)
-    assert {p.label for p in train} == set(labels)
-    assert len(held) <= max(1, round(share * len(found)))
+    assert (train, held) == hold_out(found, share, 32, seed)
+    assert {p.label for p in train} == {label for label, _ in kinds}
+    sounds = [{p.sound for p in part} for part in (train, held)]
+    if len(sounds[0] | sounds[1]) >= 5:
+        assert not sounds[0] & sounds[1]
+        smallest = min(sum(p.sound == s for p in found) for s in sounds[0] | sounds[1])
+        assert len(held) <= max(1, round(share * len(found)), smallest)
+    else:
+        assert len(held) <= max(1, round(share * len(found)))
     if len(found) < 5 or not share:
         assert held == []
-    elif len(set(labels)) < len(labels):
-        assert held
+
+
+def test_something_is_held_out_where_it_can_be():
+    alone = [Piece(i, 1, -1, i) for i in range(5)]
+    assert [len(part) for part in hold_out(alone, 0.01, 32, 0)] == [4, 1]
+    long = [Piece(20 * s + i, 1, -1, s) for s in range(5) for i in range(20)]  # each more than a tenth of all
+    assert len({p.sound for p in hold_out(long, 0.1, 32, 0)[1]}) == 1
+    mixed = [Piece(i, 1, -1, 0) for i in range(600)] + [Piece(600 + i, 1, -1, 1 + i) for i in range(40)]
+    assert {p.sound for p in hold_out(mixed, 0.05, 32, 0)[1]} and len(hold_out(mixed, 0.05, 32, 0)[1]) == 32
+    assert 0 not in {p.sound for p in hold_out(mixed, 0.05, 32, 0)[1]}  # nor is the long recording lost to training
 
 
 def test_another_seed_holds_out_others():
-    found = [Piece(i, 1, -1) for i in range(100)]
-    assert hold_out(found, 0.1, 0)[1] != hold_out(found, 0.1, 1)[1]
-    assert len(hold_out(found, 0.1, 0)[1]) == 10
+    found = [Piece(i, 1, -1, i) for i in range(100)]
+    assert hold_out(found, 0.1, 32, 0)[1] != hold_out(found, 0.1, 32, 1)[1]
+    assert len(hold_out(found, 0.1, 32, 0)[1]) == 10
+    assert len(hold_out(found, 0.5, 32, 0)[1]) == 32

@@ -220,7 +220,7 @@ def test_validation_is_the_same_every_time_and_sees_the_average(examples):
 
 def test_no_sound_is_trained_on_and_validated_with(examples):
     t = trainer(examples)
-    assert t.held_out and not set(t.held_out) & set(t.pieces)
+    assert t.held_out and not {p.sound for p in t.held_out} & {p.sound for p in t.pieces}
 
 
 def test_categories_begin_where_the_checkpoint_was(examples, ema_weights, vectors):
@@ -391,3 +391,65 @@ def test_too_many_class_folders_are_refused(examples, tmp_path):
     with pytest.raises(ValueError, match="at most 32"):
         trainer(many)
     assert trainer(many, categories=False).net.config.planes == 0
+
+
+def test_half_precision_trains_with_a_scaler_and_goes_on_in_any_precision(examples):
+    """A run may move from a machine in bfloat16 or float32 to one in float16, and back."""
+    half = trainer(examples, dtype="float16")
+    losses = [half.train_step() for _ in range(3)]
+    assert all(math.isfinite(loss) for loss in losses)
+    tensors, facts = half.state()
+    exact = trainer(examples)
+    exact.restore(tensors, facts)
+    exact.train_step()
+    again = trainer(examples, dtype="float16")
+    again.restore(*exact.state())
+    assert again.step == 4 and math.isfinite(again.train_step())
+
+
+def test_an_overflow_in_half_precision_skips_the_update_and_lowers_the_scale(examples):
+    t = trainer(examples, dtype="float16")
+    before, scale = {n: p.clone() for n, p in t.trainable.items()}, t.scaler.get_scale()
+    loss = t.gradients()
+    next(iter(t.trainable.values())).grad.fill_(math.inf)
+    t._update(loss)
+    assert t.scaler.get_scale() == scale / 2
+    assert all(torch.equal(p, before[n]) for n, p in t.trainable.items())
+
+
+def test_the_batch_is_found_by_trying(examples, monkeypatch):
+    """As on a GPU, with an allocator that refuses more than 5 clips."""
+    t = trainer(examples, batch_size=None)
+    real, tried = t._loss, []
+
+    def limited(model, x0, *rest):
+        tried.append(len(x0))
+        if len(x0) > 5:
+            raise RuntimeError("CUDA out of memory")
+        return real(model, x0, *rest)
+
+    monkeypatch.setattr(t, "_loss", limited)
+    assert [t._fits(size) for size in (32, 16, 8, 4)] == [False, False, False, True]
+    assert all(p.grad is None for p in t.trainable.values())
+    monkeypatch.setattr(t, "_loss", lambda *a: (_ for _ in ()).throw(RuntimeError("another fault")))
+    with pytest.raises(RuntimeError, match="another fault"):
+        t._fits(2)
+
+
+def test_an_interrupted_swap_is_not_settled(examples, monkeypatch):
+    """Averages must never be saved as weights."""
+    t = trainer(examples)
+    assert t.settled
+    with t.ema.in_place():
+        assert not t.settled
+    assert t.settled
+
+
+def test_without_categories_no_folder_is_one(examples, tmp_path):
+    """A checkpoint's own categories do not come back through the folders' names."""
+    from ddnb.formats import write_safetensors
+
+    write_safetensors(tmp_path / "c.safetensors", *trainer(examples).exported("c"))
+    ckpt = ddnb.load(tmp_path / "c.safetensors", device="cpu")
+    t = Trainer(ckpt, examples, Recipe(batch_size=4, categories=False, class_dropout=0.0))
+    assert ckpt.categories and (t._draw_step(0)[3] == 0).all()

@@ -154,23 +154,92 @@ def test_cancel_keeps_what_is_made(start, whole, tmp_path):
     assert same(weights(out), weights(whole[0]))
 
 
-@pytest.mark.parametrize("where", ["gradients", "_update", "validate"])
-def test_an_interrupt_anywhere_loses_no_whole_step(start, whole, tmp_path, monkeypatch, where):
-    """The notebook's stop button: the loop ends, a warning says how to go on, and the result is the same."""
-    out, original, calls = tmp_path / "run", getattr(Trainer, where), itertools.count(1)
+def everything(out):
+    """What a run leaves, except for what depends on the clock and on the number of its beginnings."""
+    with (out / "log.csv").open(newline="") as file:
+        log = [(r["step"], r["loss"], r["validation_loss"], r["learning_rate"]) for r in csv.DictReader(file)]
+    names = sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if "tensorboard" not in str(p))
+    facts = runs.RunFolder(out).state()[1]
+    return log, names, {k: facts[k] for k in ("step", "told", "best", "validations")}
+
+
+PLACES = {
+    "gradients": (Trainer, "gradients"),
+    "update": (Trainer, "_update"),
+    "validation": (Trainer, "validate"),
+    "best": (runs.RunFolder, "save_weights"),
+    "demo": (runs.RunFolder, "save_demo"),
+    "log": (runs.RunFolder, "log"),
+    "state": (runs.RunFolder, "save_state"),
+}
+
+
+@pytest.mark.parametrize("when", [1, 2, 3])
+@pytest.mark.parametrize("where", PLACES)
+def test_an_interrupt_anywhere_loses_nothing(start, whole, tmp_path, monkeypatch, where, when):
+    """The notebook's stop button: the loop ends, a warning says how to go on, and the result is the same in all."""
+    out, (owner, name) = tmp_path / "whole", PLACES[where]
+    original, calls = getattr(owner, name), itertools.count(1)
 
     def interrupted(self, *args):
-        if next(calls) == 2:
+        if next(calls) == when:
             raise KeyboardInterrupt
         return original(self, *args)
 
-    monkeypatch.setattr(Trainer, where, interrupted)
+    monkeypatch.setattr(owner, name, interrupted)
     with pytest.warns(UserWarning, match="the same call goes on"):
-        steps = [r.step for r in finetune(start, out)]
+        list(finetune(start, out, demos=2, demo_every=3))
     monkeypatch.undo()
-    assert steps[-1] < 6
-    list(finetune(start, out))
+    list(finetune(start, out, demos=2, demo_every=3))
     assert same(weights(out), weights(whole[0]))
+    assert everything(out) == everything(whole[0])
+
+
+@pytest.mark.parametrize("error", [RuntimeError("cuBLAS"), SystemExit(1)])
+def test_any_other_error_keeps_the_finished_steps(start, whole, tmp_path, monkeypatch, error):
+    out, original = tmp_path / "run", Trainer.train_step
+
+    def broken(self):
+        if self.step == 5:
+            raise error
+        return original(self)
+
+    monkeypatch.setattr(Trainer, "train_step", broken)
+    with pytest.raises(type(error)):
+        list(finetune(start, out))
+    monkeypatch.undo()
+    assert [r.step for r in finetune(start, out)] == [6]
+    assert same(weights(out), weights(whole[0]))
+
+
+def test_a_loop_that_somebody_still_holds_is_closed_first(start, whole, tmp_path):
+    """A notebook keeps the frames of the last error, and with them a loop that was left."""
+    out = tmp_path / "run"
+    held = finetune(start, out)
+    for record in held:
+        if record.step == 3:
+            break
+    assert [r.step for r in finetune(start, out)] == [4, 5, 6]
+    assert list(held) == []
+    assert same(weights(out), weights(whole[0]))
+
+
+def test_two_processes_do_not_share_a_run(start, tmp_path):
+    out = tmp_path / "run"
+    list(finetune(start, out, steps=1))
+    lock = runs.RunFolder(out).lock()
+    other = subprocess.run(command(out, 2, "--demos", "0"), capture_output=True, text=True)
+    assert other.returncode == 2 and "another process" in other.stderr
+    lock.release()
+
+
+def test_memory_that_runs_out_while_training_is_explained(start, tmp_path, monkeypatch):
+    def full(self):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(Trainer, "gradients", full)
+    with pytest.raises(MemoryError, match="batch_size=1, accumulate=2"):
+        list(finetune(start, tmp_path / "run"))
 
 
 def test_an_interrupt_within_the_update_goes_back_to_the_saved_state(start, whole, tmp_path, monkeypatch):
@@ -216,16 +285,7 @@ def kill_again_and_again(out, steps, kills, seed):
 def check_killed(whole_out, out):
     assert same(weights(whole_out), weights(out))
     assert same(load_file(whole_out / "state.safetensors"), load_file(out / "state.safetensors"))
-    names = [
-        sorted(p.relative_to(o).as_posix() for p in o.rglob("*") if "tensorboard" not in p.relative_to(o).parts)
-        for o in (whole_out, out)
-    ]
-    assert names[0] == names[1]  # no leftovers, nothing missing
-    logs = []
-    for folder in (whole_out, out):
-        with (folder / "log.csv").open(newline="") as file:
-            logs.append([(r["step"], r["loss"], r["validation_loss"]) for r in csv.DictReader(file)])
-    assert logs[0] == logs[1]
+    assert everything(whole_out) == everything(out)
 
 
 def test_a_killed_run_ends_with_the_same_weights(tmp_path):
@@ -260,7 +320,7 @@ def test_a_kill_while_saving_leaves_the_state_before(start, whole, tmp_path, mon
     assert list(out.glob(".state*"))
     assert next(finetune(start, out)).step == 3
     list(finetune(start, out))
-    assert not list(out.glob(".*"))
+    assert not list(out.glob(".*.????????"))
     assert same(weights(out), weights(whole[0]))
 
 
@@ -329,6 +389,38 @@ def test_a_folder_that_changes_while_training_does_not_matter(start, whole, tmp_
 # --- what stops it --------------------------------------------------------------------------------------------
 
 
+def test_files_of_the_user_in_a_run_stay(start, tmp_path):
+    """Renaming a checkpoint is how one protects it."""
+    out = tmp_path / "run"
+    list(finetune(start, out, steps=3))
+    mine = ["best-step000003-favourite.safetensors", "best-stepback.safetensors", "notes.txt", "demos/step1/song.wav"]
+    for name in mine:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("mine")
+    list(finetune(start, out))
+    assert all((out / name).read_text() == "mine" for name in mine)
+
+
+@pytest.mark.parametrize("content", ["{}", '{"theme": "dark"}', "[]"])
+def test_settings_of_another_program_are_no_run(start, tmp_path, content):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "settings.json").write_text(content)
+    (tmp_path / "mine" / "log.csv").write_text("a,b\n")
+    with pytest.raises(FileExistsError, match="new folder"):
+        finetune(start, tmp_path / "mine")
+    assert (tmp_path / "mine" / "log.csv").read_text() == "a,b\n"
+
+
+def test_rubbish_in_the_log_does_not_keep_a_run_from_going_on(start, tmp_path):
+    out = tmp_path / "run"
+    list(finetune(start, out, steps=2))
+    with (out / "log.csv").open("ab") as file:
+        file.write(b"\xff\x00\x00,,\x00")
+    list(finetune(start, out, steps=3))
+    with (out / "log.csv").open(newline="") as file:
+        assert [r["step"] for r in csv.DictReader(file)] == ["0", "1", "2", "3"]
+
+
 def test_only_a_run_or_a_new_folder_is_written_to(start, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "song.txt").write_text("precious")
@@ -359,7 +451,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_state(start, whole, tmp_pa
         return loss * float("nan") if self.step == 3 and torch.is_grad_enabled() else loss
 
     monkeypatch.setattr(Trainer, "_loss", broken)
-    with pytest.raises(FloatingPointError, match=r"step 4 is nan.*state of step 2 is kept.*lower learning_rate"):
+    with pytest.raises(FloatingPointError, match=r"step 4 is nan.*state of step 3 is kept.*lower learning_rate"):
         list(finetune(start, out))
     monkeypatch.undo()
     assert all(torch.isfinite(t).all() for t in weights(out).values())
@@ -381,7 +473,7 @@ def test_a_full_disk_stops_and_keeps_the_state(tmp_path):
     stopped = subprocess.run(command(out, 6, "--demos", "0"), capture_output=True, text=True, preexec_fn=limit)
     assert stopped.returncode == 2
     assert "could not be written" in stopped.stderr and "go on from there" in stopped.stderr
-    assert not list(out.glob(".*"))
+    assert not list(out.glob(".*.????????"))
     subprocess.run(command(out, 6, "--demos", "0"), check=True, capture_output=True)
     subprocess.run(command(tmp_path / "through", 2, "--demos", "0"), check=True, capture_output=True)
     subprocess.run(command(tmp_path / "through", 6, "--demos", "0"), check=True, capture_output=True)
@@ -428,7 +520,10 @@ def test_a_run_without_its_state_is_not_begun_again(start, tmp_path):
     out = tmp_path / "run"
     list(finetune(start, out, steps=3))
     (out / "state.safetensors").unlink()
-    with pytest.raises(ValueError, match=r"missing: begin a new run from last\.safetensors"):
+    with pytest.raises(ValueError, match=r"missing: begin a new run, from last\.safetensors"):
+        finetune(start, out)
+    (out / "last.safetensors").rename(tmp_path / "moved.safetensors")
+    with pytest.raises(ValueError, match=r"missing: begin a new run, from best-step000003\.safetensors"):
         finetune(start, out)
     assert list(out.glob("best-*"))
 
@@ -496,10 +591,10 @@ def test_few_files_are_all_trained_on(start, tmp_path):
 
 def test_tensorboard_gets_the_numbers_where_it_is_installed(start, tmp_path):
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    records = list(finetune(start, tmp_path / "run", steps=3))
-    (file,) = (tmp_path / "run" / "tensorboard").rglob("events*")
-    events = accumulator.EventAccumulator(str(file)).Reload()
-    assert [e.step for e in events.Scalars("loss")] == [1, 2, 3]
+    records = list(finetune(start, tmp_path / "run", steps=3)) + list(finetune(start, tmp_path / "run", steps=5))
+    folder = tmp_path / "run" / "tensorboard" / "run"
+    events = accumulator.EventAccumulator(str(folder)).Reload()
+    assert [e.step for e in events.Scalars("loss")] == [1, 2, 3, 4, 5]
     assert events.Scalars("loss")[0].value == pytest.approx(records[1].loss)
 
 
