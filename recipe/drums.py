@@ -298,7 +298,16 @@ def _machine_tom(d: Dice, frames: int) -> Tensor:
 
 def perc(d: Dice, frames: int) -> Tensor:
     """Wood, skin, bells, shakers, scrapes, blips, and things that are struck."""
-    families = {_wood: 0.15, _hand_drum: 0.2, _bell: 0.18, _shaker: 0.15, _struck: 0.22, _blip: 0.07, _scrape: 0.03}
+    families = {
+        _wood: 0.15,
+        _hand_drum: 0.2,
+        _bell: 0.18,
+        _shaker: 0.15,
+        _struck: 0.2,
+        _rattle: 0.07,
+        _blip: 0.05,
+        _scrape: 0.03,
+    }
     return some(d, 0.12, mixed(d, frames, families), driven)
 
 
@@ -365,6 +374,22 @@ def _struck(d: Dice, frames: int) -> Tensor:
     late, again = d.uniform(0.02, 0.15), d.flip(0.25) * d.uniform(0.2, 0.8)  # a second touch
     rattle = again * (t >= late) * fall((t - late).clamp(min=0), d.log(0.02, 0.2))
     return d.uniform(0, 1) * ring + d.log(0.1, 1.2) * (dull + rattle * dull.roll(997, 1))
+
+
+def _rattle(d: Dice, frames: int) -> Tensor:
+    """Several touches one after another: keys, jingles, gravel, a dropped thing."""
+    t, touches = seconds(d, frames), 7
+    x = metal(d, frames, d.uniform(0, 2.2), d.log(3, 50))
+    spectrum = curve_db(d, 6) + bandpass_db(d.log(200, 5000), d.log(4000, 15_000), d.uniform(5, 15))
+    x = unit(reshaped(x, spectrum, _tilted(d, d.log(0.3, 3), -0.2, 0.2)))
+    gap, many, shape = d.log(0.015, 0.12), d.uniform(2, touches), d.log(0.003, 0.1) * torch.ones_like(t)
+    start = torch.cumsum(gap * torch.exp(0.5 * d.normal(touches)), 1)
+    start = start - start[:, :1]
+    for i in range(touches):
+        since = t - start[:, i : i + 1]
+        one = rise(since, d.log(0.0005, 0.02)) * fall(since.clamp(min=0), d.log(0.02, 0.3)) * (since >= 0)
+        shape = shape + one * (i < many) * d.log(0.15, 1)
+    return x * shape
 
 
 def _blip(d: Dice, frames: int) -> Tensor:

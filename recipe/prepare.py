@@ -322,7 +322,14 @@ _BEGIN, _END = "<!-- tables: written by recipe/prepare.py -->", "<!-- end of tab
 
 
 def tables(data: Prepared, dropped: Counter, size: int) -> str:
-    """Return the counts as Markdown: sounds by category, source and split."""
+    """Return what the card says in figures, as Markdown."""
+    minutes = sum(len(s) for s in data.sounds) / SAMPLE_RATE / 60
+    left_out = ", ".join(f"{n} {reason}" for reason, n in sorted(dropped.items()))
+    return f"{counts(data)}\n\n{minutes:.1f} minutes in {size / 2**20:.1f} MiB. Left out: {left_out}."
+
+
+def counts(data: Prepared) -> str:
+    """Return a table of the sounds by category, source and split."""
     names = sorted(set(data.sources))
     lines = ["| category | " + " | ".join(names) + " | trained on | held out | median length |"]
     lines.append("|---" * (len(names) + 4) + "|")
@@ -333,14 +340,7 @@ def tables(data: Prepared, dropped: Counter, size: int) -> str:
         length = np.median([len(data.sounds[i]) for i in chosen]) / SAMPLE_RATE if chosen else 0
         counts = " | ".join(str(each[name]) for name in names)
         lines.append(f"| {category} | {counts} | {len(chosen) - held} | {held} | {length:.2f} s |")
-    lines.append("")
-    seconds = sum(len(s) for s in data.sounds) / SAMPLE_RATE
-    lines.append(f"{seconds / 60:.1f} minutes in {size / 2**20:.1f} MiB. Left out: " + _counted(dropped) + ".")
     return "\n".join(lines)
-
-
-def _counted(dropped: Counter) -> str:
-    return ", ".join(f"{n} {reason}" for reason, n in sorted(dropped.items()))
 
 
 def write_card(text: str) -> None:

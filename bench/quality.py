@@ -1,0 +1,193 @@
+"""How far sets of short sounds are from one another: features, kernel distances, precision and coverage.
+
+NumPy and PyTorch only, no download. Sounds are mono, float32 (n, frames) at 44.1 kHz.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SAMPLE_RATE = 44_100
+HOP, WINDOW, MELS, TOP_HZ = 220, 1024, 64, 20_000
+FLOOR_DB = -80.0
+"""Below the loudest mel band of a sound everything is silence."""
+
+POINTS_S = (0.0, 0.01, 0.03, 0.07, 0.15, 0.3, 0.6, 1.0, 1.4)
+"""Edges of the eight intervals of the envelope."""
+
+BANDS = 5
+"""Groups of mels that have envelopes of their own."""
+
+_ATTACK_S, _TAIL_S = 0.05, (0.3, 0.8)
+_BATCH = 64
+
+
+# --- features ---------------------------------------------------------------------------------------------------
+
+
+def log_mel(audio: Tensor) -> Tensor:
+    """Mel spectrogram in dB re its own maximum, from -80 to 0; (n, frames) -> (n, 64, steps of 5 ms)."""
+    window = torch.hann_window(WINDOW, device=audio.device)
+    padded = torch.nn.functional.pad(audio, (WINDOW // 2, WINDOW // 2))  # with silence: reflected it would sound
+    spectrum = torch.stft(padded, WINDOW, HOP, WINDOW, window, center=False, return_complex=True)
+    power = _mel_bank().to(audio.device) @ spectrum.abs().square()
+    decibels = 10 * torch.log10(power.clamp(min=1e-14))
+    return (decibels - decibels.amax((-2, -1), keepdim=True)).clamp(min=FLOOR_DB)
+
+
+@lru_cache(maxsize=1)
+def _mel_bank() -> Tensor:
+    """Triangles of equal area, even on the HTK mel scale from 30 Hz to 20 kHz; (mels, bins)."""
+    top, low = 2595 * math.log10(1 + TOP_HZ / 700), 2595 * math.log10(1 + 30 / 700)
+    edges = 700 * (10 ** (torch.linspace(low, top, MELS + 2, dtype=torch.float64) / 2595) - 1)
+    hz = torch.linspace(0, SAMPLE_RATE / 2, WINDOW // 2 + 1, dtype=torch.float64)
+    left, middle, right = edges[:-2, None], edges[1:-1, None], edges[2:, None]
+    bank = torch.minimum((hz - left) / (middle - left), (right - hz) / (right - middle)).clamp(min=0)
+    nearest = (hz[None] - middle).abs() == (hz[None] - middle).abs().amin(1, keepdim=True)
+    bank = torch.where(bank.sum(1, keepdim=True) > 0, bank, nearest.double())  # narrow ones may lie between two bins
+    return (bank / bank.sum(1, keepdim=True)).float()
+
+
+def features(audio: Tensor) -> np.ndarray:
+    """What sounds are like, whatever their level; float64 (n, 304).
+
+    Of the log-mel spectrogram: mean and deviation in time, mean of the first 50 ms and of 0.3 to 0.8 s (64 each);
+    the envelope of the whole in 8 intervals and of 5 groups of mels (48).
+    """
+    return np.concatenate([_features(part) for part in audio.float().split(_BATCH)])
+
+
+def _features(audio: Tensor) -> np.ndarray:
+    mel = log_mel(audio)
+    start, end = (round(s * SAMPLE_RATE / HOP) for s in _TAIL_S)
+    pooled = [mel.mean(-1), mel.std(-1), mel[..., : round(_ATTACK_S * SAMPLE_RATE / HOP)].mean(-1)]
+    pooled.append(mel[..., start:end].mean(-1))
+    power = 10 ** (mel / 10)
+    groups = [power.mean(1), *(part.mean(1) for part in power.chunk(BANDS, 1))]
+    steps = [round(s * SAMPLE_RATE / HOP) for s in POINTS_S]
+    for group in groups:
+        levels = [group[:, a : max(b, a + 1)].mean(-1) for a, b in pairwise(steps)]
+        pooled.append(10 * torch.log10(torch.stack(levels, -1).clamp(min=10 ** (FLOOR_DB / 10))))
+    return torch.cat(pooled, 1).double().cpu().numpy()
+
+
+class Scale(NamedTuple):
+    """Brings features to mean 0 and deviation 1 over a reference set."""
+
+    mean: np.ndarray
+    deviation: np.ndarray
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        return (x - self.mean) / self.deviation
+
+
+def scale(reference: np.ndarray) -> Scale:
+    """Measure a reference set; a feature that hardly varies (below 0.1 dB) is not blown up."""
+    return Scale(reference.mean(0), np.maximum(reference.std(0), 0.1))
+
+
+# --- kernel distances -------------------------------------------------------------------------------------------
+
+
+class Distance(NamedTuple):
+    """A distance of two sets, and the middle 95 % of its bootstrap."""
+
+    value: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def polynomial(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The kernel of KID: (x.y / d + 1)^3."""
+    return (x @ y.T / x.shape[1] + 1) ** 3
+
+
+def gaussian(x: np.ndarray, y: np.ndarray, width: float | None = None) -> np.ndarray:
+    """exp(-|x - y|^2 / (2 width^2)); the width is the square root of the number of features unless it is given."""
+    squares = (x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2 * x @ y.T
+    return np.exp(-np.maximum(squares, 0) / (2 * (width**2 if width else x.shape[1])))
+
+
+def kernel_distance(x: np.ndarray, y: np.ndarray, kernel=polynomial, rounds: int = 200, seed: int = 0) -> Distance:
+    """Squared maximum mean discrepancy, unbiased: 0 in the mean for two sets of one distribution, and then may be < 0.
+
+    With the polynomial kernel it is KID. The bootstrap draws the sounds of both sets anew; a sound is never compared
+    with itself, which would add a bias.
+
+    Args:
+        x, y: features on one scale, (n, features) and (m, features), at least 2 each.
+        kernel: ``polynomial`` or ``gaussian``.
+        rounds: of the bootstrap.
+        seed: of the bootstrap.
+
+    Source: A. Gretton et al., A Kernel Two-Sample Test, JMLR 13, 2012, equation 3; M. Binkowski et al., Demystifying
+    MMD GANs, 2018, arXiv 1801.01401.
+    """
+    xx, yy, xy = kernel(x, x), kernel(y, y), kernel(x, y)
+    rng, values = np.random.default_rng(seed), []
+    for _ in range(rounds):
+        i, j = rng.integers(len(x), size=len(x)), rng.integers(len(y), size=len(y))
+        if np.ptp(i) and np.ptp(j):  # of few sounds it may draw one only, which has no pairs
+            values.append(_within(xx, i) + _within(yy, j) - 2 * xy[np.ix_(i, j)].mean())
+    value = _within(xx, np.arange(len(x))) + _within(yy, np.arange(len(y))) - 2 * xy.mean()
+    return Distance(float(value), *(float(q) for q in np.quantile(values, [0.025, 0.975])))
+
+
+def _within(k: np.ndarray, index: np.ndarray) -> float:
+    """Mean over pairs of two different items."""
+    pairs = index[:, None] != index[None]
+    return float((k[np.ix_(index, index)] * pairs).sum() / pairs.sum())
+
+
+# --- neighbours -------------------------------------------------------------------------------------------------
+
+
+class Neighbours(NamedTuple):
+    """How two sets overlap.
+
+    Attributes:
+        precision: share of the made sounds that lie within the real set.
+        recall: share of the real sounds that lie within the made set.
+        density: how many real neighbourhoods a made sound lies in, over k; 1 where the sets are alike.
+        coverage: share of the real sounds that have a made one in their neighbourhood.
+    """
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+
+def neighbours(real: np.ndarray, made: np.ndarray, k: int = 3, k_coverage: int = 5) -> Neighbours:
+    """Compare by neighbourhoods: the ball around a sound that reaches to the k-th nearest of its own set.
+
+    Source: T. Kynkaanniemi et al., Improved Precision and Recall Metric, 2019, arXiv 1904.06991; M. F. Naeem et al.,
+    Reliable Fidelity and Diversity Metrics, 2020, arXiv 2002.09797.
+    """
+    within_real, within_made, between = (_distances(a, b) for a, b in ((real, real), (made, made), (real, made)))
+    ball, ball_made, ball_wide = (_kth(within_real, k), _kth(within_made, k), _kth(within_real, k_coverage))
+    return Neighbours(
+        float((between <= ball[:, None]).any(0).mean()),
+        float((between <= ball_made[None]).any(1).mean()),
+        float((between <= ball_wide[:, None]).sum(0).mean() / k_coverage),
+        float((between.min(1) <= ball_wide).mean()),
+    )
+
+
+def _distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.maximum((x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2 * x @ y.T, 0))
+
+
+def _kth(distances: np.ndarray, k: int) -> np.ndarray:
+    """To the k-th nearest of the same set; the nearest of all is the sound itself."""
+    return np.sort(distances, 1)[:, min(k, distances.shape[1] - 1)]
