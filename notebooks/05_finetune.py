@@ -306,6 +306,8 @@ if runtime.in_colab():
 #   sounds; the message names them.
 # - **The run in ... was begun with ...**: the settings have changed since. Give the old ones to go on,
 #   or another name as `run`.
+# - **is being trained in by another process**: a second notebook has the same `run` open; stop the one, or
+#   give another name.
 # - **Out of memory**: set `batch_size` to 1, `lora_rank` to 16, tick `recompute`; then choose *Restart*
 #   and run again from the top.
 # - **The loss is nan**: begin a new run with a lower `learning_rate`, half of what `settings.json` in
