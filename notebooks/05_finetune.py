@@ -302,16 +302,14 @@ if runtime.in_colab():
 # %% [markdown]
 # ## If something goes wrong
 #
-# - **no such folder, or nothing in it can be used**: a typing error in `sounds`, or files that are no
-#   sounds; the message names them.
-# - **The run in ... was begun with ...**: the settings have changed since. Give the old ones to go on,
-#   or another name as `run`.
-# - **is being trained in by another process**: a second notebook has the same `run` open; stop the one, or
-#   give another name.
-# - **Out of memory**: set `batch_size` to 1, `lora_rank` to 16, tick `recompute`; then choose *Restart*
-#   and run again from the top.
-# - **The loss is nan**: begin a new run with a lower `learning_rate`, half of what `settings.json` in
-#   the run's folder says.
+# - **no such folder**, or nothing in it can be used: a typing error in `sounds`, or no sound files.
+# - **The run in ... was begun with ...**: a setting has changed. Give the old one to go on, or
+#   another name as `run`.
+# - **is being trained in by another process**: a second notebook has the same `run` open; stop it.
+# - **Out of memory**: set `batch_size` to 1, `lora_rank` to 16, tick `recompute`; *Restart* and run
+#   again from the top.
+# - **The loss is nan**: begin a new run with half the `learning_rate` that stands in `settings.json`
+#   in the run's folder.
 # - **No space left**: free some, and run the same cell again. `keep_best=0` keeps fewer files.
 
 # %% [markdown]
