@@ -47,7 +47,7 @@ def _tilted(d: Dice, t60: Tensor, low: float, high: float, bands: int = 513) -> 
 
 def kick(d: Dice, frames: int) -> Tensor:
     """Bass drums: analogue, acoustic, FM and industrial."""
-    x = mixed(d, frames, {_analogue_kick: 0.4, _acoustic_kick: 0.35, _fm_kick: 0.15, _soft_kick: 0.1})
+    x = mixed(d, frames, {_analogue_kick: 0.35, _acoustic_kick: 0.45, _fm_kick: 0.12, _soft_kick: 0.08})
     return some(d, 0.35, x, driven)
 
 
@@ -68,9 +68,9 @@ def _acoustic_kick(d: Dice, frames: int) -> Tensor:
     bend = 1 + d.uniform(0, 0.6) * torch.exp(-t / d.log(0.008, 0.04))
     level = torch.tensor([1.0, 0.4, 0.2, 0.1], device=d.device) * torch.exp(0.5 * d.normal(4))
     body = modes(t, hz, d.log(0.15, 0.6) / ratio ** d.uniform(0.3, 1.5), level, d.uniform(0, 0.5, 4), bend)
-    shell = unit(noise(d, frames, curve_db(d, 5) + bandpass_db(d.log(60, 200), d.log(300, 3000), d.uniform(6, 18)),
+    shell = unit(noise(d, frames, curve_db(d, 5) + bandpass_db(d.log(60, 200), d.log(300, 5000), d.uniform(4, 15)),
                        _tilted(d, d.log(0.08, 0.9), -0.5, 0.05)))  # fmt: skip
-    return unit(body) * rise(t, d.log(0.0005, 0.004)) + d.log(0.03, 0.7) * shell + d.log(0.03, 0.7) * _click(d, frames)
+    return unit(body) * rise(t, d.log(0.0005, 0.004)) + d.log(0.04, 1) * shell + d.log(0.05, 0.9) * _click(d, frames)
 
 
 def _fm_kick(d: Dice, frames: int) -> Tensor:
@@ -93,7 +93,7 @@ def _soft_kick(d: Dice, frames: int) -> Tensor:
 
 def snare(d: Dice, frames: int) -> Tensor:
     """Snare drums: acoustic, of drum machines, of noise alone, brushed."""
-    x = mixed(d, frames, {_acoustic_snare: 0.5, _machine_snare: 0.25, _noise_snare: 0.17, _brush: 0.08})
+    x = mixed(d, frames, {_acoustic_snare: 0.58, _machine_snare: 0.25, _noise_snare: 0.11, _brush: 0.06})
     return some(d, 0.25, x, driven)
 
 
@@ -107,7 +107,7 @@ def _acoustic_snare(d: Dice, frames: int) -> Tensor:
     wires = curve_db(d, 5) + bandpass_db(d.log(100, 1000), d.log(2000, 9000), d.uniform(4, 15))
     wires = unit(noise(d, frames, wires, _tilted(d, d.log(0.15, 1.2), -0.3, 0.1)))
     stick = _click(d, frames, 1500, 10_000)
-    return d.uniform(0.15, 1) * body + d.uniform(0.3, 1.2) * wires + d.log(0.1, 1.2) * stick
+    return d.log(0.3, 2) * body + d.log(0.15, 1.2) * wires + d.log(0.05, 0.9) * stick
 
 
 def _machine_snare(d: Dice, frames: int) -> Tensor:
@@ -116,7 +116,7 @@ def _machine_snare(d: Dice, frames: int) -> Tensor:
     bend = 1 + d.log(0.02, 1.5) * torch.exp(-t / d.log(0.004, 0.03))
     body = unit(modes(t, hz, d.log(0.06, 0.3, 2), d.uniform(0.3, 1, 2), None, bend))
     hiss = noise(d, frames, bandpass_db(d.log(300, 3000), d.log(4000, 20_000), d.uniform(6, 18)), d.log(0.1, 0.8))
-    return d.uniform(0.2, 1) * body + d.uniform(0.2, 1) * unit(hiss) + d.flip(0.5) * 0.5 * _click(d, frames)
+    return d.log(0.3, 1.5) * body + d.log(0.15, 1) * unit(hiss) + d.flip(0.5) * 0.5 * _click(d, frames)
 
 
 def _noise_snare(d: Dice, frames: int) -> Tensor:
@@ -195,7 +195,7 @@ def closed_hat(d: Dice, frames: int) -> Tensor:
 
 def open_hat(d: Dice, frames: int) -> Tensor:
     """Open hi-hats, 0.3 to 1.4 s; some are choked."""
-    x, t = _hat(d, frames, (0.6, 5)), seconds(d, frames)
+    x, t = _hat(d, frames, (0.5, 4)), seconds(d, frames)
     return torch.lerp(x, x * fall((t - d.uniform(0.15, 0.6)).clamp(min=0), d.log(0.03, 0.1)), d.flip(0.25))
 
 
@@ -241,10 +241,10 @@ def cymbal(d: Dice, frames: int) -> Tensor:
 
 def _crash(d: Dice, frames: int) -> Tensor:
     t = seconds(d, frames)
-    x = metal(d, frames, d.uniform(0.2, 1.3), d.log(8, 80))
+    x = metal(d, frames, d.uniform(0.2, 1.2), d.log(8, 80))
     x = torch.lerp(x, _squares(d, frames), d.flip(0.12) * d.uniform(0.3, 0.9))
-    spectrum = curve_db(d, 5) + bandpass_db(d.log(100, 1500), d.log(5000, 14_000), d.uniform(3, 10))
-    dark = unit(reshaped(x, spectrum, _tilted(d, d.log(1.2, 8), -0.3, 0.1)))
+    spectrum = curve_db(d, 5) + bandpass_db(d.log(80, 900), d.log(4000, 13_000), d.uniform(3, 10))
+    dark = unit(reshaped(x, spectrum, _tilted(d, d.log(1.5, 9), -0.3, 0.05)))
     bright = curve_db(d, 3) + bandpass_db(d.log(3000, 6000), d.log(9000, 18_000), 9)
     shimmer = unit(reshaped(x, bright, _tilted(d, d.log(0.3, 2.5), -0.3, 0)))  # builds up later than the rest
     hit = _click(d, frames, 1500, 12_000)
@@ -254,8 +254,8 @@ def _crash(d: Dice, frames: int) -> Tensor:
 def _ride(d: Dice, frames: int) -> Tensor:
     t = seconds(d, frames)
     x = metal(d, frames, d.uniform(0.4, 1.6), d.log(4, 40))
-    spectrum = curve_db(d, 5) + bandpass_db(d.log(120, 1500), d.log(5000, 14_000), d.uniform(3, 9))
-    wash = unit(reshaped(x, spectrum, _tilted(d, d.log(1.2, 8), -0.2, 0.1)))
+    spectrum = curve_db(d, 5) + bandpass_db(d.log(80, 900), d.log(4000, 13_000), d.uniform(3, 9))
+    wash = unit(reshaped(x, spectrum, _tilted(d, d.log(1.5, 9), -0.25, 0.05)))
     hz = d.log(350, 900) * torch.cumsum(d.uniform(0.25, 0.9, 10), 1) * 1.7
     ping = unit(modes(t, hz, d.log(0.2, 2.5, 10), torch.exp(0.8 * d.normal(10)), d.uniform(0, 1, 10)))
     return d.log(0.25, 1.5) * wash + d.log(0.05, 0.8) * ping + d.log(0.1, 1) * _click(d, frames, 2500, 14_000)
@@ -272,24 +272,24 @@ def tom(d: Dice, frames: int) -> Tensor:
 
 def _acoustic_tom(d: Dice, frames: int) -> Tensor:
     t, ratio = seconds(d, frames), torch.tensor([1.0, 1.59, 2.14, 2.3, 2.65, 2.92, 3.5], device=d.device)
-    hz = d.log(60, 260) * ratio * (1 + 0.03 * d.normal(7))
+    hz = d.log(72, 290) * ratio * (1 + 0.03 * d.normal(7))
     bend = 1 + d.uniform(0, 0.25) * torch.exp(-t / d.log(0.02, 0.15))
-    t60 = d.log(0.4, 2) / ratio ** d.uniform(0.2, 1.4)
+    t60 = d.log(0.6, 2.6) / ratio ** d.uniform(0.2, 1.4)
     level = ratio ** -d.uniform(0.5, 2.5) * torch.exp(0.5 * d.normal(7))
     body = unit(modes(t, hz, t60, level, d.uniform(0, 0.5, 7), bend)) * rise(t, d.log(0.0005, 0.003))
     skin = curve_db(d, 5) + bandpass_db(d.log(60, 300), d.log(500, 5000), d.uniform(4, 14))
     skin = unit(noise(d, frames, skin, _tilted(d, d.log(0.15, 1.4), -0.4, 0.05)))
-    return body + d.log(0.02, 0.6) * skin + d.log(0.05, 0.9) * _click(d, frames, 700, 12_000)
+    return body + d.log(0.01, 0.4) * skin + d.log(0.05, 0.9) * _click(d, frames, 700, 12_000)
 
 
 def _machine_tom(d: Dice, frames: int) -> Tensor:
     t = seconds(d, frames)
     sweep = d.log(0.03, 2.5) * torch.exp(-t / d.log(0.015, 0.25))
-    cycles = phase(d.log(60, 300) * (1 + sweep))
+    cycles = phase(d.log(72, 320) * (1 + sweep))
     body = torch.lerp(sine(cycles), 1 - 4 * (cycles - 0.5).abs(), d.flip(0.25))
     hiss = unit(noise(d, frames, bandpass_db(d.log(100, 600), d.log(1000, 14_000), 9), d.log(0.06, 1.0)))
     return (
-        body * fall(t, d.log(0.2, 1.2)) + d.flip(0.6) * d.log(0.03, 0.5) * hiss + d.flip(0.5) * 0.3 * _click(d, frames)
+        body * fall(t, d.log(0.3, 1.8)) + d.flip(0.6) * d.log(0.03, 0.5) * hiss + d.flip(0.5) * 0.3 * _click(d, frames)
     )
 
 

@@ -124,16 +124,18 @@ if it plays one of a training sound too, it is left out altogether."""
 # --- rumpf_kit --------------------------------------------------------------------------------------------------
 
 RUMPF_LEFT_OUT = """beats_01-11 beats_01-12 beats_01-13 beats_01-14 beats_01-15 beats_01-16 beats_06-50
-    beats_07-13"""
-"""Handling noise below 30 Hz."""
+    beats_07-13 beats_01-20 beats_01-22 beats_01-36 beats_01-37 beats_06-32 beats_06-33 beats_06-37 beats_08-12
+    beats_08-14 beats_08-17 beats_08-18 beats_08-19 beats_08-20 beats_08-22"""
+"""Handling noise below 30 Hz; rumbles and double thuds that are neither kick nor tom nor percussion."""
 
 RUMPF = {
-    "kick": "beats_06-38 beats_06-46 beats_07-18 beats_07-20",
+    "kick": """beats_05-17 beats_06-31 beats_06-38 beats_06-46 beats_07-16 beats_07-18 beats_07-20 beats_07-21
+        beats_08-25 beats_08-26""",
     "clap": "beats_01-26 beats_01-28",
     "closed_hat": "beats_09-10",
     "texture": "beats_01-18 beats_01-19",
 }
-"""What its author maps to a drum, where it sounds like one; all else is percussion."""
+"""What sounds like a drum, most of it so named by its author; all else is percussion."""
 
 RUMPF_HELD_OUT = "beats_05* beats_08*"
 """Two of its nine sessions."""

@@ -44,7 +44,7 @@ def synth(d: Dice, frames: int) -> Tensor:
 
 def _key(d: Dice, t: Tensor, attack: tuple[float, float] = (0.001, 0.02), longest: float = 1.3) -> Tensor:
     """The loudness of a note that is held for a random time."""
-    return held(t, d.log(*attack), d.uniform(0.1, longest), d.log(0.02, 0.8), d.log(0.7, 50))
+    return held(t, d.log(*attack), d.uniform(0.15, longest), d.log(0.02, 0.8), d.log(0.7, 50))
 
 
 def _note(d: Dice, low: int, high: int) -> Tensor:
@@ -73,7 +73,7 @@ def _sweep(d: Dice, frames: int, hz: Tensor, low: float = 1.5, high: float = 60)
 
 def _sub(d: Dice, frames: int) -> Tensor:
     t, hz = seconds(d, frames), _note(d, 24, 43)
-    cycles = phase(hz * (1 + d.flip(0.4) * d.log(0.1, 4) * torch.exp(-t / d.log(0.004, 0.05))))
+    cycles = phase(hz * (1 + d.flip(0.3) * d.log(0.1, 3) * torch.exp(-t / d.log(0.004, 0.03))))
     x = (
         sine(cycles)
         + d.uniform(0, 0.4) * sine(2 * cycles) * fall(t, d.log(0.1, 2))
@@ -209,7 +209,7 @@ def _mallet(d: Dice, frames: int) -> Tensor:
     t, hz = seconds(d, frames), _note(d, 48, 90)
     second = d.pick([2.76, 3.0, 3.9, 4.0, 2.0]) * (1 + 0.03 * d.normal(1))
     ratio = torch.cat([torch.ones(d.n, 1, device=d.device), second, d.uniform(5, 11, 3)], 1)
-    t60 = d.log(0.25, 7) / ratio ** d.uniform(0.2, 1.2)
+    t60 = d.log(0.4, 8) / ratio ** d.uniform(0.2, 1.2)
     level = torch.tensor([1.0, 0.4, 0.2, 0.12, 0.1], device=d.device) * torch.exp(0.7 * d.normal(5))
     x = unit(modes(t, hz * ratio, t60, level, d.uniform(0, 0.5, 5)))
     knock = noise(d, 8192, curve_db(d, 5) + bandpass_db(d.log(100, 900), d.log(900, 6000), 9), d.log(0.006, 0.06))
