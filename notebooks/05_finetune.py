@@ -310,7 +310,7 @@ if runtime.in_colab():
 #   again from the top.
 # - **The loss is nan**: begin a new run with half the `learning_rate` that stands in `settings.json`
 #   in the run's folder.
-# - **No space left**: free some, and run the same cell again. `keep_best=0` keeps fewer files.
+# - **No space left**: free some, and run the same cell again.
 
 # %% [markdown]
 # ## Credits, licence, sources
