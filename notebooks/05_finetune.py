@@ -308,8 +308,7 @@ if runtime.in_colab():
 # - **is being trained in by another process**: a second notebook has the same `run` open; stop it.
 # - **Out of memory**: set `batch_size` to 1, `lora_rank` to 16, tick `recompute`; *Restart* and run
 #   again from the top.
-# - **The loss is nan**: begin a new run with half the `learning_rate` that stands in `settings.json`
-#   in the run's folder.
+# - **The loss is nan**: begin a new run with half the `learning_rate` of its `settings.json`.
 # - **No space left**: free some, and run the same cell again.
 
 # %% [markdown]
