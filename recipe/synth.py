@@ -10,8 +10,8 @@ from .blocks import Dice, equalised, seconds, unit
 from .data import FRAMES, LEAD, SAMPLE_RATE
 from .textures import texture
 
-BATCH = 32
-"""Sounds that are made at once: some 300 MB."""
+BATCH, BATCH_GPU = 32, 256
+"""Sounds that are made at once: some 300 MB, or 3 GB."""
 
 ONE_SHOTS = {  # source, longest (s), unevenness of the spectrum (dB), share in a room, its T60 (s), peaks (dBFS)
     "kick": (drums.kick, 1.2, 3, 0.5, (0.06, 0.9), (-6, -1)),
@@ -50,7 +50,8 @@ def synthesize(
     Raises:
         KeyError: no such category.
     """
-    done = [_one_batch(category, Dice(min(BATCH, n - i), generator, device), frames) for i in range(0, n, BATCH)]
+    batch = BATCH if torch.device(device).type == "cpu" else BATCH_GPU
+    done = [_one_batch(category, Dice(min(batch, n - i), generator, device), frames) for i in range(0, n, batch)]
     return torch.cat(done) if done else torch.zeros(0, frames, device=device)
 
 
