@@ -232,7 +232,9 @@ class Trainer:
 
     def _network(self, new_planes: int, recipe: Recipe) -> UNet:
         exact = self._in_full_precision()
-        state = {k: v.detach().to(self.device, torch.float32, copy=True) for k, v in exact.net.state_dict().items()}
+        own = not recipe.lora_rank  # frozen weights are only read
+        weights = exact.net.state_dict()
+        state = {k: v.detach().to(self.device, torch.float32, copy=own) for k, v in weights.items()}
         config = replace(exact.net.config, planes=exact.net.config.planes + new_planes)
         with torch.device("meta"):
             net = UNet(config)
