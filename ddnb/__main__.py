@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import tempfile
+import time
 import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, fields
@@ -38,6 +39,7 @@ from .training import CONFIGS, Record, from_scratch
 from .verbs import DEFAULT_SAMPLER, DEFAULT_STEPS, Clips, read_record, seed_list
 
 DEFAULT_CHECKPOINT = "debug"
+_SAY_S = 30.0  # a line at least this often
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -105,6 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     doctor = commands.add_parser("check-dataset", help="look through a folder of sounds before training on it")
     doctor.add_argument("folder", type=Path, help="sound files, or class folders of them")
     _add_checkpoint(doctor, None)
+    doctor.add_argument("--scratch", choices=tuple(CONFIGS), help="as in finetune, where no checkpoint is the start")
     doctor.set_defaults(run=_check_dataset)
 
     rewrite = commands.add_parser("convert", help="write a checkpoint in another format")
@@ -133,13 +136,13 @@ def _add_format(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_category(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--category", type=_category, help="what to make, such as kick, or a mixture: kick:2,snare:1")
+    parser.add_argument("--category", type=category, help="what to make, such as kick, or a mixture: kick:2,snare:1")
     parser.add_argument("--guidance-scale", type=float, help="how strongly to follow the category (1)")
     parser.add_argument("--guidance-interval", type=float, nargs=2, metavar=("FROM", "TO"), help="times it acts (0 1)")
     parser.add_argument("--guidance-rescale", type=float, help="share of the added level that is taken back (0)")
 
 
-def _category(text: str) -> str | dict[str, float]:
+def category(text: str) -> str | dict[str, float]:
     """``kick``, or ``kick:2,snare:1``; a name alone in a list counts 1."""
     if ":" not in text and "," not in text:
         return text
@@ -206,7 +209,8 @@ def _generate(arguments: argparse.Namespace) -> int:
 
 
 def _finetune(arguments: argparse.Namespace) -> int:
-    stated = {"sample_rate": arguments.sample_rate, "frames": arguments.frames}
+    if not arguments.data.expanduser().is_dir():  # said before a download
+        raise FileNotFoundError(f"No folder of sounds at {arguments.data}.")
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1  # then accelerate says who computes where
     where = pick(arguments.device)
     show = os.environ.get("RANK", "0") == "0"
@@ -214,18 +218,27 @@ def _finetune(arguments: argparse.Namespace) -> int:
     recipe = Recipe(**{field.name: getattr(arguments, field.name) for field in fields(Recipe)})
     with _Bar("downloading", "B") as loading, _Bar("reading", "file") as reading, _Bar("training", "step") as bar:
         if arguments.scratch:
-            given = {name: value for name, value in stated.items() if value is not None}
-            ckpt = from_scratch(arguments.scratch, seed=recipe.seed, device="cpu", **given)
+            ckpt = from_scratch(arguments.scratch, seed=recipe.seed, device="cpu", **_stated(arguments))
         else:
-            ckpt = load(arguments.checkpoint, device="cpu", dtype="float32", on_progress=loading, **stated)
+            ckpt = load(arguments.checkpoint, device="cpu", dtype="float32", on_progress=loading, **_stated(arguments))
         if show:
             print(f"ddnb: {ckpt!r}\nddnb: {'as accelerate says' if several else where.reason}", file=sys.stderr)
         options = {"device": where.device, "on_file": reading} | asdict(recipe)
-        for record in finetune(ckpt, arguments.data, arguments.out, **options):
+        run = RunFolder(arguments.out)
+        records = finetune(ckpt, arguments.data, arguments.out, **options)
+        if show:
+            print(f"ddnb: {_plan(run)}", file=sys.stderr)
+        said = began = time.monotonic()
+        first = None  # of the steps that are made now
+        for record in records:
+            first = record.step if first is None else first
+            now = time.monotonic()
             if show:
                 bar(record.step, record.steps)
-                _say(record)
-    run = RunFolder(arguments.out)
+            if show and (record.validation_loss is not None or record.demo or record.advice or now - said > _SAY_S):
+                left = (now - began) * (record.steps - record.step) / max(1, record.step - first)
+                said = now
+                _say(record, left)
     if show and run.last_step() < recipe.steps:
         return 130
     if show:
@@ -233,14 +246,37 @@ def _finetune(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _say(record: Record) -> None:
-    loss = "" if record.loss is None else f", loss {record.loss:.4f}"
-    if record.validation_loss is not None:
-        tqdm.write(f"ddnb: step {record.step}{loss}, validation {record.validation_loss:.4f}", file=sys.stderr)
+def _plan(run: RunFolder) -> str:
+    """What is about to be trained, in a line."""
+    settings = run.settings()
+    recipe, sounds = settings["recipe"], settings["sounds"]
+    skipped = f", {sounds['unusable']} files cannot be used (see check-dataset)" if sounds["unusable"] else ""
+    parts = [
+        f"{sounds['used']} sounds, {sounds['held_out']} more held out{skipped}",
+        f"categories {', '.join(settings['categories'])}" if settings["categories"] else "no categories",
+        f"batches of {recipe['batch_size']}, learning rate {recipe['learning_rate']:g}",
+        "clips from anywhere in a sound" if recipe["crop"] else "clips from the beginning of each sound",
+    ]
+    step = run.last_step()
+    return "; ".join(parts) + (f"; going on from step {step} of {recipe['steps']}" if step >= 0 else "")
+
+
+def _say(record: Record, seconds_left: float) -> None:
+    parts = [f"step {record.step} of {record.steps}"]
+    parts += [f"loss {record.loss:.4f}"] if record.loss is not None else []
+    parts += [f"validation {record.validation_loss:.4f}"] if record.validation_loss is not None else []
+    parts += [f"{tqdm.format_interval(seconds_left)} left"] if 0 < record.step < record.steps else []
+    tqdm.write(f"ddnb: {', '.join(parts)}", file=sys.stderr)
     if record.demo is not None:
-        tqdm.write(f"ddnb: step {record.step}, to listen to: {record.demo}", file=sys.stderr)
+        tqdm.write(f"ddnb: to listen to: {record.demo}", file=sys.stderr)
     if record.advice is not None:
         tqdm.write(f"ddnb: {record.advice}", file=sys.stderr)
+
+
+def _stated(arguments: argparse.Namespace) -> dict[str, int]:
+    """What the command says about the format; what it does not say is left to the checkpoint."""
+    given = {"sample_rate": arguments.sample_rate, "frames": arguments.frames}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _load(arguments: argparse.Namespace) -> Checkpoint:
@@ -257,8 +293,9 @@ def _load(arguments: argparse.Namespace) -> Checkpoint:
 
 def _check_dataset(arguments: argparse.Namespace) -> int:
     if not arguments.folder.expanduser().is_dir():  # said before a download
-        raise FileNotFoundError(f"No folder at {arguments.folder}.")
-    ckpt = None if arguments.checkpoint is None else _load(arguments)
+        raise FileNotFoundError(f"No folder of sounds at {arguments.folder}.")
+    ckpt = from_scratch(arguments.scratch, **_stated(arguments)) if arguments.scratch else None
+    ckpt = _load(arguments) if arguments.checkpoint is not None else ckpt
     with _Bar("listening", "file") as bar:
         report = check_dataset(arguments.folder, ckpt, on_file=bar)
     print(report)

@@ -112,7 +112,8 @@ def decode(folder: str | Path, sample_rate: int, channels: int = 2, on_file: OnF
     """Read a folder of sounds, with its subfolders, into the cache; the next time they come from there.
 
     Args:
-        folder: sound files, or class folders of them: the folders at its top are the categories.
+        folder: sound files, or class folders of them: the folders at its top are the categories. One folder around
+            all of those is looked through.
         sample_rate: Hz, to which everything is resampled.
         channels: to which everything is converted, see ``audio.to_channels``.
         on_file: called after each file as ``on_file(done, total)``.
@@ -126,10 +127,12 @@ def decode(folder: str | Path, sample_rate: int, channels: int = 2, on_file: OnF
     """
     folder = Path(folder).expanduser()
     if not folder.is_dir():
-        raise FileNotFoundError(f"No folder at {folder}.")
+        what = "is a file: give the folder it is in" if folder.is_file() else "is not there"
+        raise FileNotFoundError(f"No folder of sounds: {folder} {what}.")
+    folder = _unwrapped(folder)
     names, ignored = _list(folder)
     if not names:
-        others = f"; its {len(ignored)} files are of other kinds, such as {ignored[0]}" if ignored else ""
+        others = f"; what it holds is of other kinds: {len(ignored)}, such as {ignored[0]}" if ignored else ""
         raise ValueError(f"{folder} holds no sound files{others}. Known: {' '.join(sorted(SUFFIXES))}.")
     place = f"{folder.name[:40]}-{_hash(str(folder.resolve()), sample_rate, channels, _LAYOUT)}"
     # what ffmpeg or a permission has kept out is tried again once it is there
@@ -151,14 +154,23 @@ def decode(folder: str | Path, sample_rate: int, channels: int = 2, on_file: OnF
     return Dataset(audio.reshape(-1, channels), sample_rate, sounds, index["unusable"], ignored)
 
 
+def _unwrapped(folder: Path) -> Path:
+    """The folder of class folders, where an unpacked zip has put another one around it."""
+    while True:
+        inside = [p for p in folder.iterdir() if p.name[0] != "." and p.name != "__MACOSX"]
+        wrapper = len(inside) == 1 and inside[0].is_dir() and not inside[0].is_symlink()
+        if not wrapper or not any(p.is_dir() and p.name[0] != "." for p in inside[0].iterdir()):
+            return folder
+        folder = inside[0]
+
+
 def _list(folder: Path) -> tuple[list[str], tuple[str, ...]]:
     """Names of the sound files, and of the others; what a system hides or adds by itself is neither."""
     found, ignored = [], []
     for here, folders, files in os.walk(folder):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
-        links = [
-            Path(here) / f for f in folders if (Path(here) / f).is_symlink()
-        ]  # not followed: they may go in circles
+        # links are not followed: they may go in circles
+        links = [Path(here) / f for f in folders if (Path(here) / f).is_symlink()]
         ignored += [f"{link.relative_to(folder).as_posix()}/ (a link)" for link in links]
         for file in sorted(f for f in files if not f.startswith(".")):
             name = (Path(here) / file).relative_to(folder).as_posix()

@@ -92,7 +92,10 @@ def diffusers_configs(config: UNetConfig, facts: Mapping[str, Any]) -> dict[str,
         ValueError: a network that diffusers' ``UNet1DModel`` cannot hold.
     """
     if config.planes:
-        raise ValueError(f"The network has {config.planes} conditioning planes, which diffusers' pipeline cannot feed.")
+        raise ValueError(
+            f"The network has {config.planes} categories, which diffusers' pipeline knows nothing of. Convert it to a "
+            ".ckpt or .safetensors, or train with categories=False (--no-categories)."
+        )
     if config.widths[-1] != config.widths[-2] or config.depth not in config.attention_levels:
         raise ValueError("diffusers needs the two deepest levels of one width, and attention at the deepest.")
     attention = ["Attn" if level in config.attention_levels else "" for level in range(2, config.depth)]

@@ -240,11 +240,13 @@ class RunFolder:
         room = free if budget_gb is None else min(free, budget_gb * GB)
         least = weights_bytes + state_bytes + max(weights_bytes, state_bytes)
         if room < least:
-            what = f"needs {least / GB:.2f} GB in {self.path}; LoRA and save_dtype='float16' need less"
+            what = f"needs {least / GB:.4g} GB in {self.path}, a replaced file being there twice"
+            what += "; LoRA or save_dtype='float16' needs less"
             if budget_gb is not None and budget_gb * GB < least:
                 raise ValueError(f"disk_budget_gb={budget_gb}: the run {what}.")
             raise OSError(f"{free / GB:.2f} GB are free: the run {what}.")
         fitting = min(wanted, int((room - least) // weights_bytes))
         if fitting < wanted:
-            warnings.warn(f"there is room for {fitting} of the {wanted} best checkpoints only", stacklevel=3)
+            why = "with a reserve for replacing the state"
+            warnings.warn(f"there is room for {fitting} of the {wanted} best checkpoints only, {why}", stacklevel=3)
         return fitting

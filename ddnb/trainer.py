@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from numbers import Real
 from statistics import median
 from typing import Any
 
@@ -104,11 +105,15 @@ class Recipe:
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise ValueError(f"{name}={value!r}: give a whole number from {least} up.")
         for name in ("class_dropout", "validation", "ema_decay"):
-            if not 0 <= getattr(self, name) < 1:
+            if not isinstance(getattr(self, name), Real) or not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)!r}: give a share from 0 to below 1.")
         for name in ("learning_rate", "disk_budget_gb"):
-            if (value := getattr(self, name)) is not None and not 0 < value < math.inf:
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, Real) or not 0 < value < math.inf):
                 raise ValueError(f"{name}={value!r}: give a number above 0.")
+        for name in ("crop", "augment", "categories", "ema_on_cpu"):
+            if getattr(self, name) not in (True, False, *([None] if name in ("crop", "categories") else [])):
+                raise ValueError(f"{name}={getattr(self, name)!r}: give True or False.")
         choices = {"dtype": (None, *DTYPES), "times": tuple(TIMES), "save_dtype": ("float32", "float16")}
         for name, known in choices.items():
             if getattr(self, name) not in known:
@@ -310,6 +315,7 @@ class Trainer:
             "categories": list(self.categories),
             "data_sha256": self.data.fingerprint,
             "clips_per_step": self.recipe.accumulate * self._batch,
+            "sounds": {"used": len(self.pieces), "held_out": len(self.held_out), "unusable": len(self.data.unusable)},
         }
 
     # --- one step ---------------------------------------------------------------------------------------------

@@ -8,8 +8,10 @@ Several processes are the business of Hugging Face's ``accelerate``: ``accelerat
 from __future__ import annotations
 
 import atexit
+import difflib
 import hashlib
 import importlib.util
+import math
 import time
 import warnings
 import weakref
@@ -151,10 +153,14 @@ def finetune(
         OSError: no space; the last good state is kept.
     """
     if not isinstance(ckpt, Checkpoint):
-        raise TypeError(f"ckpt={ckpt!r}: pass what ddnb.load({ckpt!r}) returns.")
-    if unknown := recipe.keys() - {f.name for f in fields(Recipe)}:
-        known = ", ".join(f.name for f in fields(Recipe))
-        raise TypeError(f"finetune has no setting {min(unknown)!r}. Known: {known}.")
+        raise TypeError(f"ckpt={ckpt!r}: pass what ddnb.load('NAME OR FILE') returns, then the sounds, then the run.")
+    known = [f.name for f in fields(Recipe)]
+    if unknown := sorted(recipe.keys() - set(known)):
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        guess = f" Did you mean {near[0]!r}?" if near else ""
+        raise TypeError(f"finetune has no setting {unknown[0]!r}.{guess} Known: {', '.join(known)}.")
+    if not isinstance(folder, (str, Path)) or not isinstance(out, (str, Path)):
+        raise TypeError(f"folder={folder!r}, out={out!r}: give the paths of two folders, the sounds' and the run's.")
     wanted, run = Recipe(**recipe), RunFolder(out)
     if run.path.resolve().is_relative_to(Path(folder).expanduser().resolve()):
         raise ValueError(f"{run.path} lies inside the folder of sounds: its demos would be trained on.")
@@ -163,6 +169,8 @@ def finetune(
     if run.path in _unfinished:  # a loop of this process that was left, but is still held by somebody
         _unfinished.pop(run.path).close()
     stored = run.settings()
+    if not run.state_path.is_file():  # nothing has been trained: what was said then does not bind
+        stored = {}
     for name in ("batch_size", "learning_rate", "crop", "categories") if stored else ():
         if getattr(wanted, name) is None:  # found out when the run began, and kept
             wanted = replace(wanted, **{name: stored["recipe"][name]})
@@ -209,13 +217,16 @@ def _check_same_run(stored: dict[str, Any], settings: dict[str, Any], run: RunFo
             f"The sounds have changed since the run in {run.path} began. To go on with the new ones, begin another run "
             f"from {run.last_path}; to go on with this one, put the old sounds back."
         )
-    if stored["start"] != settings["start"]:
-        was, now = stored["start"], settings["start"]
-        raise ValueError(f"The run in {run.path} began with {was}, not with {now}: give that, or a new folder.")
     before, after = (s["recipe"] | {"clips_per_step": s["clips_per_step"]} for s in (stored, settings))
     if changed := [k for k in after if k not in _MAY_CHANGE and before.get(k) != after[k]]:
         what = ", ".join(f"{k}={before.get(k)!r} (now {after[k]!r})" for k in changed)
         raise ValueError(f"The run in {run.path} was begun with {what}. Give the same to go on, or a new folder.")
+    if stored["start"] != settings["start"]:
+        was, now = (
+            f"{s['name']} (weights {s['weights_sha256'][:8]}, {s['frames']} frames at {s['sample_rate']} Hz)"
+            for s in (stored["start"], settings["start"])
+        )
+        raise ValueError(f"The run in {run.path} began from {was}, not from {now}: give that one, or a new folder.")
 
 
 def _run(
@@ -223,9 +234,9 @@ def _run(
 ) -> Generator[Record, None, None]:
     """Train step by step. What belongs to a step (validation, best, demo, log) comes before the state that has it."""
     recipe, trackers = trainer.recipe, _trackers(run, trainer)
-    validate_every = recipe.validate_every or max(1, recipe.steps // 20)
+    validate_every = recipe.validate_every or math.ceil(recipe.steps / 20)
     save_every = recipe.save_every or validate_every
-    demo_every = recipe.demo_every or max(1, recipe.steps // 4)
+    demo_every = recipe.demo_every or math.ceil(recipe.steps / 4)
     saved = (trainer.step, trainer.told)
 
     def save() -> None:

@@ -269,7 +269,10 @@ def remake(record: str | Path | dict[str, Any], ckpt: Checkpoint | str | Path | 
             where = "say where it is: remake(..., ckpt=PATH), on the command line --checkpoint PATH"
             raise CheckpointError(f"This sound was made with {source}; {where}. {error}") from error
     if ckpt.info["weights_sha256"] != sha256:
-        raise ValueError(f"{ckpt.name} has other weights than {name}, which made this sound.")
+        raise ValueError(
+            f"{ckpt.name} has other weights than the {name} that made this sound. If it was trained on since, one of "
+            "the best-step files of its run may be the one."
+        )
     here = str(ckpt.device), str(ckpt.dtype).removeprefix("torch.")
     if here != (there := (machine["device"], dtype)):
         warnings.warn(f"made on {there[0]} in {there[1]}, now on {here[0]} in {here[1]}: not exact", stacklevel=2)

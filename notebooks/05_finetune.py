@@ -96,9 +96,9 @@ widgets.dataset_player(ddnb.check_dataset(folder))
 # %% [markdown]
 # ## What to start from
 #
-# - `start`: `scratch` is a tiny network that knows nothing. It learns on any computer within a
-#   minute or two, but no more than the rough shape of a sound: **expect dull thumps and hiss, not
-#   music.** For real results take one of the published names (886 MB each, on a graphics card), or
+# - `start`: `scratch` is a tiny network that knows nothing. It learns on any computer within some
+#   minutes, a quarter of a second at 8000 Hz, and no more than its rough shape: **expect dull
+#   thumps and hiss, not music.** For real results take one of the published names (886 MB each, on a graphics card), or
 #   the path of your own checkpoint. It already knows what sound is; a new kind is learned much
 #   faster than from nothing.
 # - `steps`: how often the network is corrected. The doctor below has a proposal.
@@ -108,13 +108,15 @@ widgets.dataset_player(ddnb.check_dataset(folder))
 # %% [markdown]
 # If a graphics card runs out of memory, or to be quicker:
 #
-# - `batch_size`: sounds per step. 0: as many as fit, found out by trying.
-# - `lora_rank`: 0 trains all weights. 16 trains small additions instead, with a third less memory
-#   and smaller saved states; often as good for a small folder. The result is an ordinary model.
+# - `batch_size`: sounds per step. 0: as many as fit, found out by trying. Half of it wants twice the
+#   steps.
+# - `learning_rate`: how far a step goes. 0: what is usual.
+# - `lora_rank`: 0 trains all weights. 16 trains small additions instead, with less memory and
+#   smaller saved states; often as good for a small folder. The result is an ordinary model.
 # - `recompute`: save most of the memory by computing part of each step twice, a little slower. The
 #   sound is the same.
 #
-# On a T4 try `lora_rank` 16 and `recompute` first; with 24 GB or more leave all three as they are.
+# On a T4 try `lora_rank` 16 and `recompute` first; with 24 GB or more leave all as they are.
 
 # %% cellView="form"
 # @title Settings
@@ -122,6 +124,7 @@ start = "scratch"  # @param ["scratch", "glitch-440k", "maestro-150k", "honk-140
 steps = 800  # @param {type:"integer"}
 seed = 0  # @param {type:"integer"}
 batch_size = 0  # @param {type:"integer"}
+learning_rate = 0.0  # @param {type:"number"}
 lora_rank = 0  # @param {type:"integer"}
 recompute = False  # @param {type:"boolean"}
 learn_kinds = True  # @param {type:"boolean"}
@@ -136,10 +139,10 @@ learn_kinds = True  # @param {type:"boolean"}
 # %%
 if start == "scratch":
     ckpt = training.from_scratch("demo", sample_rate=8000, frames=2048)
-    settings = {"learning_rate": 2e-3, "batch_size": batch_size or 2}
+    settings = {"learning_rate": learning_rate or 2e-3, "batch_size": batch_size or 2}
 else:
     ckpt = ddnb.load(start, dtype="float32", on_progress=widgets.Progress("downloading"))
-    settings = {"batch_size": batch_size or None}
+    settings = {"learning_rate": learning_rate or None, "batch_size": batch_size or None}
 ddnb.check_dataset(folder, ckpt)
 
 # %% [markdown]
@@ -308,7 +311,7 @@ if runtime.in_colab():
 # - **is being trained in by another process**: a second notebook has the same `run` open; stop it.
 # - **Out of memory**: set `batch_size` to 1, `lora_rank` to 16, tick `recompute`; *Restart* and run
 #   again from the top.
-# - **The loss is nan**: begin a new run with half the `learning_rate` of its `settings.json`.
+# - **The loss is nan**: begin a new `run` with half the `learning_rate` of its `settings.json`.
 # - **No space left**: free some, and run the same cell again.
 
 # %% [markdown]

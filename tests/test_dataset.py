@@ -224,13 +224,13 @@ def test_a_file_that_needs_ffmpeg_is_tried_again_once_there_is_ffmpeg(folder, mo
 
 def test_folders_without_any_usable_sound(folder):
     """The original recurses until Python gives up."""
-    with pytest.raises(FileNotFoundError, match="No folder at .*my sounds"):
+    with pytest.raises(FileNotFoundError, match="No folder of sounds: .*my sounds.* is not there"):
         decode(folder, RATE)
     folder.mkdir()
     with pytest.raises(ValueError, match=r"holds no sound files\. Known: .*\.wav"):
         decode(folder, RATE)
     (folder / "x.txt").write_text("x")
-    with pytest.raises(ValueError, match=r"its 1 files are of other kinds, such as x\.txt"):
+    with pytest.raises(ValueError, match=r"of other kinds: 1, such as x\.txt"):
         decode(folder, RATE)
     expected = rubbish(folder)
     (folder / "good.wav").unlink()
@@ -594,3 +594,18 @@ def test_another_seed_holds_out_others():
     assert hold_out(found, 0.1, 32, 0)[1] != hold_out(found, 0.1, 32, 1)[1]
     assert len(hold_out(found, 0.1, 32, 0)[1]) == 10
     assert len(hold_out(found, 0.5, 32, 0)[1]) == 32
+
+
+def test_a_folder_around_the_class_folders_is_looked_through(tmp_path):
+    """What unpacking a zip leaves; with it all categories would become one."""
+    shutil.copytree(dataset.EXAMPLES, tmp_path / "zip" / "my sounds")
+    (tmp_path / "zip" / "__MACOSX").mkdir()
+    assert decode(tmp_path / "zip", 22050, 1).categories == ("hat", "kick", "snare")
+    assert decode(dataset.EXAMPLES.parent / "one-shots" / "kick", 22050, 1).categories == ()
+    shutil.copytree(dataset.EXAMPLES / "kick", tmp_path / "one" / "kick")
+    assert decode(tmp_path / "one", 22050, 1).categories == ("kick",)
+
+
+def test_a_file_is_no_folder():
+    with pytest.raises(FileNotFoundError, match="is a file: give the folder"):
+        decode(next(dataset.EXAMPLES.rglob("*.flac")), 22050, 1)

@@ -9,7 +9,8 @@ from oracles import gaussian_v
 from safetensors.torch import save_file
 
 import ddnb
-from ddnb.__main__ import _category, main
+from ddnb.__main__ import category as parsed
+from ddnb.__main__ import main
 from ddnb.guidance import Guidance, guided, planes, shares
 from ddnb.model import UNet, config_from_shapes, with_planes
 from ddnb.schedule import v_to_denoised_eps
@@ -184,7 +185,7 @@ def test_names_that_do_not_fit_the_planes_are_not_believed(tmp_path, ema_weights
     ],
 )
 def test_categories_on_the_command_line(text, category):
-    assert _category(text) == category
+    assert parsed(text) == category
 
 
 def test_the_command_line_makes_a_category(conditional, tmp_path, capsys):

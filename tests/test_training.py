@@ -370,7 +370,7 @@ def test_another_start_or_other_sounds_are_another_run(start, tmp_path):
     shutil.copytree(EXAMPLES, folder)
     list(finetune(start, out, folder, steps=2))
     other = from_scratch("tiny", sample_rate=22050, frames=FRAMES, device="cpu", seed=1)
-    with pytest.raises(ValueError, match="began with"):
+    with pytest.raises(ValueError, match="began from tiny"):
         finetune(other, out, folder)
     (folder / "kick" / "bd_fat.flac").unlink()
     with pytest.raises(ValueError, match="sounds have changed.*last.safetensors"):
@@ -436,7 +436,7 @@ def test_nothing_is_left_where_nothing_began(start, tmp_path):
         finetune(start, tmp_path / "run", tmp_path / "empty")
     with pytest.raises(FileNotFoundError):
         finetune(start, tmp_path / "run", tmp_path / "nowhere")
-    with pytest.raises(TypeError, match="'stepz'.*Known: steps"):
+    with pytest.raises(TypeError, match="'stepz'.*Did you mean 'steps'.*Known: steps"):
         finetune(start, tmp_path / "run", stepz=3)
     with pytest.raises(TypeError, match=r"ddnb\.load"):
         ddnb.finetune("debug", EXAMPLES, tmp_path / "run")
