@@ -96,7 +96,7 @@ def test_check_dataset_says_what_is_there_and_how_long_training_takes(capsys, mo
         (["remake", "missing.json"], "No record"),
         (["verify", "unknown"], "Unknown checkpoint"),
         (["check-dataset", "missing"], "No folder of sounds at missing"),
-        (["check-dataset", "missing", "--checkpoint", "maestro-150k"], "No folder of sounds at missing"),  # before the download
+        (["check-dataset", "missing", "--checkpoint", "maestro-150k"], "No folder of sounds at missing"),
         (["check-dataset", str(DATA / "lightning.ckpt")], "No folder"),
         (["check-dataset", "."], "holds no sound files"),
         (["convert", str(DATA / "lightning.ckpt"), "x.onnx"], ".safetensors or .ckpt"),
