@@ -54,9 +54,11 @@ lab: $(VENV)/installed ## JupyterLab on the notebooks
 	$(BIN)/pip install --quiet 'jupyterlab>=4'
 	$(BIN)/jupyter lab --notebook-dir notebooks
 
-bench: $(VENV)/tested ## the measurements of bench/README.md, half an hour
+bench: $(VENV)/tested ## the measurements of bench/README.md, an hour
 	$(BIN)/python bench/steps.py
 	$(BIN)/python bench/full_size.py
+	$(BIN)/pip install --quiet lightning
+	$(BIN)/python bench/training.py
 
 dataset: $(VENV)/tested ## the recordings for the embedded default into build/ (Debian or Ubuntu with fluidsynth)
 	$(BIN)/python -m recipe.prepare build

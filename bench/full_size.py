@@ -303,7 +303,7 @@ def report(results: dict[str, Any], command: str) -> str:
     lines = [
         "# The published network at full size",
         "",
-        f"{datetime.date.today()}, {_machine()}, {_versions()}. Command: `{command}`.",
+        f"{datetime.date.today()}, {machine()}, {_versions()}. Command: `{command}`.",
         f"Random weights: {PARAMETERS:,} parameters, training file of {gb(results['write']['bytes'])}.",
         "",
         "| what | time | peak memory | its own | mapped files | wanted |",
@@ -337,7 +337,7 @@ def report(results: dict[str, Any], command: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _machine() -> str:
+def machine() -> str:
     info, cpu = Path("/proc/cpuinfo"), platform.processor() or platform.machine()
     if info.exists():
         lines = info.read_text(encoding="utf-8").splitlines()
