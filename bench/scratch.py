@@ -18,7 +18,8 @@ from matplotlib.figure import Figure
 
 import ddnb
 from ddnb import dataset
-from ddnb.trainer import Recipe, Trainer
+from ddnb.recipe import Recipe
+from ddnb.trainer import Trainer
 from ddnb.training import from_scratch
 
 NETWORK, RATE, FRAMES = "demo", 16000, 8192

@@ -38,7 +38,8 @@ from torch import Tensor, nn
 from ddnb.checkpoints import Checkpoint
 from ddnb.dataset import Augment, decode, draw, pieces
 from ddnb.diffusers_format import diffusers_configs, to_diffusers
-from ddnb.trainer import Recipe, Trainer, activation_bytes
+from ddnb.recipe import Recipe
+from ddnb.trainer import Trainer, activation_bytes
 from ddnb.training import from_scratch
 
 SAMPLE_RATE, FRAMES = 48_000, 65_536

@@ -30,11 +30,11 @@ from . import (
     verify,
 )
 from .audio import CEILING_DBFS, SUBTYPES, peak_dbfs
+from .recipe import Recipe
 from .runs import RunFolder
 from .runtime import DTYPES, pick
 from .sampler import SAMPLERS
 from .schedule import GRIDS, time_grid
-from .trainer import Recipe
 from .training import CONFIGS, Record, from_scratch
 from .verbs import DEFAULT_SAMPLER, DEFAULT_STEPS, Clips, read_record, seed_list
 

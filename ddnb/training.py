@@ -27,10 +27,11 @@ from .checkpoints import Checkpoint, weights_sha256
 from .dataset import Dataset, OnFile, decode
 from .files import safe_name
 from .model import UNet, UNetConfig
+from .recipe import Recipe
 from .runs import RunFolder
 from .runtime import pick
 from .sampler import Event
-from .trainer import Recipe, Trainer
+from .trainer import Trainer
 from .verbs import Clip, generate
 
 CONFIGS = {
@@ -138,7 +139,7 @@ def finetune(
         device: where to train; where ``ckpt`` is by default. With several processes ``accelerate`` says.
         cancel: anything with ``is_set()``; looked at before each step.
         on_file: called while sounds are read as ``on_file(done, total)``.
-        recipe: the attributes of ``training.Recipe``, such as ``steps=1000, batch_size=4, seed=0``.
+        recipe: the attributes of ``recipe.Recipe``, such as ``steps=1000, batch_size=4, seed=0``.
 
     Yields:
         A ``Record`` per step; the first is of step 0.

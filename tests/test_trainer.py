@@ -16,8 +16,9 @@ import ddnb
 from ddnb import dataset
 from ddnb.dataset import EXAMPLES
 from ddnb.model import with_planes
+from ddnb.recipe import Recipe
 from ddnb.schedule import alpha_sigma
-from ddnb.trainer import Ema, Recipe, Trainer, activation_bytes
+from ddnb.trainer import Ema, Trainer, activation_bytes
 from ddnb.training import from_scratch
 
 FRAMES = 2048
