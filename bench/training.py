@@ -49,8 +49,8 @@ RESULTS = Path(__file__).parent / "results"
 
 PAIRS = {  # name -> network, whose implementation the original's step trains, batch, accumulated batches, rounds
     "small": ("small", "ddnb", 2, 4, 8),
-    "published": ("published", "ddnb", 1, 2, 7),
-    "published-diffusers": ("published", "diffusers", 1, 2, 5),
+    "published": ("published", "ddnb", 1, 2, 5),
+    "published-diffusers": ("published", "diffusers", 1, 1, 3),
 }
 
 
@@ -364,7 +364,7 @@ def _report_steps(results: dict[str, Any]) -> list[str]:
     return [
         *lines,
         "",
-        f"Reading: {reader['clips_per_second']:.0f} clips per second in batches of 8, on one core, from a data set of "
+        f"Reading: {reader['clips_per_second']:,.0f} clips per second in batches of 8, on one core, from a data set of "
         f"{reader['bytes'] / 1e6:.0f} MB in the page cache; the small network consumes "
         f"{batch * accumulate / small['ours'][0]:.1f} per second here.",
     ]
@@ -400,7 +400,7 @@ def _report_memory(rows: list[tuple[dict[str, Any], dict[str, Any] | None]], dev
             else ["did not run", "", "", ""]
         )
         lines.append("| " + " | ".join(map(str, cells + figures)) + " |")
-    return lines if device == "cuda" else [*lines, "", "Not measured: GPUs, half precision (slow on this CPU)."]
+    return lines if device == "cuda" else [*lines, "", "Not measured: GPUs, half precision."]
 
 
 def main() -> None:
