@@ -181,21 +181,12 @@ def finetune(
     if stored:
         _check_same_run(stored, settings, run)
     lock = run.lock() if trainer.is_main else None
-    tensors, facts = run.state()
-    if facts:
-        trainer.restore(tensors, facts)
-    del tensors
-    if not trainer.agree(settings, trainer.step):
-        raise ValueError(f"The processes see different sounds or runs: are {folder} and {run.path} shared by all?")
-    if trainer.is_main:
-        fitting = run.best_that_fit(wanted.keep_best, trainer.weights_bytes, trainer.state_bytes, wanted.disk_budget_gb)
-        trainer.keep_best = fitting
-        trainer.best = [moment for moment in trainer.best if run.best_path(moment[0]).is_file()][:fitting]
-        run.rewind(trainer.told, [at for at, _ in trainer.best])
-        run.write_settings(settings)
-        if facts and run.last_step() != trainer.step:  # killed between the two
-            run.save_weights(run.last_path, *trainer.exported(run.path.name))
-    trainer.accelerator.wait_for_everyone()
+    try:
+        _prepare(trainer, run, settings)
+    except BaseException:  # a notebook keeps the frames of the last error, and with them the lock
+        if lock is not None:
+            lock.release()
+        raise
     if trainer.told >= wanted.steps:
         warnings.warn(f"this run has its {trainer.step} steps already; ask for more steps to go on", stacklevel=2)
     records = _run(trainer, run, cancel, lock)
@@ -205,6 +196,32 @@ def finetune(
 
 _unfinished: weakref.WeakValueDictionary[Path, Generator[Record, None, None]] = weakref.WeakValueDictionary()
 atexit.register(lambda: [records.close() for records in list(_unfinished.values())])  # while saving still works
+
+
+def _prepare(trainer: Trainer, run: RunFolder, settings: dict[str, Any]) -> None:
+    """Bring network and folder to where the run was left, in all processes.
+
+    Raises:
+        ValueError: a damaged state, processes that see different things, or too small a budget.
+        OSError: no space.
+    """
+    tensors, facts = run.state()
+    if facts:
+        trainer.restore(tensors, facts)
+    del tensors
+    if not trainer.agree(settings, trainer.step):
+        raise ValueError(
+            f"The processes see different sounds or runs: is {run.path} shared by all, and are the sounds?"
+        )
+    if trainer.is_main:
+        recipe, sizes = trainer.recipe, (trainer.weights_bytes, trainer.state_bytes)
+        trainer.keep_best = run.best_that_fit(recipe.keep_best, *sizes, recipe.disk_budget_gb)
+        trainer.best = [moment for moment in trainer.best if run.best_path(moment[0]).is_file()][: trainer.keep_best]
+        run.rewind(trainer.told, [at for at, _ in trainer.best])
+        run.write_settings(settings)
+        if facts and run.last_step() != trainer.step:  # killed between the two
+            run.save_weights(run.last_path, *trainer.exported(run.path.name))
+    trainer.accelerator.wait_for_everyone()
 
 
 def _check_same_run(stored: dict[str, Any], settings: dict[str, Any], run: RunFolder) -> None:

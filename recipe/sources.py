@@ -37,12 +37,9 @@ SONIC_PI_SLICES = (
 )
 """Single sounds that stand alone in a loop: first frame, end, category. Of hats there is little else."""
 
-SONIC_PI_LEFT_OUT = {
-    "loop_*": "loops, but for one drone and three hats",
-    "glitch_perc1, glitch_robot*, mehackit_*": "phrases, not single sounds",
-    "misc_burp, misc_crow, guit_e_slide, perc_swoosh, vinyl_*": "of no category; the vinyl's hiss is a texture",
-    "drum_roll": "many strokes",
-}
+# Left out: loop_*, but for one drone and three hats; glitch_perc1, glitch_robot* and mehackit_*, which are phrases;
+# misc_burp, misc_crow, guit_e_slide, perc_swoosh and vinyl_*, of no category, but for the vinyl's hiss, a texture;
+# drum_roll, many strokes.
 SONIC_PI_HELD_OUT = """drum_* sn_dolf bd_boom bd_zome perc_snap2 elec_cymbal tabla_te* tabla_tun* bass_dnb_f
     bass_thick_c bass_voxy* ambi_piano guit_harmonics ambi_haunted_hum ambi_sauna ambi_lunar_land"""
 """Patterns of names."""

@@ -330,11 +330,16 @@ def test_half_precision_checkpoints_are_trained_from_their_full_precision(exampl
             assert torch.equal(weight, exact.net.state_dict()[name]), name
 
 
-def test_the_checkpoint_itself_is_not_changed(examples):
+@pytest.mark.parametrize("lora_rank", [None, 4])
+def test_the_checkpoint_itself_is_not_changed(examples, lora_rank):
+    """LoRA reads the checkpoint's own weights; nothing may write to them, not even the swap with the average."""
     ckpt = from_scratch("tiny", sample_rate=22050, frames=FRAMES, device="cpu")
     before = {k: v.clone() for k, v in ckpt.net.state_dict().items()}
-    t = Trainer(ckpt, examples, Recipe(batch_size=2))
-    t.train_step()
+    t = Trainer(ckpt, examples, Recipe(batch_size=2, lora_rank=lora_rank, learning_rate=0.01))
+    for _ in range(2):
+        t.train_step()
+    t.validate()
+    t.exported("x")
     assert all(torch.equal(v, before[k]) for k, v in ckpt.net.state_dict().items())
 
 

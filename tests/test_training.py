@@ -224,6 +224,20 @@ def test_a_loop_that_somebody_still_holds_is_closed_first(start, whole, tmp_path
     assert same(weights(out), weights(whole[0]))
 
 
+def test_a_refusal_lets_go_of_the_run(start, tmp_path):
+    """A notebook keeps the frames of the last error: the corrected cell must not meet a lock of its own."""
+    with pytest.raises(ValueError, match="disk_budget_gb") as kept:
+        finetune(start, tmp_path / "run", disk_budget_gb=1e-6)
+    assert len(list(finetune(start, tmp_path / "run", steps=1))) == 2
+    assert kept
+
+
+def test_a_loop_that_never_began_lets_go_of_the_run(start, tmp_path):
+    held = finetune(start, tmp_path / "run", steps=1)
+    assert len(list(finetune(start, tmp_path / "run", steps=1))) == 2
+    assert list(held) == []
+
+
 def test_two_processes_do_not_share_a_run(start, tmp_path):
     out = tmp_path / "run"
     list(finetune(start, out, steps=1))
