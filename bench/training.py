@@ -49,7 +49,7 @@ RESULTS = Path(__file__).parent / "results"
 
 PAIRS = {  # name -> network, whose implementation the original's step trains, batch, accumulated batches, rounds
     "small": ("small", "ddnb", 2, 4, 8),
-    "published": ("published", "ddnb", 1, 2, 5),
+    "published": ("published", "ddnb", 1, 2, 9),
     "published-diffusers": ("published", "diffusers", 1, 1, 3),
 }
 

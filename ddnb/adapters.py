@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .model import PLANE_WEIGHTS, Conv, UNet
+from .networks import Network, empty
 
 PLANE_RATE = 10.0
 """New conditioning columns learn this many times as fast as the rest: they start from nothing."""
@@ -43,21 +43,22 @@ class NewColumns(nn.Module):
 
     def __init__(self, weight: Tensor, planes: int):
         super().__init__()
-        self.columns = nn.Parameter(weight.new_zeros(weight.shape[0], planes, weight.shape[2]))
+        self.columns = nn.Parameter(weight.new_zeros(weight.shape[0], planes, *weight.shape[2:]))
 
     def forward(self, weight: Tensor) -> Tensor:
         old = weight.shape[1] - self.columns.shape[1]
-        return weight + PLANE_RATE * nn.functional.pad(self.columns, (0, 0, old, 0))
+        beside = (0, 0) * (weight.ndim - 2)
+        return weight + PLANE_RATE * nn.functional.pad(self.columns, (*beside, old, 0))
 
 
-def add_columns(net: UNet, planes: int) -> None:
+def add_columns(net: Network, planes: int) -> None:
     """Let the columns of the last ``planes`` conditioning planes learn fast."""
-    for name in PLANE_WEIGHTS if planes else ():
+    for name in net.plane_weights if planes else ():
         conv = net.get_submodule(name.rpartition(".")[0])
         parametrize.register_parametrization(conv, "weight", NewColumns(conv.weight, planes))
 
 
-def add_low_rank(net: UNet, rank: int, seed: int = 0) -> None:
+def add_low_rank(net: Network, rank: int, seed: int = 0) -> None:
     """Freeze the network and give every convolution a trainable ``LowRank`` addition.
 
     Args:
@@ -75,14 +76,13 @@ def add_low_rank(net: UNet, rank: int, seed: int = 0) -> None:
     for module in list(net.modules()):
         if isinstance(module, NewColumns):
             module.requires_grad_(True)
-        elif isinstance(module, Conv):
+        elif isinstance(module, nn.Conv1d):
             parametrize.register_parametrization(module, "weight", LowRank(module.weight, rank, generator))
 
 
 @torch.no_grad()
-def merged(net: UNet) -> dict[str, Tensor]:
+def merged(net: Network) -> dict[str, Tensor]:
     """Return the state dict of an ordinary network that computes the same: additions are summed into the weights."""
-    with torch.device("meta"):
-        names = UNet(net.config).state_dict()
+    names = empty(net.config).state_dict()
     parts = {name: name.rpartition(".") for name in names}
     return {name: getattr(net.get_submodule(where), leaf).detach() for name, (where, _, leaf) in parts.items()}

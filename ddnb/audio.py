@@ -1,4 +1,7 @@
-"""Sound files and arrays: read, resample, fit, measure, write. Arrays are float32 (channels, frames) within +-1."""
+"""Sound files and arrays: read, resample, fit, measure, write. Arrays are float32 (channels, frames) within +-1.
+
+soundfile and soxr are imported where they are used: a machine that only trains can do without.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,18 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import soundfile
-import soxr
 
 from .files import atomically
 
+if TYPE_CHECKING:
+    import soundfile
+
 SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
+_WIDENER_TAPS = 882
+_WIDENER_LOW = 150 / 44_100  # of the sample rate
 CEILING_DBFS = -1.0
 """Peak above which a clip is lowered before it is written as integers; below it is left as it is."""
 
@@ -54,6 +61,8 @@ def opened(path: Path) -> Iterator[soundfile.SoundFile]:
         FileNotFoundError: no such file.
         ValueError: not readable as sound.
     """
+    import soundfile
+
     if not path.is_file():
         raise FileNotFoundError(f"No sound file at {path}.")
     with contextlib.ExitStack() as stack:
@@ -95,6 +104,8 @@ def resample(audio: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
     """Change the sample rate with soxr's high-quality filter; (C, T) -> (C, about T rate_out / rate_in)."""
     if rate_in == rate_out:
         return audio
+    import soxr
+
     return soxr.resample(audio.T, rate_in, rate_out, "HQ").T
 
 
@@ -103,6 +114,28 @@ def to_channels(audio: np.ndarray, channels: int) -> np.ndarray:
     if len(audio) == channels:
         return audio
     return np.repeat(audio.mean(axis=0, keepdims=True), channels, axis=0)
+
+
+def widen(audio: np.ndarray, width: float) -> np.ndarray:
+    """Make mono stereo: a decorrelated copy is added on the left and subtracted on the right.
+
+    The copy is the sound through 20 ms of decaying noise without anything below 150 Hz: the bass stays in the middle,
+    and the mean of both sides is the mono sound again.
+
+    Args:
+        audio: (1, T).
+        width: from 0 (both sides are the same) to 1 (the copy is as loud as the sound).
+
+    Returns:
+        (2, T).
+    """
+    middle = audio[0].astype(np.float64)
+    noise = np.random.default_rng(0).standard_normal(_WIDENER_TAPS) * np.exp(-np.arange(_WIDENER_TAPS) / 200)
+    size = 1 << (len(middle) + _WIDENER_TAPS - 1).bit_length()
+    response = np.fft.rfft(noise / np.linalg.norm(noise), size)
+    response[: round(_WIDENER_LOW * size)] = 0
+    side = width * np.fft.irfft(response * np.fft.rfft(middle, size), size)[: len(middle)]
+    return np.stack([middle + side, middle - side]).astype(np.float32)
 
 
 def fit_length(audio: np.ndarray, frames: int, offset: int = 0) -> np.ndarray:
@@ -137,8 +170,11 @@ def write_wav(path: Path, audio: np.ndarray, sample_rate: int, bits: str = "24")
 
     Raises:
         FileExistsError: there is a file already.
+        OSError: no space, or no permission.
         ValueError: unknown ``bits``, or audio that is empty or not finite (a writer would turn NaN into a click).
     """
+    import soundfile
+
     if bits not in SUBTYPES:
         raise ValueError(f"bits={bits!r}: known are {', '.join(SUBTYPES)}.")
     if path.exists():
@@ -147,5 +183,8 @@ def write_wav(path: Path, audio: np.ndarray, sample_rate: int, bits: str = "24")
         raise ValueError(f"{path.name} was not written: the audio is {'not finite' if audio.size else 'empty'}.")
     gain_db = 0.0 if bits == "float" else min(0.0, CEILING_DBFS - peak_dbfs(audio))
     scaled = (audio * 10 ** (gain_db / 20)).T if gain_db else audio.T
-    atomically(path, lambda part: soundfile.write(part, scaled, sample_rate, SUBTYPES[bits], format="WAV"))
+    try:
+        atomically(path, lambda part: soundfile.write(part, scaled, sample_rate, SUBTYPES[bits], format="WAV"))
+    except soundfile.LibsndfileError as error:
+        raise OSError(f"{path} could not be written: {error}") from error
     return gain_db

@@ -28,7 +28,8 @@ from .formats import (
     write_lightning,
     write_safetensors,
 )
-from .model import UNet, UNetConfig, config_from_shapes
+from .model import UNet, UNetConfig
+from .networks import Network, network
 from .runtime import cache_dir, pick
 from .sampler import sampler, seeded_noise
 from .schedule import time_grid
@@ -50,7 +51,7 @@ class Checkpoint:
         info: name, licence, credit, weights_sha256 and what else is known about its origin.
     """
 
-    net: UNet
+    net: Network
     sample_rate: int
     frames: int
     device: torch.device
@@ -164,10 +165,10 @@ def load(
     facts.setdefault("licence", "not known")
     if len(facts.get("categories", ())) != net.config.planes:  # one plane each, or the names belong to something else
         facts.pop("categories", None)
-    net.net.to(runtime.dtype)  # the noise level's features stay in float32
+    dtype = net.in_precision(runtime.dtype)
     net.to(runtime.device).eval().requires_grad_(False)
     rate, length = facts.pop("sample_rate"), facts.pop("frames")
-    return Checkpoint(net, rate, length, runtime.device, runtime.dtype, facts | {"source": str(source)})
+    return Checkpoint(net, rate, length, runtime.device, dtype, facts | {"source": str(source)})
 
 
 def convert(source: str | Path, target: str | Path, *, dtype: str = "float32", **stated: int) -> Path:
@@ -249,6 +250,8 @@ def _check(what: str, got: float, expected: float, tolerance: float) -> dict[str
 def _locate(source: str | Path, entry: Mapping[str, Any] | None, on_progress: OnProgress | None) -> Path:
     """The file or folder behind a name, a path or a link."""
     text = str(source)
+    if entry and "asset" in entry:
+        return Path(__file__).parent / "assets" / entry["asset"]
     if entry:
         return _first_of(text, entry["sources"], on_progress)
     if text.startswith(SCHEMES):
@@ -332,19 +335,15 @@ def _cache_path(path: Path) -> Path:
     return cache_dir() / "converted" / f"{path.stem[:80]}-{place}-{state}.safetensors"
 
 
-def _build(state: Mapping[str, Tensor], path: Path) -> UNet:
+def _build(state: Mapping[str, Tensor], path: Path) -> Network:
     """The network of a state dict; its parameters are the tensors of the state dict, not copies."""
     if whole := [name for name, tensor in state.items() if not tensor.is_floating_point()]:
         raise not_this_network(path, state, f"{whole[0]} holds whole numbers")
     try:
-        config = config_from_shapes({name: tuple(tensor.shape) for name, tensor in state.items()})
+        return network(state)
     except (KeyError, ValueError, IndexError) as error:
         why = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
         raise not_this_network(path, state, why) from error
-    with torch.device("meta"):
-        net = UNet(config)
-    net.load_state_dict(state, assign=True)
-    return net
 
 
 def _untrained(entry: Mapping[str, Any]) -> UNet:

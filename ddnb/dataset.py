@@ -21,8 +21,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import soundfile
-import soxr
 from filelock import FileLock
 
 from .audio import opened, peak_dbfs, to_channels
@@ -190,6 +188,8 @@ def _hash(*values: Any) -> str:
 
 
 def _decode_all(part: Path, folder: Path, names: list[str], sample_rate: int, channels: int, on_file) -> None:
+    import soundfile  # here, as in ``audio``
+
     part.mkdir()
     sounds: list[Sound] = []
     seen: dict[tuple[str | None, str], str] = {}
@@ -237,6 +237,8 @@ def _append(out: RawIOBase, block: np.ndarray) -> None:
 
 def _decode_one(path: Path, out: RawIOBase, sample_rate: int, channels: int) -> dict[str, Any]:
     """Append a file to the cache, a block at a time: an hour's recording does not fill the memory."""
+    import soxr
+
     peak, total, frames, clipped = 0.0, 0.0, 0, 0
     with opened(path) as file:
         rate = file.samplerate

@@ -28,12 +28,11 @@ from torch import Tensor
 from .diffusers_format import ANCHOR as DIFFUSERS_ANCHOR
 from .diffusers_format import WEIGHTS_FILES, diffusers_configs, from_diffusers, to_diffusers
 from .files import atomically
-from .model import UNetConfig
+from .model import ANCHOR, UNetConfig
+from .spectral import ANCHOR as SPECTRAL_ANCHOR
 
 METADATA_KEY = "ddnb"
 """Key under which our own files keep a JSON text: sample_rate, frames, name, licence, ..."""
-
-_ANCHOR = "timestep_embed.weight"
 
 
 def _is_text(value: Any) -> bool:
@@ -137,7 +136,7 @@ def needs_conversion(path: Path) -> bool:
         return True
     try:
         with safe_open(path, framework="pt") as file:
-            return _ANCHOR not in file.keys()  # noqa: SIM118, it is not a dict
+            return not {ANCHOR, SPECTRAL_ANCHOR} & set(file.keys())
     except (SafetensorError, OSError):
         return True
 
@@ -255,11 +254,13 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
 
 def _published_names(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Strip the prefix of the best network in the file: EMA first, then the shortest prefix."""
-    prefixes = [name.removesuffix(_ANCHOR) for name in state if name.endswith(_ANCHOR)]
+    if SPECTRAL_ANCHOR in state:  # this kind is written by this package alone
+        return state
+    prefixes = [name.removesuffix(ANCHOR) for name in state if name.endswith(ANCHOR)]
     if not prefixes:
         raise not_this_network(path, state, "it has no timestep_embed.weight")
     prefix = min(prefixes, key=lambda p: ("ema" not in p or "online" in p, len(p)))
-    names = (_ANCHOR, "net.")
+    names = (ANCHOR, "net.")
     return {
         name.removeprefix(prefix): tensor
         for name, tensor in state.items()

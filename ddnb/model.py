@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+ANCHOR = "timestep_embed.weight"
 HEAD_WIDTH = 32
 PLANE_WEIGHTS = ("net.0.main.0.weight", "net.0.skip.weight")
 """The only tensors whose shape depends on the number of conditioning planes, which are their last input channels."""
@@ -97,7 +98,13 @@ def config_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> UNetConfig:
         raise ValueError("its first layer has fewer inputs than audio channels and noise level need")
     config = UNetConfig(channels, tuple(widths), tuple(attention), planes, time_features)
     with torch.device("meta"):
-        expected = {name: tuple(p.shape) for name, p in UNet(config).state_dict().items()}
+        require_shapes(UNet(config), shapes)
+    return config
+
+
+def require_shapes(net: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise ValueError unless a network's parameters have these names and shapes."""
+    expected = {name: tuple(p.shape) for name, p in net.state_dict().items()}
     if wrong := {k for k in expected.keys() | shapes.keys() if expected.get(k) != tuple(shapes.get(k, ()))}:
         name = min(wrong)
         raise ValueError(
@@ -105,7 +112,6 @@ def config_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> UNetConfig:
             f"{tuple(shapes[name]) if name in shapes else 'missing'} in the file, "
             f"{expected.get(name, 'nothing')} in the network"
         )
-    return config
 
 
 def with_planes(state: Mapping[str, Tensor], planes: int) -> dict[str, Tensor]:
@@ -150,6 +156,10 @@ def level_prefix(level: int) -> str:
 
 class UNet(nn.Module):
     """The network: ``net(x, t, cond) -> v``."""
+
+    trained_times = "crash"
+    plane_weights = PLANE_WEIGHTS
+    with_planes = staticmethod(with_planes)
 
     def __init__(self, config: UNetConfig):
         super().__init__()
@@ -200,6 +210,15 @@ class UNet(nn.Module):
         layout = torch.channels_last if listening else torch.contiguous_format
         wide = torch.cat(planes, dim=1)[:, :, None].contiguous(memory_format=layout)
         return self.net(wide)[:, :, 0].contiguous()
+
+    def loss(self, v: Tensor, target: Tensor, x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
+        """Mean squared error of v: what the published networks were trained on."""
+        return F.mse_loss(v.float(), target)
+
+    def in_precision(self, dtype: torch.dtype) -> torch.dtype:
+        """Compute in ``dtype`` from now on, except for the noise level's features; returns ``dtype``."""
+        self.net.to(dtype)
+        return dtype
 
 
 class FourierFeatures(nn.Module):

@@ -7,12 +7,28 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
 
+import torch
 from torch import Tensor
 
 from .runtime import DTYPES
-from .schedule import crash_warp
+from .schedule import crash_warp, sigma_k_to_t
 
-TIMES: dict[str, Callable[[Tensor], Tensor]] = {"crash": crash_warp, "uniform": lambda u: u}
+
+def log_normal_warp(u: Tensor) -> Tensor:
+    """Warp ``u`` in [0, 1]: a fifth of it to even ln sigma_k, the rest to a normal distribution of it around 0.03.
+
+    Source: Karras et al. 2022 (arXiv 2206.00364, section 5); the even part keeps the ends of the grid in training.
+    """
+    even = math.log(1e-4) + u * 5 * math.log(20 / 1e-4)
+    bell = math.log(0.03) + 2.0 * torch.special.ndtri(((u - 0.2) / 0.8).clamp(1e-4, 1 - 1e-4))
+    return sigma_k_to_t(torch.where(u < 0.2, even, bell).exp())
+
+
+TIMES: dict[str, Callable[[Tensor], Tensor]] = {
+    "crash": crash_warp,
+    "log_normal": log_normal_warp,
+    "uniform": lambda u: u,
+}
 
 
 @dataclass(frozen=True)
@@ -37,7 +53,11 @@ class Recipe:
         ema_decay: of the averaged weights, which are those that are kept.
         ema_on_cpu: keep the average in the computer's memory instead of the GPU's, at the price of a copy per step.
         dtype: of the arithmetic, ``"float32"``, ``"float16"`` or ``"bfloat16"``; what suits the device by default.
-        times: ``"crash"``, as the published networks were trained, or ``"uniform"``.
+        times: ``"crash"``, as the published networks were trained, ``"log_normal"``, as the embedded one was, or
+            ``"uniform"``; as the checkpoint was by default.
+        shorten: every other batch holds this many times as many clips, cut to as small a part: for one-shots, most of
+            which happens at their beginning.
+        loop_every: every so many batches are trained as loops, turned on the circle; 0 for none.
         validation: share of the sounds that is held out to measure the loss on, 32 clips at most.
         validate_every: steps between validations; a twentieth of all by default.
         save_every: steps between saved states; as ``validate_every`` by default.
@@ -65,7 +85,9 @@ class Recipe:
     ema_decay: float = 0.999
     ema_on_cpu: bool = False
     dtype: str | None = None
-    times: str = "crash"
+    times: str | None = None
+    shorten: int = 1
+    loop_every: int = 0
     validation: float = 0.1
     validate_every: int | None = None
     save_every: int | None = None
@@ -78,8 +100,17 @@ class Recipe:
     wandb: str | None = None
 
     def __post_init__(self) -> None:
-        positive = ("steps", "batch_size", "accumulate", "validate_every", "save_every", "demo_every", "lora_rank")
-        for name in (*positive, "seed", "recompute_levels", "demos", "keep_best"):
+        positive = (
+            "steps",
+            "batch_size",
+            "accumulate",
+            "validate_every",
+            "save_every",
+            "demo_every",
+            "lora_rank",
+            "shorten",
+        )
+        for name in (*positive, "seed", "recompute_levels", "demos", "keep_best", "loop_every"):
             value, least = getattr(self, name), 1 if name in positive else 0
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
                 raise ValueError(f"{name}={value!r}: give a whole number from {least} up.")
@@ -93,7 +124,7 @@ class Recipe:
         for name in ("crop", "augment", "categories", "ema_on_cpu"):
             if getattr(self, name) not in (True, False, *([None] if name in ("crop", "categories") else [])):
                 raise ValueError(f"{name}={getattr(self, name)!r}: give True or False.")
-        choices = {"dtype": (None, *DTYPES), "times": tuple(TIMES), "save_dtype": ("float32", "float16")}
+        choices = {"dtype": (None, *DTYPES), "times": (None, *TIMES), "save_dtype": ("float32", "float16")}
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r}: known are {', '.join(filter(None, known))}.")

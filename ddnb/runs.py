@@ -25,7 +25,6 @@ from typing import Any
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from soundfile import LibsndfileError
 from torch import Tensor
 
 from .audio import write_wav
@@ -179,7 +178,7 @@ class RunFolder:
     def _keep(self, path: Path, write: Callable[[], object]) -> None:
         try:
             write()
-        except (OSError, SafetensorError, LibsndfileError) as error:
+        except (OSError, SafetensorError) as error:
             free = shutil.disk_usage(self.path).free / GB
             raise OSError(
                 f"{path} could not be written ({error}); {free:.2f} GB are free. What was saved before is whole: "

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 import psutil
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .adapters import add_columns, add_low_rank, merged
 from .checkpoints import Checkpoint, load, weights_sha256
 from .dataset import Augment, Dataset, draw, hold_out, pieces
-from .model import UNet, UNetConfig, recompute, with_planes
+from .model import recompute
+from .networks import Config, Network, empty
 from .recipe import TIMES, Recipe
 from .runtime import DTYPES, is_out_of_memory, pick
 from .sampler import seeded_noise
@@ -33,6 +33,7 @@ _GRADIENT_NORM = 1.0
 _DECAY = 0.01
 _WARM_UP = 100
 _VALIDATION_CLIPS = 32
+_FADE = 64
 
 
 class Ema:
@@ -103,6 +104,8 @@ class Trainer:
         recipe = self._with_choices(recipe)
         new = [name for name in data.categories if name not in ckpt.categories] if recipe.categories else []
         self.categories = (*ckpt.categories, *new)
+        if recipe.shorten > 1 and ckpt.frames != recipe.shorten * ckpt.legal_frames(ckpt.frames // recipe.shorten):
+            raise ValueError(f"shorten={recipe.shorten}: {ckpt.name} makes no clips of so small a part of its length.")
         if len(self.categories) > MAX_CATEGORIES:
             raise ValueError(f"{len(self.categories)} class folders: at most {MAX_CATEGORIES}, or categories=False.")
         self.net = self._network(len(new), recipe)
@@ -145,20 +148,20 @@ class Trainer:
         found = len(self.data.categories)
         choices = {
             "learning_rate": rate,
+            "times": self.ckpt.net.trained_times,
             "crop": median(lengths) > 2 * self.ckpt.frames,
             "categories": found > 1 or (found == 1 and bool(self.ckpt.categories)),
         }
         return replace(recipe, **{k: v for k, v in choices.items() if getattr(recipe, k) is None})
 
-    def _network(self, new_planes: int, recipe: Recipe) -> UNet:
+    def _network(self, new_planes: int, recipe: Recipe) -> Network:
         exact = self._in_full_precision()
         own = not recipe.lora_rank  # frozen weights are only read
         weights = exact.net.state_dict()
         state = {k: v.detach().to(self.device, torch.float32, copy=own) for k, v in weights.items()}
         config = replace(exact.net.config, planes=exact.net.config.planes + new_planes)
-        with torch.device("meta"):
-            net = UNet(config)
-        net.load_state_dict(with_planes(state, new_planes), assign=True)
+        net = empty(config)
+        net.load_state_dict(net.with_planes(state, new_planes), assign=True)
         add_columns(net, new_planes)
         if recipe.lora_rank:
             add_low_rank(net, recipe.lora_rank, recipe.seed)
@@ -261,7 +264,8 @@ class Trainer:
     def gradients(self) -> float:
         """Leave the gradients of the next step in the network; returns the mean loss.
 
-        ``loss = |v - (alpha eps - sigma x0)|^2``, at times that are spread evenly over all clips of the step.
+        ``loss = |v - (alpha eps - sigma x0)|^2``, at times that are spread evenly over all clips of the step; a
+        network may weigh its parts.
 
         Sources: Salimans & Ho 2022 (arXiv 2202.00512, section 4); even times, Kingma et al. 2021 (arXiv 2107.00630,
         appendix I).
@@ -270,24 +274,36 @@ class Trainer:
         for micro in range(recipe.accumulate):
             last = micro == recipe.accumulate - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
+                self.net.circular = self._is_loop(self._number(micro))
                 loss = self._loss(self.model, *self._draw_step(micro)) / recipe.accumulate
+                if micro == 0:  # not before: on a CPU the last step's are kept until here, see _update
+                    self.optimizer.zero_grad(set_to_none=True)
                 self.scaler.scale(loss).backward()
+                self.net.circular = False
             total += loss.detach()
         return float(self.accelerator.reduce(total, "mean"))
 
+    def _is_loop(self, number: int) -> bool:
+        return bool(self.recipe.loop_every) and number % self.recipe.loop_every == 0
+
+    def _number(self, micro: int) -> int:
+        """Of a batch, in the whole run."""
+        return self.step * self.recipe.accumulate + micro
+
     def _draw_step(self, micro: int) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
         """This process's clips, their times, noise and planes. All processes draw alike, and each takes its part."""
-        recipe, size, rank = self.recipe, self.recipe.batch_size, self.accelerator.process_index
-        number = self.step * recipe.accumulate + micro
+        recipe, rank = self.recipe, self.accelerator.process_index
+        number = self._number(micro)
         x0, labels = self._clips(number)
+        size, batch = len(x0), len(x0) * self.accelerator.num_processes
         seed = int(np.random.SeedSequence([recipe.seed, number]).generate_state(1, np.uint64)[0] >> np.uint64(1))
         generator = torch.Generator(self.device).manual_seed(seed)
         options = {"generator": generator, "device": self.device}
         mine = slice(rank * size, (rank + 1) * size)
-        places = torch.arange(self._batch, device=self.device) * recipe.accumulate + micro
-        u = (places + torch.rand(self._batch, **options)) / (self._batch * recipe.accumulate)
-        noise = torch.randn((self._batch, *x0.shape[1:]), **options)[mine]
-        labels = torch.where(torch.rand(self._batch, **options)[mine] < recipe.class_dropout, -1, labels)
+        places = torch.arange(batch, device=self.device) * recipe.accumulate + micro
+        u = (places + torch.rand(batch, **options)) / (batch * recipe.accumulate)
+        noise = torch.randn((batch, *x0.shape[1:]), **options)[mine]
+        labels = torch.where(torch.rand(batch, **options)[mine] < recipe.class_dropout, -1, labels)
         return x0, TIMES[recipe.times](u[mine]), noise, self._planes(labels)
 
     def _clips(self, number: int) -> tuple[Tensor, Tensor]:
@@ -299,12 +315,19 @@ class Trainer:
 
     def _read(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         recipe = self.recipe
-        first = number * self._batch + self.accelerator.process_index * recipe.batch_size
-        items = range(first, first + recipe.batch_size)
+        parts = recipe.shorten if number % 2 else 1
+        size, frames = recipe.batch_size * parts, self.ckpt.frames // parts
+        first = number * self._batch * recipe.shorten + self.accelerator.process_index * size
+        items = range(first, first + size)
         augment = Augment() if recipe.augment else None
-        return draw(
-            self.data, self.pieces, items, self.ckpt.frames, crop=recipe.crop, augment=augment, seed=recipe.seed
-        )
+        options = {"crop": recipe.crop, "augment": augment, "seed": recipe.seed}
+        clips, labels = draw(self.data, self.pieces, items, frames, **options)
+        if parts > 1:  # the end of a short clip is not the end of the sound
+            clips[..., -_FADE:] *= np.linspace(1, 0, _FADE, dtype=np.float32)
+        if self._is_loop(number):
+            turns = (np.random.default_rng([recipe.seed, 4, item]).integers(frames) for item in items)
+            clips = np.stack([np.roll(clip, turn, -1) for clip, turn in zip(clips, turns, strict=True)])
+        return clips, labels
 
     def _planes(self, labels: Tensor) -> Tensor | None:
         """One plane per category, 1 in the clip's own; all 0 for a clip without one."""
@@ -315,9 +338,10 @@ class Trainer:
 
     def _loss(self, model: nn.Module, x0: Tensor, t: Tensor, noise: Tensor, cond: Tensor | None) -> Tensor:
         alpha, sigma = alpha_sigma(t[:, None, None])
+        x = alpha * x0 + sigma * noise
         with self._autocast():
-            v = model(alpha * x0 + sigma * noise, t, cond)
-        return F.mse_loss(v.float(), alpha * noise - sigma * x0)
+            v = model(x, t, cond)
+        return self.net.loss(v.float(), alpha * noise - sigma * x0, x, t, cond)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
@@ -339,7 +363,10 @@ class Trainer:
         self.step += 1
         self.loss, self.last_rate = loss, rate
         self._updating = False
-        self.optimizer.zero_grad(set_to_none=True)
+        # On a CPU they stay until the next forward pass is done: else its tensors fill their places, and a step of the
+        # published network takes a million more page faults. Where batches are accumulated, the peak does not rise.
+        if self.device.type != "cpu" or self.recipe.accumulate == 1:
+            self.optimizer.zero_grad(set_to_none=True)
 
     @property
     def learning_rate(self) -> float:
@@ -403,8 +430,7 @@ class Trainer:
 
     @property
     def weights_bytes(self) -> int:
-        with torch.device("meta"):
-            numbers = sum(t.numel() for t in UNet(self.net.config).state_dict().values())
+        numbers = sum(t.numel() for t in empty(self.net.config).state_dict().values())
         return (4 if self.recipe.save_dtype == "float32" else 2) * numbers
 
     @property
@@ -443,10 +469,9 @@ class Trainer:
         self.best, self.validations = ([tuple(m) for m in facts[k]] for k in ("best", "validations"))
 
 
-def activation_bytes(config: UNetConfig, frames: int, recompute_levels: int = 0) -> int:
+def activation_bytes(config: Config, frames: int, recompute_levels: int = 0) -> int:
     """Memory that one clip's activations take in training, in float32, counted without computing anything."""
-    with torch.device("meta"):
-        net = UNet(config)
+    net = empty(config)
     recompute(net, recompute_levels)
     own = {p.untyped_storage()._cdata for p in net.state_dict(keep_vars=True).values()}
     kept: dict[int, Tensor] = {}

@@ -115,7 +115,7 @@ def from_scratch(
 
 def finetune(
     ckpt: Checkpoint,
-    folder: str | Path,
+    folder: str | Path | Dataset,
     out: str | Path,
     *,
     device: str | torch.device | None = None,
@@ -134,7 +134,7 @@ def finetune(
 
     Args:
         ckpt: what ``load`` returned, or ``training.from_scratch``.
-        folder: sound files, or class folders of them; see ``check_dataset``.
+        folder: sound files, or class folders of them; see ``check_dataset``. Or sounds that are in memory already.
         out: the run's folder; see ``runs``.
         device: where to train; where ``ckpt`` is by default. With several processes ``accelerate`` says.
         cancel: anything with ``is_set()``; looked at before each step.
@@ -160,10 +160,10 @@ def finetune(
         near = difflib.get_close_matches(unknown[0], known, n=1)
         guess = f" Did you mean {near[0]!r}?" if near else ""
         raise TypeError(f"finetune has no setting {unknown[0]!r}.{guess} Known: {', '.join(known)}.")
-    if not isinstance(folder, (str, Path)) or not isinstance(out, (str, Path)):
+    if not isinstance(folder, (str, Path, Dataset)) or not isinstance(out, (str, Path)):
         raise TypeError(f"folder={folder!r}, out={out!r}: give the paths of two folders, the sounds' and the run's.")
     wanted, run = Recipe(**recipe), RunFolder(out)
-    if run.path.resolve().is_relative_to(Path(folder).expanduser().resolve()):
+    if not isinstance(folder, Dataset) and run.path.resolve().is_relative_to(Path(folder).expanduser().resolve()):
         raise ValueError(f"{run.path} lies inside the folder of sounds: its demos would be trained on.")
     if wanted.wandb and importlib.util.find_spec("wandb") is None:
         raise ValueError(f"wandb={wanted.wandb!r}: it is not installed; pip install wandb, or leave it out.")
@@ -175,7 +175,9 @@ def finetune(
     for name in ("batch_size", "learning_rate", "crop", "categories") if stored else ():
         if getattr(wanted, name) is None:  # found out when the run began, and kept
             wanted = replace(wanted, **{name: stored["recipe"][name]})
-    data = decode(folder, ckpt.sample_rate, ckpt.channels, on_file)
+    data = folder
+    if not isinstance(folder, Dataset):
+        data = decode(folder, ckpt.sample_rate, ckpt.channels, on_file)
     trainer = Trainer(ckpt, data, wanted, device)
     settings = trainer.settings()
     if stored:

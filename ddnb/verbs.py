@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .audio import peak_dbfs, write_wav
+from .audio import peak_dbfs, widen, write_wav
 from .checkpoints import Checkpoint, list_checkpoints, load
 from .download import SCHEMES
 from .files import atomically, claim_pair, file_sha256, safe_name
@@ -146,6 +146,7 @@ def generate(
     guidance_interval: tuple[float, float] | None = None,
     guidance_rescale: float | None = None,
     duration_s: float | None = None,
+    width: float = 0.0,
     steps: int | None = None,
     sampler: str | None = None,
     grid: str | None = None,
@@ -169,6 +170,8 @@ def generate(
         guidance_rescale: share from 0 (the default) to 1 of the level added by strong guidance that is taken back.
         duration_s: length in seconds; the length in training by default. Lengths that the network cannot make
             are made longer and cut back.
+        width: 0 leaves the channels as the network makes them. Above, up to 1, a mono network's sounds become stereo,
+            see ``audio.widen``.
         steps: calls of the network per clip, 25 by default (``heun``: twice that); more is slower and cleaner.
         sampler: a key of ``sampler.SAMPLERS``; ``"iplms"`` by default.
         grid: a key of ``schedule.GRIDS``; by default ``"log_snr"``, up to 9 steps ``"karras"``, and for the samplers
@@ -193,6 +196,9 @@ def generate(
     name = DEFAULT_SAMPLER if sampler is None else sampler
     solve = sampler_named(name)
     grid = _default_grid(name, steps) if grid is None else grid
+    if not isinstance(width, Real) or not 0 <= width <= 1 or (width and ckpt.channels != 1):
+        what = f"{ckpt.name} is stereo already; leave it out" if ckpt.channels != 1 else "give a number from 0 to 1"
+        raise ValueError(f"width={width!r}: {what}.")
     model, following = _following(ckpt, category, guidance_scale, guidance_interval, guidance_rescale)
     ts = time_grid(grid, steps)
     if batch_size is None:
@@ -200,6 +206,7 @@ def generate(
     elif _whole("batch_size", batch_size) < 1:
         raise ValueError(f"batch_size={batch_size}: give 1 or more.")
     making = {"verb": "generate", "sampler": name, "grid": grid, "steps": steps, "frames": frames, "asked": len(seeds)}
+    making |= {"width": float(width)} if width else {}
     settings = _settings(ckpt, making | following)
     shape = (ckpt.channels, ckpt.legal_frames(frames))
     finished = 0
@@ -230,6 +237,8 @@ def generate(
             raise
         warnings.warn(f"stopped after {finished} of {len(seeds)} clips: {error}", stacklevel=2)
     audio = np.concatenate([np.zeros((0, ckpt.channels, frames), np.float32), *done])
+    if width:
+        audio = np.stack([widen(clip, width) for clip in audio]) if finished else audio.repeat(2, axis=1)
     return Clips(audio, ckpt.sample_rate, seeds[:finished], settings)
 
 
@@ -258,7 +267,7 @@ def remake(record: str | Path | dict[str, Any], ckpt: Checkpoint | str | Path | 
         name, source, sha256 = (str(model[k]) for k in ("name", "source", "weights_sha256"))
         sampler, grid = (str(making[k]) for k in ("sampler", "grid"))
         device, dtype = (str(machine[k]) for k in ("device", "dtype"))
-        following = {k: making[k] for k in _FOLLOWING if k in making}
+        following = {k: making[k] for k in (*_FOLLOWING, "width") if k in making}
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f"This is no record of a sound made by ddnb: {error} is missing or wrong.") from error
     if not isinstance(ckpt, Checkpoint):

@@ -55,6 +55,19 @@ def test_channels(there, wanted, tmp_path):
     assert tone_db(sound, 440, rate) == pytest.approx(-6, abs=0.1)
 
 
+@pytest.mark.parametrize("width", [0.0, 0.3, 1.0])
+def test_wide_sounds_are_mono_in_mono_and_in_the_bass(width):
+    t = np.arange(44_100) / 44_100
+    low, high = np.sin(2 * np.pi * 60 * t)[None], np.sin(2 * np.pi * 3000 * t)[None]
+    for sound, most in ((low, 0.02), (high, 2.5)):
+        left, right = audio.widen(sound.astype(np.float32), width)
+        np.testing.assert_allclose((left + right) / 2, sound[0], atol=1e-6)
+        assert np.abs(left - right)[4000:-4000].max() / 2 <= most * width + 1e-6
+    noise = np.random.default_rng(0).standard_normal((1, 44_100)).astype(np.float32)
+    left, right = audio.widen(noise, width)
+    assert (left - right).std() / 2 == pytest.approx(width * noise.std(), rel=0.1, abs=1e-9)
+
+
 def test_fit_length_cuts_and_pads():
     sound = np.arange(10, dtype=np.float32)[None]
     assert audio.fit_length(sound, 4, offset=3).tolist() == [[3, 4, 5, 6]]

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,13 @@ from conftest import DATA, FORMAT
 
 import ddnb
 from ddnb import dataset
+from ddnb.checkpoints import Checkpoint
 from ddnb.dataset import EXAMPLES
 from ddnb.model import with_planes
+from ddnb.networks import network
 from ddnb.recipe import Recipe
 from ddnb.schedule import alpha_sigma
+from ddnb.spectral import SpectralConfig, SpectralUNet
 from ddnb.trainer import Ema, Trainer, activation_bytes
 from ddnb.training import from_scratch
 
@@ -45,6 +49,50 @@ def assert_close(a, b, relative):
     scale = max(g.abs().max() for g in a.values())
     for name in a:
         assert (a[name] - b[name]).abs().max() <= relative * scale, name
+
+
+@pytest.fixture
+def spectral():
+    """An untrained network of the other kind."""
+    config = SpectralConfig(hop=16, widths=(16, 32), blocks=1, planes=1, envelopes=1, cells=(8, 10), embedding=16)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = SpectralUNet(config).requires_grad_(False)
+    net.prior.log_levels.fill_(-2)
+    facts = {"name": "spectral", "licence": "MIT", "untrained": True, "categories": ["any"], "weights_sha256": "0"}
+    return Checkpoint(net, 22050, FRAMES, torch.device("cpu"), torch.float32, facts)
+
+
+@pytest.mark.parametrize("settings", [{}, {"lora_rank": 2}, {"shorten": 4}, {"loop_every": 2}, {"categories": False}])
+def test_the_other_kind_of_network_learns_as_well(spectral, examples, settings):
+    data = replace(examples, audio=examples.audio[:, :1])
+    learner = Trainer(spectral, data, Recipe(batch_size=2, steps=40, learning_rate=3e-3, **settings))
+    assert learner.recipe.times == "log_normal"
+    before = learner.validate()
+    for _ in range(20):
+        learner.train_step()
+    assert learner.validate() < before
+    assert not learner.net.circular
+    state, facts = learner.exported("x")
+    again = network(state)
+    assert again.config.planes == len(learner.categories) == len(facts["categories"])
+
+
+def test_short_batches_are_beginnings(examples):
+    whole, part = trainer(examples, shorten=4)._read(0), trainer(examples, shorten=4)._read(1)
+    assert whole[0].shape == (4, 2, FRAMES) and part[0].shape == (16, 2, FRAMES // 4)
+    assert not part[0][..., -1].any()  # faded out: the end of the clip is not that of the sound
+    plain = trainer(examples)._read(0)
+    assert plain[0].shape == (4, 2, FRAMES)
+    with pytest.raises(ValueError, match="shorten=7"):
+        trainer(examples, shorten=7)
+
+
+def test_loops_are_turned(examples):
+    turned, plain = (trainer(examples, loop_every=n, augment=False)._read(0)[0] for n in (1, 0))
+    assert not np.array_equal(turned, plain)
+    for a, b in zip(turned, plain, strict=True):
+        np.testing.assert_allclose(np.sort(a, -1), np.sort(b, -1))
 
 
 def test_the_loss_is_that_of_v(examples, monkeypatch):

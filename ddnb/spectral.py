@@ -1,0 +1,462 @@
+"""A small class-conditional network on a short orthonormal spectrum: what the embedded default is made of.
+
+From outside it is like the published network, ``net(x, t, cond) -> v`` on the waveform. Inside it works on the MDCT of
+the waveform, in which white noise stays white: every sampler, loop, inpainting and interpolation works unchanged.
+
+Three things make it learn from few examples:
+
+*   Prior. The training sounds of each category are summed up by a few envelopes (level per band and time). The noisy
+    input tells how likely each is, by Bayes' rule, and so how loud the clean sound is here and now.
+*   Preconditioning. With that level S every coefficient is scaled to unit variance, at every noise level, and the
+    network F only adds what a Wiener filter of these levels does not know already::
+
+        V = k X - c F(X / sqrt(alpha^2 S^2 + sigma^2))
+        k = alpha sigma (1 - S^2) / (alpha^2 S^2 + sigma^2)        c = S / sqrt(alpha^2 S^2 + sigma^2)
+
+    where S is tiny the sound is silent, whatever F says.
+*   Frames. A U-Net over 512 frames of 128 bands costs a hundredth of one over 65,536 samples.
+
+Sources: the preconditioning is that of Karras et al. 2022 (arXiv 2206.00364, table 1) written for v, with a level per
+coefficient; the MDCT, Princen & Bradley 1986, with Malvar's sine window; FiLM, Perez et al. 2018 (arXiv 1709.07871).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .model import require_shapes
+from .schedule import alpha_sigma
+
+ANCHOR = "prior.log_levels"
+HEAD_WIDTH = 32
+RAMPS = (4.0, 16.0, 64.0, 256.0, 1024.0)
+"""Frames in which the input planes that tell the time since the beginning fall to 1/e."""
+
+TURNS = tuple(2 ** (i * 5 / 31 - 2) for i in range(32))
+"""Frequencies of the features that tell the noise level, over half of its range."""
+
+FLOOR = 2e-4
+"""Of S, re full scale: below it there is nothing to hear."""
+
+_EVIDENCE = 16  # coefficients of a cell that count as independent of one another
+_NEAR = 9  # frames that are about equally loud
+_PLAUSIBLE = (1 / 6, 2)  # chance makes their mean square 6 times what it should be once in ten million times
+_LOUDEST = 2.0  # S, re full scale
+_AUDIBLE = 0.3  # exponent by which loud coefficients weigh more in the loss
+_OUTLIER = 5  # deviations; the square of what no level foresaw would outweigh all the rest in the loss
+_LOG_SIGMA = (-10.0, 4.0)
+
+
+@dataclass(frozen=True)
+class SpectralConfig:
+    """Shape of a network.
+
+    Attributes:
+        hop: samples per frame, and bands.
+        widths: feature channels of each level, the finest first; each further level has a fourth of the frames.
+        blocks: residual blocks per level and side.
+        planes: categories.
+        envelopes: of the prior, of all categories together.
+        cells: (bands, times) of an envelope.
+        embedding: numbers that tell the blocks noise level and category.
+    """
+
+    hop: int = 128
+    widths: tuple[int, ...] = (96, 160, 256)
+    blocks: int = 2
+    planes: int = 11
+    envelopes: int = 176
+    cells: tuple[int, int] = (18, 16)
+    embedding: int = 256
+
+    channels = 1
+
+    @property
+    def stride(self) -> int:
+        """Frames of audio per step of the deepest level: legal lengths are multiples of it."""
+        return self.hop * 4 ** (len(self.widths) - 1)
+
+    @property
+    def min_frames(self) -> int:
+        return self.stride
+
+    def legal_frames(self, frames: int) -> int:
+        """Return the shortest legal length of at least ``frames``."""
+        return max(1, math.ceil(frames / self.stride)) * self.stride
+
+
+def config_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> SpectralConfig:
+    """Read a network's configuration off the names and shapes of its state dict.
+
+    Raises:
+        KeyError: a name that every such network has is missing.
+        ValueError: the names or shapes belong to no such network.
+    """
+    embedding, planes = shapes["category.weight"]
+    levels = sum(bool(re.fullmatch(r"narrow\.\d+\.weight", name)) for name in shapes)
+    widths = [shapes["first.weight"][0], *(shapes[f"narrow.{i}.weight"][0] for i in range(levels))]
+    blocks = sum(bool(re.fullmatch(r"down\.0\.\d+\.enter\.weight", name)) for name in shapes)
+    envelopes, *cells = shapes[ANCHOR]
+    config = SpectralConfig(shapes["last.weight"][0], tuple(widths), blocks, planes, envelopes, tuple(cells), embedding)
+    with torch.device("meta"):
+        require_shapes(SpectralUNet(config), shapes)
+    return config
+
+
+def with_planes(state: Mapping[str, Tensor], planes: int) -> dict[str, Tensor]:
+    """Give a network ``planes`` more categories that sound like any sound until it is trained; a new state dict."""
+    category, shares = state["category.weight"], state["prior.log_shares"]
+    return dict(state) | {
+        "category.weight": torch.cat([category, category.new_zeros(len(category), planes)], 1),
+        "prior.log_shares": torch.cat([shares, shares[-1:].expand(planes, -1)]),
+    }
+
+
+class SpectralUNet(nn.Module):
+    """The network: ``net(x, t, cond) -> v``.
+
+    Attributes:
+        circular: whether the sound is a loop, whose end is followed by its beginning. Then nothing depends on where it
+            begins, and shifting the input by a multiple of ``stride`` shifts the output.
+    """
+
+    trained_times = "log_normal"
+    plane_weights = ("category.weight",)
+    with_planes = staticmethod(with_planes)
+
+    def __init__(self, config: SpectralConfig):
+        super().__init__()
+        self.config, self.circular = config, False
+        self.prior = Prior(config)
+        wide, e = config.widths, config.embedding
+        self.noise_level = nn.Sequential(nn.Linear(2 * len(TURNS), e), nn.SiLU(), nn.Linear(e, e))
+        self.category = nn.Linear(config.planes, e, bias=False)
+        self.first = Conv(2 * config.hop + len(RAMPS) + 1, wide[0], 3)
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        self.narrow, self.widen = nn.ModuleList(), nn.ModuleList()
+        for here, below in pairwise(wide):
+            self.down.append(nn.ModuleList(Block(here, here, e) for _ in range(config.blocks)))
+            self.narrow.append(nn.Conv1d(here, below, 4, stride=4))
+            self.widen.append(nn.ConvTranspose1d(below, here, 4, stride=4))
+            self.up.append(nn.ModuleList(Block(here * (2 if i == 0 else 1), here, e) for i in range(config.blocks)))
+        deep = wide[-1]
+        self.middle = nn.ModuleList([Block(deep, deep, e), Attention(deep), Block(deep, deep, e), Attention(deep)])
+        self.middle.append(Block(deep, deep, e))
+        self.last = Conv(wide[0], config.hop, 3)
+        nn.init.zeros_(self.last.weight)
+        nn.init.zeros_(self.last.bias)
+
+    def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Predict ``v``.
+
+        Args:
+            x: noisy audio, (B, 1, T) with T a legal length.
+            t: times, (B,), float32.
+            cond: shares of the categories, (B, planes, any length), averaged over it; none means zeros: any sound.
+
+        Returns:
+            v, of the shape and dtype of ``x``.
+
+        Raises:
+            ValueError: an illegal length, or planes that the network does not have.
+        """
+        config, frames = self.config, x.shape[-1]
+        if frames != config.legal_frames(frames):
+            raise ValueError(
+                f"{frames} frames: this network takes multiples of {config.stride}; the next one is "
+                f"{config.legal_frames(frames)}."
+            )
+        shares = x.new_zeros(len(x), config.planes) if cond is None else cond.to(x.dtype).mean(-1)
+        if shares.shape[1] != config.planes:
+            raise ValueError(f"cond has {shares.shape[1]} planes, this network has {config.planes}.")
+        with _exact(x):
+            spectrum = mdct(x, config.hop, self.circular)
+            alpha, sigma = (part[:, None, None] for part in alpha_sigma(t))
+            level = self.prior(spectrum, alpha, sigma, shares, self.circular)
+            variance = (alpha * level).square() + sigma.square()
+            k = alpha * sigma * (1 - level.square()) / variance
+        residual = self._residual(spectrum * variance.rsqrt(), level.log(), t, shares)
+        with _exact(x):
+            return inverse_mdct(k * spectrum - level * variance.rsqrt() * residual.float(), self.circular)
+
+    def _residual(self, scaled: Tensor, log_level: Tensor, t: Tensor, shares: Tensor) -> Tensor:
+        """F: (B, hop, frames) -> (B, hop, frames)."""
+        e = F.silu(self.noise_level(noise_features(t)) + self.category(shares))
+        h = self.first(
+            torch.cat([scaled, (log_level / 4 + 1).expand_as(scaled), self._ramps(scaled)], 1), self.circular
+        )
+        beside = []
+        for blocks, narrow in zip(self.down, self.narrow, strict=True):
+            for block in blocks:
+                h = block(h, e, self.circular)
+            beside.append(h)
+            h = narrow(h)
+        for layer in self.middle:
+            h = layer(h, e, self.circular)
+        for blocks, widen in zip(reversed(self.up), reversed(self.widen), strict=True):
+            h = torch.cat([widen(h), beside.pop()], 1)
+            for block in blocks:
+                h = block(h, e, self.circular)
+        return self.last(F.silu(_normalized(h)), self.circular)
+
+    def _ramps(self, x: Tensor) -> Tensor:
+        """Planes that tell the time since the beginning; a loop has none, which one more plane tells."""
+        if self.circular:
+            return x.new_zeros(len(x), len(RAMPS) + 1, x.shape[-1])
+        frame = torch.arange(x.shape[-1], device=x.device, dtype=torch.float32)
+        falls = torch.exp(-frame / torch.tensor(RAMPS, device=x.device)[:, None])
+        return torch.cat([falls, torch.ones_like(falls[:1])]).to(x.dtype).expand(len(x), -1, -1)
+
+    def loss(self, v: Tensor, target: Tensor, x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
+        """Mean error of F, squared up to some deviations and linear beyond, in which loud coefficients weigh more: of what is inaudible little is learned.
+
+        Args:
+            v, target: what was predicted and what is right, (B, 1, T).
+            x, t, cond: what it was predicted from.
+        """
+        with torch.no_grad(), _exact(x):
+            shares = x.new_zeros(len(x), self.config.planes) if cond is None else cond.mean(-1)
+            alpha, sigma = (part[:, None, None] for part in alpha_sigma(t))
+            level = self.prior(mdct(x, self.config.hop, self.circular), alpha, sigma, shares, self.circular)
+            scale = ((alpha * level).square() + sigma.square()) / level.square()
+            weight = (level / level.amax((1, 2), keepdim=True)) ** _AUDIBLE
+            weight /= weight.mean((1, 2), keepdim=True)
+        with _exact(x):
+            error = mdct(v - target, self.config.hop, self.circular).square() * scale
+            return (weight * 2 * _OUTLIER**2 * ((1 + error / _OUTLIER**2).sqrt() - 1)).mean()
+
+    def in_precision(self, dtype: torch.dtype) -> torch.dtype:
+        """Compute in float32, whatever is asked for: it is small, and silence is 80 dB below its loudest."""
+        self.to(torch.float32)
+        return torch.float32
+
+
+def _exact(x: Tensor) -> torch.autocast:
+    """Around what mixed precision must leave alone."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+class Prior(nn.Module):
+    """How loud the clean sound is in each band and frame, as far as categories and noisy input tell.
+
+    The training sounds of a category are described as a mixture of Gaussians, each with one level per cell of bands
+    and times. Given ``x = alpha x0 + sigma eps``, a cell with mean square E over n coefficients has the likelihood
+    ``prod_cells N(0, alpha^2 S^2 + sigma^2)``, and the level is the mean over the envelopes by their probabilities.
+    Of several categories it is the geometric mean.
+
+    Attributes:
+        log_levels: ln S, (envelopes, bands, times).
+        log_shares: ln of the probability of each envelope in each category and, last, in any, (planes + 1, envelopes).
+    """
+
+    def __init__(self, config: SpectralConfig):
+        super().__init__()
+        self.config = config
+        self.register_buffer("log_levels", torch.zeros(config.envelopes, *config.cells))
+        self.register_buffer("log_shares", torch.zeros(config.planes + 1, config.envelopes))
+
+    def forward(self, spectrum: Tensor, alpha: Tensor, sigma: Tensor, shares: Tensor, circular: bool) -> Tensor:
+        """Return S.
+
+        Args:
+            spectrum: of the noisy sound, (B, hop, frames).
+            alpha, sigma: of its noise level, (B, 1, 1).
+            shares: of the categories, (B, planes), at most 1 in all; what is missing to 1 is "any".
+            circular: one level for all times.
+
+        Returns:
+            (B, hop, frames), or (B, hop, 1) of a circular one.
+        """
+        bands, times = self._grids(spectrum.shape[-1], spectrum.device)
+        energy = bands.mean @ spectrum.float().square() @ times.mean.T
+        count = bands.count[:, None] * times.count
+        square = (2 * self.log_levels.float()).exp()
+        if circular:
+            energy, square = ((cells @ times.count / times.count.sum())[..., None] for cells in (energy, square))
+            count = count.sum(1, keepdim=True)
+        variance = alpha[..., None].float().square() * square + sigma[..., None].float().square()
+        evidence = count.clamp(max=_EVIDENCE) * (energy[:, None] / variance + variance.log())  # (B, envelopes, cells)
+        probability = (self.log_shares - evidence.sum((2, 3))[:, None] / 2).softmax(-1)  # (B, planes + 1, envelopes)
+        each = (probability @ square.flatten(1)).log() / 2
+        weight = torch.cat([shares, 1 - shares.sum(1, keepdim=True)], 1).float()
+        log_level = (weight[:, None] @ each).view(len(each), *square.shape[1:])
+        log_level = bands.spread @ (log_level if circular else log_level @ times.spread.T)
+        return self._plausible(log_level.exp(), spectrum, alpha, sigma, circular).to(spectrum.dtype)
+
+    def _plausible(self, level: Tensor, spectrum: Tensor, alpha: Tensor, sigma: Tensor, circular: bool) -> Tensor:
+        """The level, within what the energy around each coefficient allows: no envelope fits everywhere."""
+        reach = _NEAR // 2
+        energy = F.pad(spectrum.float().square(), (reach, reach), "circular") if circular else spectrum.float().square()
+        energy = F.avg_pool1d(energy, _NEAR, 1, 0 if circular else reach, count_include_pad=False)
+        least, most = (factor * energy for factor in _PLAUSIBLE)
+        amplitude = alpha.clamp(min=1e-2)
+        low = ((least - sigma.square()).clamp(min=FLOOR**2).sqrt() / amplitude).clamp(max=_LOUDEST)
+        high = most.sqrt().clamp(min=FLOOR) / amplitude
+        return torch.minimum(torch.maximum(level, low), high)
+
+    def _grids(self, frames: int, device: torch.device) -> tuple[Grid, Grid]:
+        cells = self.config.cells
+        bands = grid(band_edges(cells[0], self.config.hop), self.config.hop, device)
+        return bands, grid(time_edges(cells[1]), frames, device)
+
+
+class Grid(NamedTuple):
+    """Cells of an axis: how many points each has, their mean (cells, points), and back, smoothly (points, cells)."""
+
+    count: Tensor
+    mean: Tensor
+    spread: Tensor
+
+
+@lru_cache(maxsize=32)
+def grid(edges: tuple[int, ...], points: int, device: torch.device) -> Grid:
+    """Return the cells between these edges; the last one reaches as far as the axis does."""
+    place = torch.arange(points, device=device)
+    cell = torch.bucketize(place, torch.tensor(edges[1:-1], device=device), right=True)
+    member = F.one_hot(cell, len(edges) - 1).T.float()
+    count = member.sum(1)
+    middle = torch.tensor([(a + b - 1) / 2 for a, b in pairwise(edges)], device=device)
+    right = torch.bucketize(place.float(), middle).clamp(1, len(middle) - 1)
+    share = ((place - middle[right - 1]) / (middle[right] - middle[right - 1])).clamp(0, 1)
+    spread = torch.zeros(points, len(middle), device=device)
+    spread[place, right - 1] = 1 - share
+    spread[place, right] += share
+    return Grid(count, member / count.clamp(min=1)[:, None], spread)
+
+
+def time_edges(cells: int) -> tuple[int, ...]:
+    """Frames between which the cells of an envelope lie: single frames first, then ever longer stretches."""
+    return _edges(cells, 4, 2)
+
+
+def band_edges(cells: int, hop: int) -> tuple[int, ...]:
+    """Bands between which they lie, the same way."""
+    return (*_edges(cells, 6, 3)[:-1], hop)
+
+
+def _edges(cells: int, single: int, growth: int) -> tuple[int, ...]:
+    edges = [*range(single + 1)]
+    while len(edges) <= cells:
+        edges.append(edges[-1] + max(1, edges[-1] // growth))
+    return tuple(edges)
+
+
+def mdct(x: Tensor, hop: int, circular: bool) -> Tensor:
+    """The orthonormal lapped cosine transform: (B, 1, T) -> (B, hop, T / hop).
+
+    Frame i covers two hops, from half a hop before sample ``i hop`` on, and overlaps with its neighbours. On a circle
+    the first and the last are neighbours. Otherwise they do not overlap there, and the end does not hear the beginning:
+    what reaches beyond an end is folded back, by the rule of Princen & Bradley with a window of no width.
+    """
+    half = hop // 2
+    if circular:
+        before, after, ends = x[..., -half:], x[..., :half], (x[..., :half], x[..., -half:])
+    else:
+        rise, fall = _slopes(hop, x.device)
+        first, last = x[..., :half], x[..., -half:]
+        before, after = -rise * first.flip(-1), rise.flip(-1) * last.flip(-1)
+        ends = first * fall, last * fall.flip(-1)
+    whole = torch.cat([before, ends[0], x[..., half:-half], ends[1], after], -1)
+    return F.conv1d(whole, _basis(hop, x.device), stride=hop)
+
+
+def inverse_mdct(spectrum: Tensor, circular: bool) -> Tensor:
+    """Back to audio: the transpose, (B, hop, frames) -> (B, 1, hop frames)."""
+    hop, half = spectrum.shape[1], spectrum.shape[1] // 2
+    whole = F.conv_transpose1d(spectrum, _basis(hop, spectrum.device), stride=hop)
+    before, first, inside, last, after = whole.split([half, half, whole.shape[-1] - 4 * half, half, half], -1)
+    if circular:
+        return torch.cat([first + after, inside, last + before], -1)
+    rise, fall = _slopes(hop, spectrum.device)
+    first = first * fall - (before * rise).flip(-1)
+    last = last * fall.flip(-1) + (after * rise.flip(-1)).flip(-1)
+    return torch.cat([first, inside, last], -1)
+
+
+@lru_cache(maxsize=8)
+def _slopes(hop: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The window before and after the point around which it is folded."""
+    n = torch.arange(hop, dtype=torch.float64, device="cpu") + 0.5
+    return torch.sin(torch.pi / (2 * hop) * n).float().to(device).split(hop // 2)
+
+
+@lru_cache(maxsize=8)
+def _basis(hop: int, device: torch.device) -> Tensor:
+    band, n = torch.arange(hop, dtype=torch.float64)[:, None], torch.arange(2 * hop, dtype=torch.float64) + 0.5
+    window = torch.sin(torch.pi / (2 * hop) * n)
+    cosines = torch.cos(torch.pi / hop * (n + hop / 2) * (band + 0.5))
+    return (math.sqrt(2 / hop) * window * cosines)[:, None].float().to(device)
+
+
+def noise_features(t: Tensor) -> Tensor:
+    """Cosines and sines of ln sigma_k, (B,) -> (B, features), float32."""
+    low, high = _LOG_SIGMA
+    log_sigma = torch.tan(t.double() * (torch.pi / 2)).clamp(min=1e-9).log().clamp(low, high)
+    place = ((2 * log_sigma - low - high) / (high - low)).float()  # from -1 to 1
+    angle = 2 * torch.pi * place[:, None] * torch.tensor(TURNS, device=t.device)
+    return torch.cat([angle.cos(), angle.sin()], -1)
+
+
+def _normalized(x: Tensor) -> Tensor:
+    """Each frame by itself to a mean square of 1 over its channels: the length of the sound does not matter.
+
+    Source: Zhang & Sennrich 2019 (arXiv 1910.07467).
+    """
+    return x * (x.square().mean(1, keepdim=True) + 1e-5).rsqrt()
+
+
+class Conv(nn.Conv1d):
+    """A convolution that keeps the length, beyond the ends of which lies silence or, in a loop, the other end."""
+
+    def __init__(self, c_in: int, c_out: int, taps: int):
+        super().__init__(c_in, c_out, taps)
+
+    def forward(self, x: Tensor, circular: bool) -> Tensor:
+        reach = self.kernel_size[0] // 2
+        if circular:
+            return F.conv1d(F.pad(x, (reach, reach), "circular"), self.weight, self.bias)
+        return F.conv1d(x, self.weight, self.bias, padding=reach)
+
+
+class Block(nn.Module):
+    """Two convolutions around a shortcut; noise level and category scale and shift what is between them."""
+
+    def __init__(self, c_in: int, c_out: int, embedding: int):
+        super().__init__()
+        self.enter, self.leave = Conv(c_in, c_out, 3), Conv(c_out, c_out, 3)
+        self.film = nn.Linear(embedding, 2 * c_out)
+        self.skip = nn.Identity() if c_in == c_out else nn.Conv1d(c_in, c_out, 1, bias=False)
+        nn.init.zeros_(self.leave.weight)
+        nn.init.zeros_(self.leave.bias)
+
+    def forward(self, x: Tensor, e: Tensor, circular: bool) -> Tensor:
+        scale, shift = self.film(e)[..., None].chunk(2, 1)
+        h = _normalized(self.enter(F.silu(_normalized(x)), circular))
+        return self.skip(x) + self.leave(F.silu(torch.addcmul(shift, h, 1 + scale)), circular)
+
+
+class Attention(nn.Module):
+    """Every frame looks at every frame, in heads of 32 channels; no positions, so it is shift-equivariant."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.heads = channels // HEAD_WIDTH
+        self.qkv, self.out = nn.Conv1d(channels, 3 * channels, 1), nn.Conv1d(channels, channels, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, x: Tensor, e: Tensor, circular: bool) -> Tensor:
+        batch, channels, frames = x.shape
+        qkv = self.qkv(_normalized(x)).view(batch, 3 * self.heads, channels // self.heads, frames)
+        q, k, v = qkv.transpose(2, 3).chunk(3, dim=1)
+        return x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(x.shape))
