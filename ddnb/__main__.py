@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
 
@@ -30,16 +30,21 @@ from . import (
     verify,
 )
 from .audio import CEILING_DBFS, SUBTYPES, peak_dbfs
+from .files import atomically, free_name
+from .guidance import Category
+from .pictures import contact_sheet
 from .recipe import Recipe
 from .runs import RunFolder
 from .runtime import DTYPES, pick
 from .sampler import SAMPLERS
 from .schedule import GRIDS, time_grid
 from .training import CONFIGS, Record, from_scratch
-from .verbs import DEFAULT_SAMPLER, DEFAULT_STEPS, Clips, read_record, seed_list
+from .verbs import DEFAULT_SAMPLER, DEFAULT_STEPS, Clip, Clips, read_record, seed_list
 
-DEFAULT_CHECKPOINT = "debug"
+DEFAULT_CHECKPOINT = "drums"
+ANY = "any"
 _SAY_S = 30.0  # a line at least this often
+_SHEET = 64  # sounds on a contact sheet at most
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,10 +68,11 @@ def _parser() -> argparse.ArgumentParser:
 
     make = commands.add_parser("generate", help="make sounds from noise", description="Make sounds from noise.")
     _add_checkpoint(make)
-    make.add_argument("-n", type=int, default=None, help="number of sounds (4)")
+    make.add_argument("-n", type=int, default=None, help="number of sounds (4; 16 of a checkpoint with categories)")
     make.add_argument("--seed", type=int, nargs="+", default=[0], help="first seed, or one per sound (0)")
     _add_category(make)
     make.add_argument("--duration-s", type=float, help="seconds per sound (as in training)")
+    make.add_argument("--width", type=float, default=0.0, help="make mono stereo, from 0 (off) to 1")
     make.add_argument("--steps", type=int, help=f"network calls per sound ({DEFAULT_STEPS})")
     make.add_argument("--sampler", choices=tuple(SAMPLERS), help=f"recipe of the steps ({DEFAULT_SAMPLER})")
     make.add_argument("--grid", choices=tuple(GRIDS), help="noise levels of the steps (what suits sampler and steps)")
@@ -136,7 +142,9 @@ def _add_format(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_category(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--category", type=category, help="what to make, such as kick, or a mixture: kick:2,snare:1")
+    parser.add_argument(
+        "--category", type=category, help="what to make: kick, a mixture kick:2,snare:1, or any; each in turn"
+    )
     parser.add_argument("--guidance-scale", type=float, help="how strongly to follow the category (1)")
     parser.add_argument("--guidance-interval", type=float, nargs=2, metavar=("FROM", "TO"), help="times it acts (0 1)")
     parser.add_argument("--guidance-rescale", type=float, help="share of the added level that is taken back (0)")
@@ -174,38 +182,55 @@ def _add_output(parser: argparse.ArgumentParser, bits: str = "24") -> None:
 
 
 def _generate(arguments: argparse.Namespace) -> int:
-    seeds = seed_list(arguments.n, arguments.seed if len(arguments.seed) > 1 else arguments.seed[0])
+    seed = arguments.seed if len(arguments.seed) > 1 else arguments.seed[0]
+    seed_list(arguments.n, seed)  # what is wrong with the numbers is said before a download
     steps = DEFAULT_STEPS if arguments.steps is None else arguments.steps
-    time_grid(arguments.grid or "log_snr", steps)  # what is wrong with the numbers is said before a download
+    time_grid(arguments.grid or "log_snr", steps)
     _check_writable(arguments.out)
     ckpt = _load(arguments)
     print(f"ddnb: {ckpt!r}\nddnb: {pick(arguments.device, arguments.dtype).reason}", file=sys.stderr)
+    each = bool(ckpt.categories) and arguments.category is None
+    n = 16 if each and arguments.n is None and isinstance(seed, int) else arguments.n
+    seeds = seed_list(n, seed)
     at_once = arguments.batch_size or (1 if ckpt.device.type == "cpu" else 8)
-    finished = 0
+    made: list[Clip] = []
     with _Bar("generating", "step") as bar:
-        while finished < len(seeds):  # saved as they come: what is finished is on the disk
+        for wanted, some in _jobs(ckpt.categories if each else [arguments.category], seeds, at_once):
             clips = generate(
                 ckpt,
-                seed=seeds[finished : finished + at_once],
-                category=arguments.category,
+                seed=some,
+                category=None if wanted == ANY else wanted,
                 guidance_scale=arguments.guidance_scale,
                 guidance_interval=arguments.guidance_interval,
                 guidance_rescale=arguments.guidance_rescale,
                 duration_s=arguments.duration_s,
+                width=arguments.width,
                 steps=steps,
                 sampler=arguments.sampler,
                 grid=arguments.grid,
                 batch_size=arguments.batch_size,
-                on_step=lambda done, _, __: bar(finished * steps + done, len(seeds) * steps),  # noqa: B023, used at once
+                on_step=lambda done, _, __: bar(len(made) * steps + done, len(seeds) * steps),  # noqa: B023
             )
-            _save(clips, arguments)
-            finished += len(clips)
-            if len(clips) < clips.settings["making"]["asked"]:
-                print(f"ddnb: stopped after {finished} of {len(seeds)} sounds", file=sys.stderr)
+            _save(clips, arguments)  # as they come: what is finished is on the disk
+            made += clips
+            if len(clips) < len(some):
+                print(f"ddnb: stopped after {len(made)} of {len(seeds)} sounds", file=sys.stderr)
                 return 130
+    if len(made) > 1:
+        sheet = free_name(arguments.out.expanduser() / "contact-sheet.png")
+        atomically(sheet, lambda part: part.write_bytes(contact_sheet(made[:_SHEET])))
+        print(f"ddnb: all of them at a glance: {sheet}", file=sys.stderr)
     if ckpt.info.get("untrained"):
         print(f"ddnb: {ckpt.name} is an untrained network, so this is noise, to see that all works.", file=sys.stderr)
     return 0
+
+
+def _jobs(categories: Sequence[Category | None], seeds: list[int], at_once: int) -> Iterator[tuple]:
+    """Category and seeds of each batch; the categories share the seeds as evenly as can be."""
+    for number, wanted in enumerate(categories):
+        first, end = (-(-len(seeds) * k // len(categories)) for k in (number, number + 1))
+        for i in range(first, end, at_once):
+            yield wanted, seeds[i : min(i + at_once, end)]
 
 
 def _finetune(arguments: argparse.Namespace) -> int:

@@ -42,6 +42,12 @@ def remove_scratch(path: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
+def free_name(path: Path) -> Path:
+    """Return ``path``, or where there is such a file already ``name-2``, ``name-3``, ..."""
+    names = (path if i == 1 else path.with_name(f"{path.stem}-{i}{path.suffix}") for i in count(1))
+    return next(name for name in names if not name.exists())
+
+
 def claim_pair(path: Path) -> tuple[Path, Path]:
     """Claim a free name for a file and the JSON file beside it: ``path``, or ``name-2``, ``name-3``, ...
 

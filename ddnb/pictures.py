@@ -12,6 +12,7 @@ from itertools import chain, zip_longest
 
 import numpy as np
 
+from .audio import peak_dbfs
 from .dataset import Sound
 from .doctor import DatasetReport, duration, shown
 from .schedule import GRIDS, time_grid
@@ -39,6 +40,21 @@ def picture(clip: Clip) -> bytes:
     for axes in (upper, lower):
         axes.axis("off")
     figure.subplots_adjust(0, 0, 1, 1)
+    return _png(figure)
+
+
+def contact_sheet(clips: Sequence[Clip]) -> bytes:
+    """Draw what sounds look like, side by side: each spectrogram below its name and peak; returns a PNG."""
+    from matplotlib.figure import Figure
+
+    rows = -(-len(clips) // _COLUMNS)
+    figure = Figure(figsize=(9, 0.2 + 1.5 * rows), dpi=150, layout="constrained")
+    for axes, clip in zip_longest(figure.subplots(rows, _COLUMNS, squeeze=False).flat, clips):
+        axes.axis("off")
+        if clip is not None:
+            _draw_spectrogram(axes, clip.audio.mean(axis=0), clip.sample_rate, 280)
+            what = clip.name.replace("_", " ", 1).replace("_", ", ")
+            axes.set_title(f"{what}\npeak {peak_dbfs(clip.audio):.1f} dBFS", fontsize=8, color=GREY)
     return _png(figure)
 
 

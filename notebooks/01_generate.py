@@ -20,7 +20,7 @@
 # At the end you will have a folder of short sounds that no one has heard before, and know how to
 # get each of them back.
 #
-# **Time and hardware:** about one minute on any computer with the small network that is built in.
+# **Time and hardware:** one or two minutes on any computer with the small network that is built in.
 # The published networks want a graphics card, such as Colab's free T4; on a CPU each of their
 # sounds takes about a minute.
 
@@ -28,6 +28,7 @@
 # What you will do:
 #
 # - make your first sounds;
+# - ask for kicks, basses or textures, and for things in between;
 # - choose a model;
 # - use seeds to get a sound back, or a new one;
 # - hear what steps and samplers do;
@@ -56,18 +57,20 @@ print(summary())
 # %% [markdown]
 # ## Your first sounds
 #
-# Four settings, to be left alone the first time:
+# Five settings, to be left alone the first time:
 #
-# - `checkpoint`: the model, a network trained on one kind of sound. `debug` is tiny, needs no
-#   download, and is **untrained: it makes noise, not music.** It shows that everything works,
-#   within seconds.
+# - `checkpoint`: the model, a network trained on some kind of sound. `drums` is small and built in:
+#   it needs no download.
+# - `category`: what to make. `any` leaves it to chance. The published models know no categories and
+#   ignore this.
 # - `how_many`: number of sounds.
 # - `seed`: a whole number that picks the sounds.
 # - `steps`: how often the network is asked, 1 to 100. Few steps are fast and rough.
 
 # %% cellView="form"
 # @title Settings
-checkpoint = "debug"  # @param ["debug", "glitch-440k", "maestro-150k", "honk-140k"] {allow-input: true}
+checkpoint = "drums"  # @param ["drums", "glitch-440k", "maestro-150k", "honk-140k"] {allow-input: true}
+category = "kick"  # @param ["any", "kick", "snare", "clap", "closed_hat", "open_hat", "tom", "cymbal", "perc", "bass", "synth", "texture"]
 how_many = 4  # @param {type:"slider", min:1, max:16, step:1}
 seed = 7  # @param {type:"integer"}
 steps = 25  # @param {type:"slider", min:1, max:100, step:1}
@@ -83,22 +86,50 @@ import ddnb
 from ddnb import runtime, widgets
 
 ckpt = ddnb.load(checkpoint, on_progress=widgets.Progress("downloading"))
-clips = ddnb.generate(ckpt, how_many, seed, steps=steps, on_step=widgets.Progress())
+wanted = category if category in ckpt.categories else None
+clips = ddnb.generate(ckpt, how_many, seed, category=wanted, steps=steps, on_step=widgets.Progress())
 widgets.player(clips)
 
 # %% [markdown]
-# What should you hear? With `debug`, hiss, a little different each time: nobody has taught that
-# network anything. With a trained model, sounds like those it was trained on.
+# What should you hear? Four kicks, no two alike; in the spectrogram each begins at once, sinks, and
+# ends in silence.
 #
 # Nothing was made louder: a peak near 0 dBFS (full scale) is loud, one at -30 dBFS is quiet. Only
 # what would go above 0 is turned down, in players and in saved files, and says by how much.
 
 # %% [markdown]
+# ## Categories
+#
+# `drums` has learned eleven categories. Here is one sound of each; guess from the pictures which is
+# which before you listen.
+
+# %%
+names = ckpt.categories or [None]
+widgets.player([ddnb.generate(ckpt, 1, seed, category=name)[0] for name in names])
+
+# %% [markdown]
+# Hats and cymbals are bright and noisy; a bass is a stack of level lines, low down. A texture alone
+# has no beginning and no end.
+#
+# Categories can be mixed: two parts kick and one part clap, or a tom that is half a bass. And
+# `guidance_scale` above 1 exaggerates what makes a category: purer, and with less variety.
+
+# %%
+mixtures = [{"kick": 2, "clap": 1}, {"tom": 1, "bass": 1}] if ckpt.categories else []
+mixed = [ddnb.generate(ckpt, 1, seed, category=mixture)[0] for mixture in mixtures]
+strong = [ddnb.generate(ckpt, 1, seed, category=wanted, guidance_scale=2.0)[0]] if wanted else []
+widgets.player(mixed + strong + [clips[0]])
+
+# %% [markdown]
+# The last two have the same seed and the same category: first exaggerated, then as it was. With
+# `width=0.5`, a mono sound becomes stereo around a middle that stays as it is.
+
+# %% [markdown]
 # ## Choose a model
 #
 # These are the models that are known by name. The six published ones were trained by Harmonai. Each
-# is a download of 886 MB, made once, and needs a network connection; only `debug` comes along with
-# the package.
+# is a download of 886 MB, made once, and needs a network connection. `drums` comes along with the
+# package, and so does `debug`, an untrained network that makes noise, for tests.
 
 # %%
 for name, entry in ddnb.list_checkpoints().items():
@@ -125,7 +156,7 @@ print(ckpt)
 
 # %%
 last = clips[-1]
-alone = ddnb.generate(ckpt, 1, last.seed, steps=steps)
+alone = ddnb.generate(ckpt, 1, last.seed, category=wanted, steps=steps)
 print(f"seed {last.seed}, largest difference: {abs(alone.audio[0] - last.audio).max():.6f}")
 widgets.player(alone)
 
@@ -135,7 +166,7 @@ widgets.player(alone)
 # yet?
 
 # %%
-ddnb.generate(ckpt, seed=[seed, 2026], steps=steps)
+ddnb.generate(ckpt, seed=[seed, 2026], category=wanted, steps=steps)
 
 # %% [markdown]
 # Only the second is new: the first has the seed of the first sound of this notebook.
@@ -144,15 +175,15 @@ ddnb.generate(ckpt, seed=[seed, 2026], steps=steps)
 # ## Steps
 #
 # A sound starts as pure noise, and each step takes some of it away. More steps take more time, and
-# the sound becomes cleaner, up to a point. One seed, from left to right with 7, 12 and 25 steps:
+# the sound becomes cleaner, up to a point. One seed, from left to right with 4, 9 and 25 steps:
 
 # %%
-few, some, many = (ddnb.generate(ckpt, 1, seed, steps=count)[0] for count in (7, 12, 25))
+few, some, many = (ddnb.generate(ckpt, 1, seed, category=wanted, steps=count)[0] for count in (4, 9, 25))
 widgets.player([few, some, many])
 
 # %% [markdown]
 # Listen to the highs, and to the quiet parts: that is where too few steps leave hiss or a watery
-# sound. Where can you no longer tell two apart? That number is enough. With a trained model 25 is a
+# sound. Where can you no longer tell two apart? That number is enough: 25 is a
 # good start, and the default.
 
 # %% [markdown]
@@ -165,7 +196,7 @@ widgets.player([few, some, many])
 
 # %%
 names = ["iplms", "dpmpp_2m", "v-iplms"]
-sounds = [ddnb.generate(ckpt, 1, seed, steps=12, sampler=name)[0] for name in names]
+sounds = [ddnb.generate(ckpt, 1, seed, category=wanted, steps=12, sampler=name)[0] for name in names]
 widgets.player(sounds)
 
 # %% [markdown]
@@ -181,12 +212,12 @@ widgets.player(sounds)
 
 # %%
 watch = widgets.Snapshots(at=[1, 5, 12, 25])
-result = ddnb.generate(ckpt, 1, seed, steps=25, on_step=watch)
+result = ddnb.generate(ckpt, 1, seed, category=wanted, steps=25, on_step=watch)
 watch.show(result)
 
 # %% [markdown]
-# Read the spectrograms from left to right. With a trained model the first guess is a dull blur, the
-# average of everything it knows; then come the large shapes, and the fine, high details last. The
+# Read the spectrograms from left to right. The first guess is a dull blur, the average of everything
+# the model knows; then come the large shapes, and the fine, high details last. The
 # guess of the last step is the sound itself.
 #
 # How much noise is left after each step is a choice, called the time grid. These are the four to
@@ -205,11 +236,11 @@ widgets.draw_grids(25)
 # ## Length
 #
 # Say how long a sound shall be with `duration_s`, in seconds, up to 60. A model knows the length it
-# was trained on; the further you go from it, the stranger the results. Longer sounds also take more
-# time and memory.
+# was trained on, 1.5 s for `drums`; the further you go from it, the stranger the results. Longer
+# sounds also take more time and memory.
 
 # %%
-ddnb.generate(ckpt, 2, seed, duration_s=1.5, steps=12)
+ddnb.generate(ckpt, 2, seed, category="texture" if wanted else None, duration_s=3.0)
 
 # %% [markdown]
 # ## Save and download
@@ -266,7 +297,7 @@ if runtime.in_colab():
 #
 # - **Unknown checkpoint**: a typing error in its name. The message lists the names that are known.
 # - **could not be had from any of its sources**: no connection, or the server is busy. Try again
-#   later. With `debug` you can go on offline.
+#   later. With `drums` you can go on offline.
 # - **Not even one clip fits into the memory**: make the sounds shorter, or close other notebooks.
 #   On Colab, choose *Runtime > Restart session* and run again from the top.
 #
@@ -275,8 +306,9 @@ if runtime.in_colab():
 # %% [markdown]
 # ## Credits, licence, sources
 #
-# Dance Diffusion is by Zach Evans and Harmonai, after v-diffusion by Katherine Crowson. `debug` is
-# part of this project, under the MIT licence, and so is the code. The published models have their
+# Dance Diffusion is by Zach Evans and Harmonai, after v-diffusion by Katherine Crowson. `drums` and
+# the code are part of this project, under the MIT licence. `drums` was trained on procedural sounds,
+# samples of Sonic Pi (CC0), Fluid R3 by Frank Wen (MIT) and the rumpf_kit (CC BY 3.0). The published models have their
 # own licences, listed above; "not known" means that none was found, so ask before you release
 # something made with them.
 #

@@ -6,11 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import soundfile
 from conftest import DATA
 
+import ddnb
 from ddnb.__main__ import main
 from ddnb.dataset import EXAMPLES
 
@@ -34,8 +37,29 @@ def test_eight_sounds_from_a_training_checkpoint(tmp_path, capsys):
 
 
 def test_debug_says_that_it_is_noise(tmp_path, capsys):
-    assert main(["generate", "-n", "1", *QUICK, "--out", str(tmp_path)]) == 0
+    assert main(["generate", "--checkpoint", "debug", "-n", "1", *QUICK, "--out", str(tmp_path)]) == 0
     assert "untrained" in capsys.readouterr().err
+
+
+def test_by_default_every_category_of_the_built_in_checkpoint(tmp_path, capsys):
+    assert main(["generate", "--steps", "2", "--out", str(tmp_path)]) == 0
+    output = capsys.readouterr()
+    paths = output.out.split()
+    assert sorted(paths) == sorted(str(p) for p in tmp_path.glob("*.wav"))
+    records = [json.loads(Path(p).with_suffix(".json").read_text()) for p in paths]
+    assert [r["making"]["seed"] for r in records] == list(range(16))
+    made = Counter(name for r in records for name in r["making"]["category"])
+    assert set(made) == set(ddnb.load("drums", device="cpu").categories) and set(made.values()) == {1, 2}
+    assert "contact-sheet.png" in output.err and (tmp_path / "contact-sheet.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(("category", "name"), [("snare", "snare_drums_seed3"), ("any", "drums_seed3")])
+def test_one_category_or_any(category, name, tmp_path, capsys):
+    arguments = ["--seed", "3", "-n", "1", "--width", "0.5", "--category", category, "--out", str(tmp_path)]
+    assert main(["generate", *QUICK, *arguments]) == 0
+    assert [p.name for p in tmp_path.glob("*.wav")] == [f"{name}.wav"]
+    assert soundfile.info(tmp_path / f"{name}.wav").channels == 2
+    assert not list(tmp_path.glob("*.png"))
 
 
 def test_seeds_can_be_listed(tmp_path, capsys):
@@ -52,7 +76,7 @@ def test_remake_makes_the_same_file(tmp_path, capsys):
 
 
 def test_remake_keeps_the_bits_of_the_record(tmp_path, capsys):
-    main(["generate", *QUICK, "-n", "1", "--bits", "16", "--out", str(tmp_path / "a")])
+    main(["generate", "--checkpoint", "debug", *QUICK, "-n", "1", "--bits", "16", "--out", str(tmp_path / "a")])
     assert main(["remake", str(tmp_path / "a" / "debug_seed0.wav"), "--out", str(tmp_path / "b")]) == 0
     assert (tmp_path / "a/debug_seed0.wav").read_bytes() == (tmp_path / "b/debug_seed0.wav").read_bytes()
 
