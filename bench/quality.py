@@ -1,6 +1,8 @@
-"""How far sets of short sounds are from one another: features, kernel distances, precision and coverage.
+"""How far sets of short sounds are from one another: features, distances, overlap, classes, copies, signals.
 
 NumPy and PyTorch only, no download. Sounds are mono, float32 (n, frames) at 44.1 kHz.
+
+    python -m bench.quality CKPT         judges what a checkpoint makes: see bench/judge.py
 """
 
 from __future__ import annotations
@@ -24,6 +26,19 @@ POINTS_S = (0.0, 0.01, 0.03, 0.07, 0.15, 0.3, 0.6, 1.0, 1.4)
 
 BANDS = 5
 """Groups of mels that have envelopes of their own."""
+
+COPY_FLOOR_DB = -50.0
+"""Copies are looked for above this level only: a copy with some noise added is still one."""
+
+PENALTY = 0.03
+"""On the squared weights of the classifier; 0.003 to 0.03 do equally well in cross-validation on the recordings."""
+
+ONSET_DB, END_S, HIGH_HZ = -20.0, 0.05, 10_000
+FULL_SCALE = 32_767 / 32_768
+"""The largest sample of a 16-bit file; what reaches it is clipped, in a file already or as soon as it is written."""
+
+SILENCE_DB = -120.0
+"""Levels below are given as this."""
 
 _ATTACK_S, _TAIL_S = 0.05, (0.3, 0.8)
 _BATCH = 64
@@ -191,3 +206,187 @@ def _distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 def _kth(distances: np.ndarray, k: int) -> np.ndarray:
     """To the k-th nearest of the same set; the nearest of all is the sound itself."""
     return np.sort(distances, 1)[:, min(k, distances.shape[1] - 1)]
+
+
+# --- sets of several categories ---------------------------------------------------------------------------------
+
+
+def draws(labels: np.ndarray, groups: np.ndarray, rounds: int = 400, seed: int = 0) -> np.ndarray:
+    """Draw a set anew for the bootstrap: how often each sound is in it; (1 + rounds, n), the first row all ones.
+
+    Whole groups are drawn, as sounds of one recording are not independent, and the same number of them in every
+    category. Of a category with two groups only the one draw that has both is of use, so its spread is not seen.
+
+    Raises:
+        ValueError: a category with fewer than two groups.
+    """
+    rng, counts = np.random.default_rng(seed), np.ones((rounds + 1, len(labels)))
+    for category in np.unique(labels):
+        mine = np.flatnonzero(labels == category)
+        names, which = np.unique(groups[mine], return_inverse=True)
+        if len(names) < 2:
+            raise ValueError(f"category {category} has {len(names)} group of sounds: at least 2 are needed.")
+        for row in counts[1:]:
+            chosen = rng.integers(len(names), size=len(names))
+            while not np.ptp(chosen):  # one group alone has no pairs
+                chosen = rng.integers(len(names), size=len(names))
+            row[mine] = np.bincount(chosen, minlength=len(names))[which]
+    return counts
+
+
+def block_means(
+    values: np.ndarray, counts: tuple[np.ndarray, np.ndarray], labels: tuple[np.ndarray, np.ndarray], pairs=None
+) -> np.ndarray:
+    """Means over the pairs of each two categories; (draws, categories, categories).
+
+    Args:
+        values: of each pair, (n, m).
+        counts: of the two sets, (draws, n) and (draws, m), from ``draws``.
+        labels: of the two sets, from 0 without a gap.
+        pairs: bool (n, m), which pairs count; all of them by default.
+    """
+    values, mask = (values, np.ones(values.shape)) if pairs is None else (values * pairs, pairs.astype(float))
+    rows = np.eye(labels[0].max() + 1)[labels[0]]
+    columns = []
+    for category in range(labels[1].max() + 1):
+        mine = labels[1] == category
+        totals = [(counts[0] * (counts[1][:, mine] @ v[:, mine].T)) @ rows for v in (values, mask)]
+        columns.append(totals[0] / totals[1])
+    return np.stack(columns, -1)
+
+
+def apart(groups: np.ndarray) -> np.ndarray:
+    """Which pairs of a set are of two groups; bool (n, n). The others are alike for a reason that says nothing."""
+    return groups[:, None] != groups[None]
+
+
+# --- classes ----------------------------------------------------------------------------------------------------
+
+
+class Classifier(NamedTuple):
+    """Logistic regression: ``x @ weights + bias``, (features, categories) and (categories,)."""
+
+    weights: np.ndarray
+    bias: np.ndarray
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Say which category each sound is of; int (n,)."""
+        return (x @ self.weights + self.bias).argmax(1)
+
+
+def classifier(x: np.ndarray, labels: np.ndarray, penalty: float = PENALTY) -> Classifier:
+    """Learn the categories, each with the same weight however many sounds it has; labels from 0 without a gap."""
+    x, labels = torch.from_numpy(x), torch.from_numpy(labels)
+    share = (1 / torch.bincount(labels).double())[labels]
+    share /= share.sum()
+    weights = torch.zeros(x.shape[1], int(labels.max()) + 1, dtype=torch.float64, requires_grad=True)
+    bias = torch.zeros(weights.shape[1], dtype=torch.float64, requires_grad=True)
+    solver = torch.optim.LBFGS([weights, bias], max_iter=300, tolerance_grad=1e-6, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        solver.zero_grad()
+        errors = torch.nn.functional.cross_entropy(x @ weights + bias, labels, reduction="none")
+        value = share @ errors + penalty / 2 * weights.square().sum()
+        value.backward()
+        return value
+
+    solver.step(loss)
+    return Classifier(weights.detach().numpy(), bias.detach().numpy())
+
+
+# --- copies -----------------------------------------------------------------------------------------------------
+
+
+def nearest(made: Tensor, known: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Find the most alike of the known sounds, whatever the level, the polarity and a shift of up to 20 ms.
+
+    The distance is that of two log-mel spectrograms re their maxima: the root mean square of the difference in dB,
+    over what is above -50 dB in either, at the best of the shifts in steps of 2.5 ms. A copy is at 0 to 2.5 dB; two
+    recordings of one kind at 5 to 15 dB, short and long ones alike, since shared silence does not count.
+
+    Args:
+        made: (n, frames).
+        known: (m, frames).
+
+    Returns:
+        The distance in dB and the number of the nearest, (n,) each.
+    """
+    theirs = _above_floor(known)
+    their_mask, their_squares = (theirs > 0).float(), theirs.square().sum(1)
+    best = torch.full((len(made), len(known)), math.inf)
+    for late in (0, HOP // 2):
+        whole = _above_floor(torch.nn.functional.pad(made, (late, 0))[:, : made.shape[1]]).view(len(made), MELS, -1)
+        for steps in range(-4, 5 - (late > 0)):
+            ours = torch.nn.functional.pad(whole, (steps, -steps)).flatten(1)
+            mask = (ours > 0).float()
+            squares = ours.square().sum(1)[:, None] + their_squares - 2 * ours @ theirs.T
+            either = mask.sum(1)[:, None] + their_mask.sum(1) - mask @ their_mask.T
+            best = torch.minimum(best, squares.clamp(min=0) / either.clamp(min=1))
+    value, index = best.min(1)
+    return value.sqrt().double().numpy(), index.numpy()
+
+
+def _above_floor(audio: Tensor) -> Tensor:
+    """Log-mel spectrograms, flat, in dB above ``COPY_FLOOR_DB``, 0 below it; from 25 ms before the beginning on."""
+    led = torch.nn.functional.pad(audio, (5 * HOP, 0))  # a window hears an attack before it comes
+    return torch.cat([(log_mel(part) - COPY_FLOOR_DB).clamp(min=0).flatten(1) for part in led.split(_BATCH)])
+
+
+# --- signals ----------------------------------------------------------------------------------------------------
+
+
+class Signals(NamedTuple):
+    """What can be measured of each sound by itself; (n,) each.
+
+    Attributes:
+        tail_db: root mean square of the last 50 ms re the peak.
+        onset_ms: when the sound first comes within 20 dB of its peak.
+        peak_dbfs: the largest magnitude.
+        clipped: whether it reaches full scale.
+        dc_db: magnitude of the mean re the peak.
+        crest_db: the peak re the root mean square of the whole.
+        high: share of the energy above 10 kHz.
+    """
+
+    tail_db: np.ndarray
+    onset_ms: np.ndarray
+    peak_dbfs: np.ndarray
+    clipped: np.ndarray
+    dc_db: np.ndarray
+    crest_db: np.ndarray
+    high: np.ndarray
+
+
+def signals(audio: Tensor) -> Signals:
+    """Measure sounds (n, frames); silence has no tail, crest or energy: -120 dB, 0 dB and 0."""
+    parts = [_signals(part.double()) for part in audio.split(_BATCH)]
+    return Signals(*(torch.cat(values).numpy() for values in zip(*parts, strict=True)))
+
+
+def _signals(audio: Tensor) -> tuple[Tensor, ...]:
+    peak = audio.abs().amax(1)
+    safe = peak.clamp(min=1e-12)
+    rms = audio.square().mean(1).sqrt()
+    tail = audio[:, -round(END_S * SAMPLE_RATE) :].square().mean(1).sqrt()
+    onset = (audio.abs() >= safe[:, None] * 10 ** (ONSET_DB / 20)).double().argmax(1)
+    power = torch.fft.rfft(audio).abs().square()
+    hz = torch.linspace(0, SAMPLE_RATE / 2, power.shape[1])
+    return (
+        _db(tail / safe),
+        onset * 1000 / SAMPLE_RATE,
+        _db(peak),
+        peak >= FULL_SCALE,
+        _db(audio.mean(1).abs() / safe),
+        torch.where(peak > 0, -_db(rms / safe), 0),
+        power[:, hz >= HIGH_HZ].sum(1) / power.sum(1).clamp(min=1e-24),
+    )
+
+
+def _db(ratio: Tensor) -> Tensor:
+    return 20 * torch.log10(ratio.clamp(min=10 ** (SILENCE_DB / 20)))
+
+
+if __name__ == "__main__":
+    from bench.judge import main
+
+    main()

@@ -1,0 +1,1 @@
+"""Measurements: scripts that write their reports to bench/results, see bench/README.md."""

@@ -1,0 +1,72 @@
+"""The envelopes of the prior of ``ddnb.spectral``: a few per category, found by k-means."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ddnb.dataset import Dataset
+from ddnb.spectral import FLOOR, SpectralUNet, band_edges, grid, mdct, time_edges
+
+from .data import CATEGORIES, FRAMES
+
+STATIONARY = {"texture"}
+"""Categories that are the same at all times: a loop of them stays one."""
+
+_SOUNDS, _ROUNDS, _BATCH = 800, 30, 32
+_IMPOSSIBLE = -1e4
+
+
+def fit_prior(net: SpectralUNet, data: Dataset, seed: int = 0) -> None:
+    """Set the envelopes of an untrained network to those of the data, the same number for each category.
+
+    The level of a cell is the mean level, in dB, of its cluster: by their root mean square the one sound that rings on
+    would let all the others end in hiss.
+    """
+    config = net.config
+    each = config.envelopes // len(CATEGORIES)
+    levels, shares = [], torch.full((config.planes + 1, config.envelopes), _IMPOSSIBLE)
+    for label, category in enumerate(CATEGORIES):
+        generator = torch.Generator().manual_seed(seed * len(CATEGORIES) + label)
+        found = [i for i, sound in enumerate(data.sounds) if sound.category == category]
+        chosen = [found[i] for i in torch.randperm(len(found), generator=generator)[:_SOUNDS].tolist()]
+        energy = torch.cat([_energies(net, data, chosen[i : i + _BATCH]) for i in range(0, len(chosen), _BATCH)])
+        if category in STATIONARY:
+            count = grid(time_edges(config.cells[1]), FRAMES // config.hop, energy.device).count
+            energy = (energy @ count / count.sum())[..., None].expand_as(energy).contiguous()
+        cluster = _k_means((energy.log() / 2).flatten(1), each, generator)
+        size = torch.bincount(cluster, minlength=each)
+        levels += [energy[cluster == k].log().mean(0) / 2 for k in range(each)]
+        mine = slice(label * each, (label + 1) * each)
+        shares[label, mine] = (size / size.sum()).log()
+        shares[-1, mine] = shares[label, mine] - math.log(len(CATEGORIES))
+    net.prior.log_levels.copy_(torch.stack(levels))
+    net.prior.log_shares.copy_(shares)
+
+
+def _energies(net: SpectralUNet, data: Dataset, chosen: list[int]) -> Tensor:
+    """Mean squares of the cells, (sounds, bands, times)."""
+    config = net.config
+    x = np.zeros((len(chosen), 1, FRAMES), np.float32)
+    for row, index in zip(x, chosen, strict=True):
+        sound = data.sound(index)
+        row[:, : sound.shape[1]] = sound
+    spectrum = mdct(torch.from_numpy(x), config.hop, circular=False)
+    bands = grid(band_edges(config.cells[0], config.hop), config.hop, spectrum.device)
+    times = grid(time_edges(config.cells[1]), spectrum.shape[-1], spectrum.device)
+    return (bands.mean @ spectrum.square() @ times.mean.T).clamp(min=FLOOR**2)
+
+
+def _k_means(points: Tensor, k: int, generator: torch.Generator) -> Tensor:
+    """The cluster of each point, from 0 to k - 1, none of which is empty; Lloyd's algorithm."""
+    centres = points[torch.randperm(len(points), generator=generator)[:k]].clone()
+    for _ in range(_ROUNDS):
+        distance, cluster = torch.cdist(points, centres).min(1)
+        for empty in set(range(k)) - set(cluster.tolist()):
+            cluster[distance.argmax()] = empty
+            distance[distance.argmax()] = 0
+        centres = torch.stack([points[cluster == i].mean(0) for i in range(k)])
+    return cluster
