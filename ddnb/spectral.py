@@ -48,12 +48,17 @@ TURNS = tuple(2 ** (i * 5 / 31 - 2) for i in range(32))
 FLOOR = 2e-4
 """Of S, re full scale: below it there is nothing to hear."""
 
+FINER = 8
+"""Bands of the longer spectrum per band: at hop 128 and 44.1 kHz they are 21.5 Hz wide."""
+
+_STANDS_OUT = 8.0  # |d|
+_NOISIEST, _CLEANEST = 2.0, 0.01  # r beyond which nothing is added: there F does not matter, or blows up
 _EVIDENCE = 16  # coefficients of a cell that count as independent of one another
 _NEAR = 9  # frames that are about equally loud
 _PLAUSIBLE = (1 / 6, 2)  # chance makes their mean square 6 times what it should be once in ten million times
 _LOUDEST = 2.0  # S, re full scale
 _AUDIBLE = 0.3  # exponent by which loud coefficients weigh more in the loss
-_OUTLIER = 5  # deviations; the square of what no level foresaw would outweigh all the rest in the loss
+_OUTLIER = 5  # deviations: what no level foresaw would outweigh all the rest in the loss
 _LOG_SIGMA = (-10.0, 4.0)
 
 
@@ -84,7 +89,7 @@ class SpectralConfig:
     @property
     def stride(self) -> int:
         """Frames of audio per step of the deepest level: legal lengths are multiples of it."""
-        return self.hop * 4 ** (len(self.widths) - 1)
+        return self.hop * max(4 ** (len(self.widths) - 1), FINER)
 
     @property
     def min_frames(self) -> int:
@@ -152,6 +157,7 @@ class SpectralUNet(nn.Module):
         deep = wide[-1]
         self.middle = nn.ModuleList([Block(deep, deep, e), Attention(deep), Block(deep, deep, e), Attention(deep)])
         self.middle.append(Block(deep, deep, e))
+        self.partials = Partials(config.hop, deep, e)
         self.last = Conv(wide[0], config.hop, 3)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
@@ -185,13 +191,14 @@ class SpectralUNet(nn.Module):
             level = self.prior(spectrum, alpha, sigma, shares, self.circular)
             variance = (alpha * level).square() + sigma.square()
             k = alpha * sigma * (1 - level.square()) / variance
-        residual = self._residual(spectrum * variance.rsqrt(), level.log(), t, shares)
+        scaled = spectrum * variance.rsqrt()
+        e = F.silu(self.noise_level(noise_features(t)) + self.category(shares))
+        residual = self._residual(scaled, level.log(), e) + self.partials(scaled, level, alpha, sigma, e, self.circular)
         with _exact(x):
             return inverse_mdct(k * spectrum - level * variance.rsqrt() * residual.float(), self.circular)
 
-    def _residual(self, scaled: Tensor, log_level: Tensor, t: Tensor, shares: Tensor) -> Tensor:
+    def _residual(self, scaled: Tensor, log_level: Tensor, e: Tensor) -> Tensor:
         """F: (B, hop, frames) -> (B, hop, frames)."""
-        e = F.silu(self.noise_level(noise_features(t)) + self.category(shares))
         h = self.first(
             torch.cat([scaled, (log_level / 4 + 1).expand_as(scaled), self._ramps(scaled)], 1), self.circular
         )
@@ -218,7 +225,7 @@ class SpectralUNet(nn.Module):
         return torch.cat([falls, torch.ones_like(falls[:1])]).to(x.dtype).expand(len(x), -1, -1)
 
     def loss(self, v: Tensor, target: Tensor, x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
-        """Mean error of F, squared up to some deviations and linear beyond, in which loud coefficients weigh more: of what is inaudible little is learned.
+        """Mean squared error of F, in which loud coefficients weigh more: of what is inaudible little is learned.
 
         Args:
             v, target: what was predicted and what is right, (B, 1, T).
@@ -233,7 +240,7 @@ class SpectralUNet(nn.Module):
             weight /= weight.mean((1, 2), keepdim=True)
         with _exact(x):
             error = mdct(v - target, self.config.hop, self.circular).square() * scale
-            return (weight * 2 * _OUTLIER**2 * ((1 + error / _OUTLIER**2).sqrt() - 1)).mean()
+            return (weight * error / (1 + error / _OUTLIER**2)).mean()
 
     def in_precision(self, dtype: torch.dtype) -> torch.dtype:
         """Compute in float32, whatever is asked for: it is small, and silence is 80 dB below its loudest."""
@@ -366,14 +373,18 @@ def mdct(x: Tensor, hop: int, circular: bool) -> Tensor:
         first, last = x[..., :half], x[..., -half:]
         before, after = -rise * first.flip(-1), rise.flip(-1) * last.flip(-1)
         ends = first * fall, last * fall.flip(-1)
-    whole = torch.cat([before, ends[0], x[..., half:-half], ends[1], after], -1)
-    return F.conv1d(whole, _basis(hop, x.device), stride=hop)
+    whole = torch.cat([before, ends[0], x[..., half:-half], ends[1], after], -1)[:, 0]
+    window, first, last = _phases(hop, x.device)
+    return (torch.fft.fft(whole.unfold(-1, 2 * hop, hop) * window * first)[..., :hop] * last).real.mT
 
 
 def inverse_mdct(spectrum: Tensor, circular: bool) -> Tensor:
     """Back to audio: the transpose, (B, hop, frames) -> (B, 1, hop frames)."""
     hop, half = spectrum.shape[1], spectrum.shape[1] // 2
-    whole = F.conv_transpose1d(spectrum, _basis(hop, spectrum.device), stride=hop)
+    window, first, last = _phases(hop, spectrum.device)
+    frames = (torch.fft.fft(spectrum.mT * last, 2 * hop) * first).real * window  # the transform is symmetric
+    left, right = F.pad(frames[..., :hop], (0, 0, 0, 1)), F.pad(frames[..., hop:], (0, 0, 1, 0))
+    whole = (left + right).flatten(1)[:, None]
     before, first, inside, last, after = whole.split([half, half, whole.shape[-1] - 4 * half, half, half], -1)
     if circular:
         return torch.cat([first + after, inside, last + before], -1)
@@ -391,11 +402,16 @@ def _slopes(hop: int, device: torch.device) -> tuple[Tensor, Tensor]:
 
 
 @lru_cache(maxsize=8)
-def _basis(hop: int, device: torch.device) -> Tensor:
-    band, n = torch.arange(hop, dtype=torch.float64)[:, None], torch.arange(2 * hop, dtype=torch.float64) + 0.5
-    window = torch.sin(torch.pi / (2 * hop) * n)
-    cosines = torch.cos(torch.pi / hop * (n + hop / 2) * (band + 0.5))
-    return (math.sqrt(2 / hop) * window * cosines)[:, None].float().to(device)
+def _phases(hop: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Window, scaled, and what turns a Fourier transform of two hops into cosines: factors before and after it.
+
+    ``cos(pi / hop (n + n0)(k + 1/2))`` with ``n0 = (hop + 1) / 2`` is the real part of three exponentials.
+    """
+    n = torch.arange(2 * hop, dtype=torch.float64, device="cpu")
+    window = torch.sin(torch.pi / (2 * hop) * (n + 0.5)) * math.sqrt(2 / hop)
+    first = torch.exp(-1j * torch.pi / (2 * hop) * n)
+    last = torch.exp(-1j * torch.pi / hop * (hop + 1) / 2 * (n[:hop] + 0.5))
+    return window.float().to(device), first.cfloat().to(device), last.cfloat().to(device)
 
 
 def noise_features(t: Tensor) -> Tensor:
@@ -426,6 +442,53 @@ class Conv(nn.Conv1d):
         if circular:
             return F.conv1d(F.pad(x, (reach, reach), "circular"), self.weight, self.bias)
         return F.conv1d(x, self.weight, self.bias, padding=reach)
+
+
+class Partials(nn.Module):
+    """Which lines of a longer spectrum stand out: what the levels of short frames cannot tell of a tone.
+
+    The scaled input is taken to a spectrum of ``FINER`` times as many bands. There the network says by how much, in
+    ln S^2, each line is above or below the level of its surroundings, and the Wiener filters of both are compared::
+
+        F = (r + 1 / r) T (g(d) - g(0)) z,    g(d) = 1 / (1 + r^2 exp(-d)),    r = sigma / (alpha S)
+
+    with z the lines and T the way back to short frames; (r + 1 / r) turns a clean estimate into F.
+    """
+
+    def __init__(self, hop: int, width: int, embedding: int):
+        super().__init__()
+        lines = FINER * hop
+        self.enter = nn.Conv1d(2 * lines, width, 1)
+        self.blocks = nn.ModuleList(Block(width, width, embedding) for _ in range(2))
+        self.leave = nn.Conv1d(width, lines, 1)
+        self.near = nn.Parameter(torch.zeros(lines, 1, 3))
+        self.trust = nn.Linear(embedding, lines)
+        for layer in (self.leave, self.trust):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, scaled: Tensor, level: Tensor, alpha: Tensor, sigma: Tensor, e: Tensor, circular: bool) -> Tensor:
+        """(B, hop, frames) -> (B, hop, frames)."""
+        hop = scaled.shape[1]
+        with _exact(scaled):
+            z = mdct(inverse_mdct(scaled, circular), FINER * hop, circular)
+            power = level.square().expand_as(scaled).unflatten(2, (-1, FINER)).mean(-1).repeat_interleave(FINER, 1)
+            noise = 2 * sigma.log() - 2 * alpha.clamp(min=1e-6).log() - power.log()  # ln r^2 of each line
+            loud = (z.square() + 0.01).log()
+        features = torch.cat([loud, noise.clamp(-12, 12)], 1) / 4
+        h = self.enter(features)
+        for block in self.blocks:
+            h = block(h, e, circular)
+        around = F.pad(loud, (1, 1), "circular" if circular else "replicate")
+        near = F.conv1d(around, self.near, groups=len(self.near)) * (1 + self.trust(e)[..., None])
+        d = self.leave(F.silu(_normalized(h))) + near
+        with _exact(scaled):
+            lines = (
+                torch.sigmoid(_STANDS_OUT * torch.tanh(d.float() / _STANDS_OUT) - noise) - torch.sigmoid(-noise)
+            ) * z
+            r = sigma / (alpha.clamp(min=1e-6) * level)
+            back = mdct(inverse_mdct(lines, circular), hop, circular)
+            return (r.clamp(max=_NOISIEST) + 1 / r.clamp(min=_CLEANEST)) * back
 
 
 class Block(nn.Module):

@@ -70,7 +70,7 @@ print(summary())
 # %% cellView="form"
 # @title Settings
 checkpoint = "drums"  # @param ["drums", "glitch-440k", "maestro-150k", "honk-140k"] {allow-input: true}
-category = "kick"  # @param ["any", "kick", "snare", "clap", "closed_hat", "open_hat", "tom", "cymbal", "perc", "bass", "synth", "texture"]
+category = "kick"  # @param ["any", "kick", "snare", "closed_hat", "cymbal", "bass", "synth", "texture"] {allow-input: true}
 how_many = 4  # @param {type:"slider", min:1, max:16, step:1}
 seed = 7  # @param {type:"integer"}
 steps = 25  # @param {type:"slider", min:1, max:100, step:1}

@@ -1,5 +1,6 @@
 """The data of the embedded default: procedural sounds, and the file of recordings."""
 
+import json
 import struct
 import subprocess
 import sys
@@ -10,8 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+import ddnb
+from ddnb.spectral import FLOOR, SpectralConfig, SpectralUNet
 from recipe import prepare, sources
+from recipe.augment import augmented
 from recipe.data import CATEGORIES, FRAMES, LEAD, SAMPLE_RATE, Prepared, load_prepared, padded, save_prepared
+from recipe.pool import PEAK, pool
+from recipe.prior import fit_prior
 from recipe.soundfont import SoundFont
 from recipe.synth import synthesize
 
@@ -26,6 +32,90 @@ def _made(category: str, n: int, seed: int = 0) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def sounds() -> dict[str, torch.Tensor]:
     return {category: _made(category, 12) for category in CATEGORIES}
+
+
+# --- training ---------------------------------------------------------------------------------------------------
+
+
+def _recording(rng, frames=20_000):
+    t = np.arange(frames) / SAMPLE_RATE
+    x = np.sin(2 * np.pi * rng.uniform(80, 2000) * t) * np.exp(-t / 0.1) + 0.1 * rng.standard_normal(frames) * np.exp(
+        -t / 0.02
+    )
+    x = np.concatenate([np.zeros(LEAD), x / np.abs(x).max()])
+    return (29_000 * x).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """Two recordings of each category, and one more that is held out."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(len(CATEGORIES)), 3)
+    sounds = [_recording(rng) for _ in labels]
+    names = [f"test/{i}" for i in range(len(labels))]
+    path = tmp_path_factory.mktemp("prepared") / "data.npz"
+    held_out = np.arange(len(labels)) % 3 == 2
+    save_prepared(path, Prepared(sounds, labels, ["test"] * len(labels), names, names, np.zeros(len(labels)), held_out))
+    return path
+
+
+def test_variants_begin_where_the_sound_did_and_are_no_copies():
+    rng = np.random.default_rng(0)
+    sound = _recording(rng).astype(np.float32) / 32768
+    made = [augmented(sound, "tom", sound, rng) for _ in range(20)]
+    for x in made:
+        assert np.isfinite(x).all() and np.abs(x).max() == pytest.approx(1)
+        assert not x[:LEAD].any() and np.abs(x[LEAD : LEAD + 441]).max() > 0.05
+        assert abs(x[-1]) < 0.01
+    assert len({len(x) for x in made}) > 10  # transposed
+    long = augmented(np.random.default_rng(1).standard_normal(30_000).astype(np.float32), "texture", None, rng)
+    assert abs(np.log(long[:5000].std() / long[-5000:].std())) < 0.3  # a texture goes on as it was
+
+
+def test_pool_holds_every_category_at_one_level_and_nothing_that_is_held_out(prepared, tmp_path):
+    data = pool(tmp_path / "pool", prepared, real=5, procedural=3, seed=0)
+    assert Counter(s.category for s in data.sounds) == dict.fromkeys(CATEGORIES, 8)
+    peaks = [np.abs(data.sound(i)).max() for i in range(len(data.sounds))]
+    assert np.allclose(peaks, PEAK, rtol=0.01)
+    recorded = {s.sha256 for s in data.sounds if "/real" in s.name}
+    assert len(recorded) == 2 * len(CATEGORIES)  # all variants of a recording are one sound when some are held out
+    again = pool(tmp_path / "pool", prepared, real=5, procedural=3, seed=0)
+    assert again.fingerprint == data.fingerprint and np.array_equal(again.audio, data.audio)
+
+
+def test_prior_knows_the_levels_of_the_data(prepared, tmp_path):
+    data = pool(tmp_path / "pool", prepared, real=6, procedural=6, seed=0)
+    net = SpectralUNet(SpectralConfig(hop=128, widths=(16, 16, 32), blocks=1, planes=11, envelopes=22, embedding=16))
+    fit_prior(net, data)
+    levels, shares = net.prior.log_levels, net.prior.log_shares
+    assert torch.isfinite(levels).all() and (levels >= np.log(FLOOR) - 1e-6).all() and (levels < 3).all()
+    torch.testing.assert_close(shares.exp().sum(1), torch.ones(12))
+    assert all((shares[c].exp() > 0).nonzero()[:, 0].tolist() == [2 * c, 2 * c + 1] for c in range(11))
+    texture = levels[-2:]
+    torch.testing.assert_close(texture, texture[..., :1].expand_as(texture))
+
+
+def test_default_is_trained_with_six_packages_and_goes_on(prepared, tmp_path):
+    """On a bare machine: what only makes, reads or shows sound is not there."""
+    config = json.loads((ROOT / "recipe" / "default.json").read_text())
+    config["pool"] |= {"real": 3, "procedural": 3}
+    config["network"] |= {"widths": [16, 16, 32], "blocks": 1, "embedding": 16}
+    config["envelopes_per_category"] = 2
+    config["training"] |= {"batch_size": 1, "validate_every": 2, "save_every": 2}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    absent = ("soundfile", "soxr", "librosa", "matplotlib", "ipywidgets", "IPython", "torchaudio", "gdown")
+    code = f"import runpy, sys; sys.modules.update(dict.fromkeys({absent}))"
+    code += "; runpy.run_module('recipe.train', run_name='__main__')"
+    places = [str(tmp_path / "run"), "--config", str(tmp_path / "config.json"), "--data", str(prepared)]
+    for steps in (2, 4):
+        command = [sys.executable, "-c", code, *places, "--pool", str(tmp_path / "pool"), "--steps", str(steps)]
+        run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
+        assert run.returncode == 0, run.stderr
+    rows = (tmp_path / "run" / "log.csv").read_text().splitlines()
+    assert len(rows) == 1 + 5
+    ckpt = ddnb.load(tmp_path / "run", device="cpu")
+    assert ckpt.categories == CATEGORIES and ckpt.info["training"]["step"] == 4
+    assert np.isfinite(ddnb.generate(ckpt, 1, category="tom", steps=2).audio).all()
 
 
 # --- procedural sounds ------------------------------------------------------------------------------------------

@@ -44,6 +44,11 @@ def net():
     return net
 
 
+def without_residual(net):
+    for parameter in (*net.last.parameters(), *net.partials.leave.parameters(), net.partials.near):
+        parameter.zero_()
+
+
 def one(category, n=1):
     return torch.eye(3)[category].expand(n, -1)[..., None]
 
@@ -150,8 +155,7 @@ def test_mixed_categories_have_a_mean_level(net):
 
 def test_without_a_residual_it_is_a_wiener_filter(net):
     """For Gaussian sounds of the prior's level this is the best there is, at every noise level."""
-    torch.nn.init.zeros_(net.last.weight)
-    torch.nn.init.zeros_(net.last.bias)
+    without_residual(net)
     s = net.prior.log_levels[0, 0, 0].exp().item()
     net.prior.log_levels[:] = math.log(s)
     x0 = s * torch.randn(4, 1, FRAMES, generator=torch.Generator().manual_seed(1))
@@ -165,8 +169,7 @@ def test_without_a_residual_it_is_a_wiener_filter(net):
 
 
 def test_it_makes_sounds_of_the_level_of_its_category(net):
-    net.last.weight.zero_()
-    net.last.bias.zero_()
+    without_residual(net)
     for category, loudest in ((0, 1), (2, 5)):
         made = iplms(
             lambda x, t, c=category: net(x, t, one(c, len(x))),
@@ -226,8 +229,7 @@ def test_the_loss_of_the_truth_is_nothing_and_of_a_gaussian_guess_about_one(net)
     noise = torch.randn(x0.shape, generator=torch.Generator().manual_seed(2))
     x, v = alpha * x0 + sigma * noise, alpha * noise - sigma * x0
     assert net.loss(v, v, x, t, one(0, 8)) == 0
-    net.last.weight.zero_()
-    net.last.bias.zero_()
+    without_residual(net)
     net.prior.log_levels[:] = net.prior.log_levels[0, 0, 0].clone()
     assert 0.7 < net.loss(net(x, t, one(0, 8)), v, x, t, one(0, 8)) < 1.1
 

@@ -1,0 +1,140 @@
+"""The embedded default, what everybody hears first. Its quality is judged in bench/; here is what must never fail."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ddnb
+from ddnb.sampler import invert, iplms, seeded_noise
+from ddnb.schedule import alpha_sigma, time_grid, v_to_denoised_eps
+from recipe.data import CATEGORIES
+
+ROOT = Path(__file__).parent.parent
+ASSET = ROOT / "ddnb" / "assets" / "drums.safetensors"
+RATE = 44_100
+
+
+@pytest.fixture(scope="module")
+def drums():
+    return ddnb.load("drums", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def sounds(drums):
+    """Three of each category, (3, frames) each."""
+    return {name: ddnb.generate(drums, 3, 40, category=name).audio[:, 0] for name in CATEGORIES}
+
+
+def test_it_is_small_and_says_what_it_is(drums):
+    assert ASSET.stat().st_size <= 16 * 2**20
+    assert drums.categories == CATEGORIES
+    assert (drums.sample_rate, drums.channels) == (RATE, 1)
+    assert drums.frames / RATE >= 1.4
+    entry = ddnb.list_checkpoints()["drums"]
+    assert entry["licence"] == drums.info["licence"] == "MIT"
+    for source in ("Sonic Pi", "Fluid R3", "rumpf_kit"):
+        assert source in drums.info["credit"] and source in entry["credit"]
+    assert json.dumps(drums.info)  # travels with every sound
+
+
+def test_no_network_and_no_cache_are_needed(cache):
+    ddnb.load("drums", device="cpu")
+    assert not cache.exists() or not any(cache.rglob("*.safetensors"))
+
+
+def test_nothing_clips_and_nothing_is_silent(sounds):
+    for name, x in sounds.items():
+        peaks = np.abs(x).max(axis=1)
+        assert (peaks < 1).all() and (peaks > 0.05).all(), (name, peaks)
+
+
+def test_one_shots_begin_at_once_and_most_end_in_silence(sounds):
+    tails, early = [], []
+    for name, x in sounds.items():
+        if name == "texture":
+            continue
+        relative = np.abs(x) / np.abs(x).max(axis=1, keepdims=True)
+        early += list((relative > 0.1).argmax(axis=1) <= 0.01 * RATE)
+        tails += list(20 * np.log10(np.sqrt((relative[:, -2205:] ** 2).mean(axis=1)) + 1e-9))
+    assert np.median(tails) <= -60
+    assert np.mean(early) >= 0.9
+
+
+def test_categories_differ_as_their_names_say(sounds):
+    """Where half of the energy lies, in Hz; hats are short and open hats are not."""
+
+    def middle(x):
+        power = (np.abs(np.fft.rfft(x)) ** 2).mean(axis=0).cumsum()
+        return np.searchsorted(power, power[-1] / 2) * RATE / x.shape[1]
+
+    def length(x):
+        level = np.abs(x) / np.abs(x).max(axis=1, keepdims=True)
+        return np.median([np.flatnonzero(row > 0.1)[-1] for row in level]) / RATE
+
+    low, high = ("kick", "bass", "tom"), ("closed_hat", "open_hat", "cymbal")
+    assert max(middle(sounds[name]) for name in low) < 400 < 3000 < min(middle(sounds[name]) for name in high)
+    assert length(sounds["closed_hat"]) < length(sounds["open_hat"])
+    assert length(sounds["closed_hat"]) < 0.3 < length(sounds["texture"])
+
+
+def test_mixtures_any_and_guidance_are_sounds(drums):
+    for options in ({"category": {"kick": 1, "snare": 1}}, {}, {"category": "bass", "guidance_scale": 2.0}):
+        x = ddnb.generate(drums, 1, 3, steps=8, **options).audio
+        assert np.isfinite(x).all() and 0.02 < np.abs(x).max() < 1.5
+
+
+@pytest.mark.parametrize("duration_s", [0.1, 1.0, 3.0])
+def test_any_length(drums, duration_s):
+    x = ddnb.generate(drums, 1, 3, category="texture", duration_s=duration_s, steps=4).audio
+    assert x.shape[-1] == round(duration_s * RATE)
+    thirds = np.array_split(x[0, 0], 3)
+    assert min(t.std() for t in thirds) > 0.2 * max(t.std() for t in thirds)
+
+
+def test_a_loop_has_no_seam(drums):
+    """The step over the seam is one of the usual ones; and a turned noise gives the turned sound."""
+    net, cond = drums.net, torch.eye(11)[CATEGORIES.index("texture")][None, :, None]
+    z, ts = seeded_noise([1], (1, 16_384)), time_grid("log_snr", 12)
+    net.circular = True
+    try:
+        turned = iplms(lambda x, t: drums(x, t, cond), z.roll(4096, -1), ts)
+        loop = iplms(lambda x, t: drums(x, t, cond), z, ts)
+    finally:
+        net.circular = False
+    torch.testing.assert_close(turned, loop.roll(4096, -1), atol=1e-3, rtol=0)
+    steps = loop.diff(dim=-1).abs().flatten()
+    assert (loop[..., 0] - loop[..., -1]).abs() <= steps.quantile(0.999)
+
+
+def test_inversion_comes_back(drums):
+    """Up to noise and down again by a plain ODE solver: what variation and interpolation stand on."""
+    x0 = torch.from_numpy(ddnb.generate(drums, 1, 5, category="snare").audio)[..., :32_768]
+    cond = torch.eye(11)[CATEGORIES.index("snare")][None, :, None]
+    ts = time_grid("log_snr", 50)
+    latent = invert(lambda x, t: drums(x, t, cond), x0, ts)
+    back = iplms(lambda x, t: drums(x, t, cond), latent, ts)
+    error = (back - x0).square().mean() / x0.square().mean()
+    assert error < 0.1
+
+
+def test_known_parts_stay_in_an_inpainting(drums):
+    """Replacing what is known at every step: the rest follows, and joins without a click."""
+    x0 = torch.from_numpy(ddnb.generate(drums, 1, 5, category="texture").audio)[..., :32_768]
+    cond = torch.eye(11)[CATEGORIES.index("texture")][None, :, None]
+    known = torch.ones_like(x0)
+    known[..., 12_000:20_000] = 0
+    ts = time_grid("log_snr", 20).float()
+    x = seeded_noise([2], x0.shape[1:])
+    for i, (t, after) in enumerate(pairwise(ts)):
+        clean, noise = v_to_denoised_eps(x, drums(x, t[None], cond), t)
+        alpha, sigma = alpha_sigma(after)
+        fresh = alpha * x0 + sigma * seeded_noise([2], x0.shape[1:], i)
+        x = known * fresh + (1 - known) * (alpha * clean + sigma * noise)
+    gap = x[..., 12_000:20_000]
+    assert torch.isfinite(x).all()
+    assert 0.2 < gap.std() / x0.std() < 3
+    assert (x[..., 12_000] - x[..., 11_999]).abs() < 6 * x0.diff(dim=-1).std()
