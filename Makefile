@@ -4,9 +4,10 @@
 PYTHON ?= python3
 TORCH ?= torch
 VENV ?= .venv
+MINUTES ?= 1e6
 BIN := $(VENV)/bin
 
-.PHONY: help samples test test-all test-colab test-current lint notebooks lab bench dataset address clean
+.PHONY: help samples test test-all test-colab test-current lint notebooks lab bench dataset train-default judge address clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,8 +25,8 @@ $(VENV)/tested: $(VENV)/installed
 	$(BIN)/pip install --quiet --no-deps k-diffusion
 	touch $@
 
-samples: $(VENV)/installed ## eight sounds into samples/
-	$(BIN)/python -m ddnb generate -n 8 --seed 0 --out samples
+samples: $(VENV)/installed ## sixteen sounds of all categories into samples/, and a picture of them
+	$(BIN)/python -m ddnb generate -n 16 --seed 0 --out samples
 
 test: $(VENV)/tested ## the tests, a few minutes
 	$(BIN)/python -m pytest
@@ -62,6 +63,12 @@ bench: $(VENV)/tested ## the measurements of bench/README.md, an hour
 
 dataset: $(VENV)/tested ## the recordings for the embedded default into build/ (Debian or Ubuntu with fluidsynth)
 	$(BIN)/python -m recipe.prepare build
+
+train-default: $(VENV)/tested ## train the embedded default, or go on with it: make train-default MINUTES=10
+	$(BIN)/python -m recipe.train build/runs/drums --minutes $(MINUTES)
+
+judge: $(VENV)/tested ## the figures of the embedded default, into bench/results/drums
+	$(BIN)/python -m bench.quality drums --per-category 32 --out bench/results/drums
 
 address: $(VENV)/tested ## write the repository's address everywhere: make address REPO=owner/name REF=main
 	$(BIN)/python tools/set_address.py $(REPO) $(REF)

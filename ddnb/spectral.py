@@ -77,7 +77,7 @@ class SpectralConfig:
     """
 
     hop: int = 128
-    widths: tuple[int, ...] = (96, 160, 256)
+    widths: tuple[int, ...] = (64, 96, 256)
     blocks: int = 2
     planes: int = 11
     envelopes: int = 176
@@ -157,7 +157,7 @@ class SpectralUNet(nn.Module):
         deep = wide[-1]
         self.middle = nn.ModuleList([Block(deep, deep, e), Attention(deep), Block(deep, deep, e), Attention(deep)])
         self.middle.append(Block(deep, deep, e))
-        self.partials = Partials(config.hop, deep, e)
+        self.partials = Partials(config.hop, max(wide), e)
         self.last = Conv(wide[0], config.hop, 3)
         nn.init.zeros_(self.last.weight)
         nn.init.zeros_(self.last.bias)
@@ -452,17 +452,19 @@ class Partials(nn.Module):
 
         F = (r + 1 / r) T (g(d) - g(0)) z,    g(d) = 1 / (1 + r^2 exp(-d)),    r = sigma / (alpha S)
 
-    with z the lines and T the way back to short frames; (r + 1 / r) turns a clean estimate into F.
+    with z the lines and T the way back to short frames; (r + 1 / r) turns a clean estimate into F. What it hears of a
+    line is how loud it is here, how loud around here, and how loud in the whole sound where the noise lets it through.
     """
 
     def __init__(self, hop: int, width: int, embedding: int):
         super().__init__()
         lines = FINER * hop
-        self.enter = nn.Conv1d(2 * lines, width, 1)
+        self.enter = nn.Conv1d(3 * lines, width, 1)
         self.blocks = nn.ModuleList(Block(width, width, embedding) for _ in range(2))
         self.leave = nn.Conv1d(width, lines, 1)
-        self.near = nn.Parameter(torch.zeros(lines, 1, 3))
-        self.trust = nn.Linear(embedding, lines)
+        self.near = nn.Parameter(torch.zeros(lines, 1, 5))
+        self.whole = nn.Parameter(torch.zeros(lines, 1))
+        self.trust = nn.Linear(embedding, 2 * lines)
         for layer in (self.leave, self.trust):
             nn.init.zeros_(layer.weight)
             nn.init.zeros_(layer.bias)
@@ -474,20 +476,23 @@ class Partials(nn.Module):
             z = mdct(inverse_mdct(scaled, circular), FINER * hop, circular)
             power = level.square().expand_as(scaled).unflatten(2, (-1, FINER)).mean(-1).repeat_interleave(FINER, 1)
             noise = 2 * sigma.log() - 2 * alpha.clamp(min=1e-6).log() - power.log()  # ln r^2 of each line
+            clear = torch.sigmoid(-noise)
             loud = (z.square() + 0.01).log()
-        features = torch.cat([loud, noise.clamp(-12, 12)], 1) / 4
-        h = self.enter(features)
+            whole = (
+                (clear * z.square()).sum(-1, keepdim=True) / clear.sum(-1, keepdim=True).clamp(min=1e-6) + 0.01
+            ).log()
+        h = self.enter(torch.cat([loud, noise.clamp(-12, 12), whole.expand_as(loud)], 1) / 4)
         for block in self.blocks:
             h = block(h, e, circular)
-        around = F.pad(loud, (1, 1), "circular" if circular else "replicate")
-        near = F.conv1d(around, self.near, groups=len(self.near)) * (1 + self.trust(e)[..., None])
-        d = self.leave(F.silu(_normalized(h))) + near
+        reach = self.near.shape[-1] // 2
+        around = F.pad(loud, (reach, reach), "circular" if circular else "replicate")
+        here, always = (1 + self.trust(e)[..., None]).chunk(2, 1)
+        d = self.leave(F.silu(_normalized(h))) + here * F.conv1d(around, self.near, groups=len(self.near))
+        d = d + always * self.whole * whole
         with _exact(scaled):
-            lines = (
-                torch.sigmoid(_STANDS_OUT * torch.tanh(d.float() / _STANDS_OUT) - noise) - torch.sigmoid(-noise)
-            ) * z
+            d = _STANDS_OUT * torch.tanh(d.float() / _STANDS_OUT)
+            back = mdct(inverse_mdct((torch.sigmoid(d - noise) - clear) * z, circular), hop, circular)
             r = sigma / (alpha.clamp(min=1e-6) * level)
-            back = mdct(inverse_mdct(lines, circular), hop, circular)
             return (r.clamp(max=_NOISIEST) + 1 / r.clamp(min=_CLEANEST)) * back
 
 

@@ -45,7 +45,7 @@ def net():
 
 
 def without_residual(net):
-    for parameter in (*net.last.parameters(), *net.partials.leave.parameters(), net.partials.near):
+    for parameter in (*net.last.parameters(), *net.partials.leave.parameters(), net.partials.near, net.partials.whole):
         parameter.zero_()
 
 
