@@ -39,7 +39,7 @@ from .runtime import DTYPES, pick
 from .sampler import SAMPLERS
 from .schedule import GRIDS, time_grid
 from .training import CONFIGS, Record, from_scratch
-from .verbs import DEFAULT_SAMPLER, DEFAULT_STEPS, Clip, Clips, read_record, seed_list
+from .verbs import DEFAULT_SAMPLER, DEFAULT_STEPS, Clips, read_record, seed_list
 
 DEFAULT_CHECKPOINT = "drums"
 ANY = "any"
@@ -186,20 +186,23 @@ def _generate(arguments: argparse.Namespace) -> int:
     seed_list(arguments.n, seed)  # what is wrong with the numbers is said before a download
     steps = DEFAULT_STEPS if arguments.steps is None else arguments.steps
     time_grid(arguments.grid or "log_snr", steps)
+    if not 0 <= arguments.width <= 1:
+        raise ValueError(f"--width {arguments.width}: give a number from 0 to 1.")
     _check_writable(arguments.out)
     ckpt = _load(arguments)
     print(f"ddnb: {ckpt!r}\nddnb: {pick(arguments.device, arguments.dtype).reason}", file=sys.stderr)
     each = bool(ckpt.categories) and arguments.category is None
-    n = 16 if each and arguments.n is None and isinstance(seed, int) else arguments.n
+    n = max(16, len(ckpt.categories)) if each and arguments.n is None and isinstance(seed, int) else arguments.n
     seeds = seed_list(n, seed)
     at_once = arguments.batch_size or (1 if ckpt.device.type == "cpu" else 8)
-    made: list[Clip] = []
+    done, shown = 0, []
+    every = -(-len(seeds) // _SHEET)
     with _Bar("generating", "step") as bar:
         for wanted, some in _jobs(ckpt.categories if each else [arguments.category], seeds, at_once):
             clips = generate(
                 ckpt,
                 seed=some,
-                category=None if wanted == ANY else wanted,
+                category=None if wanted == ANY and ANY not in ckpt.categories else wanted,
                 guidance_scale=arguments.guidance_scale,
                 guidance_interval=arguments.guidance_interval,
                 guidance_rescale=arguments.guidance_rescale,
@@ -209,17 +212,18 @@ def _generate(arguments: argparse.Namespace) -> int:
                 sampler=arguments.sampler,
                 grid=arguments.grid,
                 batch_size=arguments.batch_size,
-                on_step=lambda done, _, __: bar(len(made) * steps + done, len(seeds) * steps),  # noqa: B023
+                on_step=lambda step, _, __: bar(done * steps + step, len(seeds) * steps),  # noqa: B023
             )
             _save(clips, arguments)  # as they come: what is finished is on the disk
-            made += clips
+            shown += [clip for place, clip in enumerate(clips, done) if place % every == 0]
+            done += len(clips)
             if len(clips) < len(some):
-                print(f"ddnb: stopped after {len(made)} of {len(seeds)} sounds", file=sys.stderr)
+                print(f"ddnb: stopped after {done} of {len(seeds)} sounds", file=sys.stderr)
                 return 130
-    if len(made) > 1:
+    if len(shown) > 1:
         sheet = free_name(arguments.out.expanduser() / "contact-sheet.png")
-        atomically(sheet, lambda part: part.write_bytes(contact_sheet(made[:_SHEET])))
-        print(f"ddnb: all of them at a glance: {sheet}", file=sys.stderr)
+        atomically(sheet, lambda part: part.write_bytes(contact_sheet(shown)))
+        print(f"ddnb: {len(shown)} of them at a glance: {sheet}", file=sys.stderr)
     if ckpt.info.get("untrained"):
         print(f"ddnb: {ckpt.name} is an untrained network, so this is noise, to see that all works.", file=sys.stderr)
     return 0

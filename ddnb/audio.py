@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
 _WIDENER_TAPS = 882
-_WIDENER_LOW = 150 / 44_100  # of the sample rate
+_WIDENER_MEAN = 147  # taps: half a period of 150 Hz at 44.1 kHz
 CEILING_DBFS = -1.0
 """Peak above which a clip is lowered before it is written as integers; below it is left as it is."""
 
@@ -119,8 +119,8 @@ def to_channels(audio: np.ndarray, channels: int) -> np.ndarray:
 def widen(audio: np.ndarray, width: float) -> np.ndarray:
     """Make mono stereo: a decorrelated copy is added on the left and subtracted on the right.
 
-    The copy is the sound through 20 ms of decaying noise without anything below 150 Hz: the bass stays in the middle,
-    and the mean of both sides is the mono sound again.
+    The copy is the sound through 20 ms of decaying noise with little below 150 Hz: the bass stays in the middle,
+    nothing comes before the sound, and the mean of both sides is the mono sound again.
 
     Args:
         audio: (1, T).
@@ -130,12 +130,19 @@ def widen(audio: np.ndarray, width: float) -> np.ndarray:
         (2, T).
     """
     middle = audio[0].astype(np.float64)
-    noise = np.random.default_rng(0).standard_normal(_WIDENER_TAPS) * np.exp(-np.arange(_WIDENER_TAPS) / 200)
     size = 1 << (len(middle) + _WIDENER_TAPS - 1).bit_length()
-    response = np.fft.rfft(noise / np.linalg.norm(noise), size)
-    response[: round(_WIDENER_LOW * size)] = 0
-    side = width * np.fft.irfft(response * np.fft.rfft(middle, size), size)[: len(middle)]
+    side = width * np.fft.irfft(np.fft.rfft(_widener(), size) * np.fft.rfft(middle, size), size)[: len(middle)]
     return np.stack([middle + side, middle - side]).astype(np.float32)
+
+
+def _widener() -> np.ndarray:
+    """Decaying noise without its low end, of as much energy as one sample."""
+    taps = np.arange(_WIDENER_TAPS)
+    noise = np.random.default_rng(0).standard_normal(_WIDENER_TAPS)
+    for _ in range(2):  # minus its running mean: a high-pass filter of finite length
+        noise = noise - np.convolve(noise, np.ones(_WIDENER_MEAN) / _WIDENER_MEAN, "same")
+    noise *= np.exp(-taps / 200) * np.minimum(1, (_WIDENER_TAPS - taps) / 100)
+    return noise / np.linalg.norm(noise)
 
 
 def fit_length(audio: np.ndarray, frames: int, offset: int = 0) -> np.ndarray:

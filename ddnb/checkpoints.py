@@ -30,9 +30,10 @@ from .formats import (
 )
 from .model import UNet, UNetConfig
 from .networks import Network, network
-from .runtime import cache_dir, pick
+from .runtime import DTYPES, cache_dir, pick
 from .sampler import sampler, seeded_noise
 from .schedule import time_grid
+from .spectral import SpectralUNet
 
 _NAMED_FORMAT = re.compile(r"_(\d{4,6})_(\d{3,8})$")
 _WEIGHT_FILES = {".ckpt", ".safetensors", ".bin", ".pt", ".pth"}
@@ -198,6 +199,10 @@ def convert(source: str | Path, target: str | Path, *, dtype: str = "float32", *
         raise ValueError(f"dtype={dtype!r}: a file holds 'float32' or 'float16'.")
     ckpt = load(source, device="cpu", dtype=dtype, **stated)
     state = ckpt.net.state_dict()
+    if isinstance(ckpt.net, SpectralUNet):
+        if target.suffix != ".safetensors":
+            raise ValueError(f"{ckpt.name} is a network of ddnb's own, which no other tool opens: .safetensors alone.")
+        state = {name: tensor.to(DTYPES[dtype]) for name, tensor in state.items()}
     facts = ckpt.info | {"sample_rate": ckpt.sample_rate, "frames": ckpt.frames}
     facts |= {"converted_from": Path(str(source)).name, "weights_sha256": weights_sha256(state)}
     if target.suffix == ".safetensors":

@@ -49,7 +49,8 @@ class Recipe:
         class_dropout: share of clips trained as "any sound", which guidance needs.
         lora_rank: train low-rank additions of this rank only, 16 is usual; what training needs beside the weights and
             the activations almost vanishes, and the result is merged.
-        recompute_levels: levels whose activations are computed twice instead of kept: 4 saves most of the memory.
+        recompute_levels: levels of a network of the published kind whose activations are computed twice instead of
+            kept: 4 saves most of the memory.
         ema_decay: of the averaged weights, which are those that are kept.
         ema_on_cpu: keep the average in the computer's memory instead of the GPU's, at the price of a copy per step.
         dtype: of the arithmetic, ``"float32"``, ``"float16"`` or ``"bfloat16"``; what suits the device by default.
@@ -112,7 +113,9 @@ class Recipe:
         )
         for name in (*positive, "seed", "recompute_levels", "demos", "keep_best", "loop_every"):
             value, least = getattr(self, name), 1 if name in positive else 0
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            if value is None and getattr(type(self), name) is None:
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise ValueError(f"{name}={value!r}: give a whole number from {least} up.")
         for name in ("class_dropout", "validation", "ema_decay"):
             if not isinstance(getattr(self, name), Real) or not 0 <= getattr(self, name) < 1:

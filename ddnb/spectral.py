@@ -3,7 +3,7 @@
 From outside it is like the published network, ``net(x, t, cond) -> v`` on the waveform. Inside it works on the MDCT of
 the waveform, in which white noise stays white: every sampler, loop, inpainting and interpolation works unchanged.
 
-Three things make it learn from few examples:
+Four things make it learn from few examples:
 
 *   Prior. The training sounds of each category are summed up by a few envelopes (level per band and time). The noisy
     input tells how likely each is, by Bayes' rule, and so how loud the clean sound is here and now.
@@ -14,6 +14,8 @@ Three things make it learn from few examples:
         k = alpha sigma (1 - S^2) / (alpha^2 S^2 + sigma^2)        c = S / sqrt(alpha^2 S^2 + sigma^2)
 
     where S is tiny the sound is silent, whatever F says.
+*   Partials. Short frames cannot tell one tone from the next. The same scaled input in a spectrum of 21.5 Hz wide lines
+    can: which of them stand out is learned ten times as fast as by the U-Net, and corrects the Wiener filter.
 *   Frames. A U-Net over 512 frames of 128 bands costs a hundredth of one over 65,536 samples.
 
 Sources: the preconditioning is that of Karras et al. 2022 (arXiv 2206.00364, table 1) written for v, with a level per
@@ -22,6 +24,7 @@ coefficient; the MDCT, Princen & Bradley 1986, with Malvar's sine window; FiLM, 
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Mapping
@@ -86,10 +89,14 @@ class SpectralConfig:
 
     channels = 1
 
+    def __post_init__(self) -> None:
+        if self.widths[-1] < HEAD_WIDTH or band_edges(self.cells[0], self.hop)[-2] >= self.hop or self.hop % 2:
+            raise ValueError(f"no network has {self}: an even hop, {HEAD_WIDTH} channels at the bottom, fewer cells.")
+
     @property
     def stride(self) -> int:
         """Frames of audio per step of the deepest level: legal lengths are multiples of it."""
-        return self.hop * max(4 ** (len(self.widths) - 1), FINER)
+        return self.hop * max(4 ** (len(self.widths) - 1), 2 * FINER)
 
     @property
     def min_frames(self) -> int:
@@ -248,9 +255,14 @@ class SpectralUNet(nn.Module):
         return torch.float32
 
 
-def _exact(x: Tensor) -> torch.autocast:
-    """Around what mixed precision must leave alone."""
-    return torch.autocast(x.device.type, enabled=False)
+def _exact(x: Tensor) -> contextlib.AbstractContextManager:
+    """Around what mixed precision must leave alone; there is none for tensors that hold no numbers."""
+    return contextlib.nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
+
+
+def _kept(function):
+    """Keep what a function of few arguments returns, as tensors that training takes too, whoever asked first."""
+    return lru_cache(maxsize=32)(torch.inference_mode(False)(function))
 
 
 class Prior(nn.Module):
@@ -282,7 +294,7 @@ class Prior(nn.Module):
             circular: one level for all times.
 
         Returns:
-            (B, hop, frames), or (B, hop, 1) of a circular one.
+            (B, hop, frames).
         """
         bands, times = self._grids(spectrum.shape[-1], spectrum.device)
         energy = bands.mean @ spectrum.float().square() @ times.mean.T
@@ -325,7 +337,7 @@ class Grid(NamedTuple):
     spread: Tensor
 
 
-@lru_cache(maxsize=32)
+@_kept
 def grid(edges: tuple[int, ...], points: int, device: torch.device) -> Grid:
     """Return the cells between these edges; the last one reaches as far as the axis does."""
     place = torch.arange(points, device=device)
@@ -394,14 +406,14 @@ def inverse_mdct(spectrum: Tensor, circular: bool) -> Tensor:
     return torch.cat([first, inside, last], -1)
 
 
-@lru_cache(maxsize=8)
+@_kept
 def _slopes(hop: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """The window before and after the point around which it is folded."""
     n = torch.arange(hop, dtype=torch.float64, device="cpu") + 0.5
     return torch.sin(torch.pi / (2 * hop) * n).float().to(device).split(hop // 2)
 
 
-@lru_cache(maxsize=8)
+@_kept
 def _phases(hop: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Window, scaled, and what turns a Fourier transform of two hops into cosines: factors before and after it.
 
@@ -417,8 +429,8 @@ def _phases(hop: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
 def noise_features(t: Tensor) -> Tensor:
     """Cosines and sines of ln sigma_k, (B,) -> (B, features), float32."""
     low, high = _LOG_SIGMA
-    log_sigma = torch.tan(t.double() * (torch.pi / 2)).clamp(min=1e-9).log().clamp(low, high)
-    place = ((2 * log_sigma - low - high) / (high - low)).float()  # from -1 to 1
+    alpha, sigma = (part.float().clamp(min=1e-9).log() for part in alpha_sigma(t))
+    place = (2 * (sigma - alpha).clamp(low, high) - low - high) / (high - low)  # from -1 to 1
     angle = 2 * torch.pi * place[:, None] * torch.tensor(TURNS, device=t.device)
     return torch.cat([angle.cos(), angle.sin()], -1)
 
@@ -428,7 +440,7 @@ def _normalized(x: Tensor) -> Tensor:
 
     Source: Zhang & Sennrich 2019 (arXiv 1910.07467).
     """
-    return x * (x.square().mean(1, keepdim=True) + 1e-5).rsqrt()
+    return x * (x.float().square().mean(1, keepdim=True) + 1e-5).rsqrt().to(x.dtype)
 
 
 class Conv(nn.Conv1d):

@@ -104,6 +104,10 @@ class Trainer:
         recipe = self._with_choices(recipe)
         new = [name for name in data.categories if name not in ckpt.categories] if recipe.categories else []
         self.categories = (*ckpt.categories, *new)
+        if recipe.loop_every and not hasattr(ckpt.net, "circular"):
+            raise ValueError(
+                f"loop_every={recipe.loop_every}: {ckpt.name} is of a kind that knows no loops; leave it 0."
+            )
         if recipe.shorten > 1 and ckpt.frames != recipe.shorten * ckpt.legal_frames(ckpt.frames // recipe.shorten):
             raise ValueError(f"shorten={recipe.shorten}: {ckpt.name} makes no clips of so small a part of its length.")
         if len(self.categories) > MAX_CATEGORIES:
@@ -274,14 +278,24 @@ class Trainer:
         for micro in range(recipe.accumulate):
             last = micro == recipe.accumulate - 1
             with contextlib.nullcontext() if last else self.accelerator.no_sync(self.model):
-                self.net.circular = self._is_loop(self._number(micro))
-                loss = self._loss(self.model, *self._draw_step(micro)) / recipe.accumulate
+                with self._as_loop(self._is_loop(self._number(micro))):
+                    loss = self._loss(self.model, *self._draw_step(micro)) / recipe.accumulate
                 if micro == 0:  # not before: on a CPU the last step's are kept until here, see _update
                     self.optimizer.zero_grad(set_to_none=True)
                 self.scaler.scale(loss).backward()
-                self.net.circular = False
             total += loss.detach()
         return float(self.accelerator.reduce(total, "mean"))
+
+    @contextlib.contextmanager
+    def _as_loop(self, loop: bool) -> Iterator[None]:
+        """Let the network take its input as a loop."""
+        if loop:
+            self.net.circular = True
+        try:
+            yield
+        finally:
+            if loop:
+                self.net.circular = False
 
     def _is_loop(self, number: int) -> bool:
         return bool(self.recipe.loop_every) and number % self.recipe.loop_every == 0
@@ -304,7 +318,7 @@ class Trainer:
         u = (places + torch.rand(batch, **options)) / (batch * recipe.accumulate)
         noise = torch.randn((batch, *x0.shape[1:]), **options)[mine]
         labels = torch.where(torch.rand(batch, **options)[mine] < recipe.class_dropout, -1, labels)
-        return x0, TIMES[recipe.times](u[mine]), noise, self._planes(labels)
+        return x0, TIMES[recipe.times](u[mine].cpu()).to(self.device), noise, self._planes(labels)
 
     def _clips(self, number: int) -> tuple[Tensor, Tensor]:
         """Clips and labels of batch ``number``; the next one is read meanwhile."""

@@ -57,7 +57,7 @@ class Record:
     Attributes:
         step: how many updates there have been.
         steps: how many there will be.
-        loss: mean squared error of v over the step's clips; none at step 0.
+        loss: mean squared error of v over the step's clips, or what the network has in its place; none at step 0.
         learning_rate: of this step.
         seconds: that it took, with whatever was validated, played or saved.
         ema_decay: of the averaged weights at this step.
@@ -237,7 +237,8 @@ def _check_same_run(stored: dict[str, Any], settings: dict[str, Any], run: RunFo
             f"The sounds have changed since the run in {run.path} began. To go on with the new ones, begin another run "
             f"from {run.last_path}; to go on with this one, put the old sounds back."
         )
-    before, after = (s["recipe"] | {"clips_per_step": s["clips_per_step"]} for s in (stored, settings))
+    known = asdict(Recipe())  # what a run of an older version does not say
+    before, after = (known | s["recipe"] | {"clips_per_step": s["clips_per_step"]} for s in (stored, settings))
     if changed := [k for k in after if k not in _MAY_CHANGE and before.get(k) != after[k]]:
         what = ", ".join(f"{k}={before.get(k)!r} (now {after[k]!r})" for k in changed)
         raise ValueError(f"The run in {run.path} was begun with {what}. Give the same to go on, or a new folder.")

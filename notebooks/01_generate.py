@@ -70,7 +70,9 @@ print(summary())
 # %% cellView="form"
 # @title Settings
 checkpoint = "drums"  # @param ["drums", "glitch-440k", "maestro-150k", "honk-140k"] {allow-input: true}
-category = "kick"  # @param ["any", "kick", "snare", "closed_hat", "cymbal", "bass", "synth", "texture"] {allow-input: true}
+category = (
+    "kick"  # @param ["any", "kick", "snare", "closed_hat", "cymbal", "bass", "synth", "texture"] {allow-input: true}
+)
 how_many = 4  # @param {type:"slider", min:1, max:16, step:1}
 seed = 7  # @param {type:"integer"}
 steps = 25  # @param {type:"slider", min:1, max:100, step:1}
@@ -108,8 +110,8 @@ names = ckpt.categories or [None]
 widgets.player([ddnb.generate(ckpt, 1, seed, category=name)[0] for name in names])
 
 # %% [markdown]
-# Hats and cymbals are bright and noisy; a bass is a stack of level lines, low down. A texture alone
-# has no beginning and no end.
+# Hats and cymbals are bright and noisy, kicks and basses lie low. A texture alone has no beginning
+# and no end. The tones of this small network waver: noisy sounds are what it does best.
 #
 # Categories can be mixed: two parts kick and one part clap, or a tom that is half a bass. And
 # `guidance_scale` above 1 exaggerates what makes a category: purer, and with less variety.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from .synth import synthesize
 PEAK = 0.5
 """Of every sound: 6 dB of room for what comes out louder than what went in."""
 
+_VERSION = 1  # of variants and synthesis: another one makes the pool anew
 _END = 128
 _SILENT_DB = -66.0
 
@@ -34,9 +36,10 @@ def pool(folder: Path, prepared: Path, real: int, procedural: int, seed: int) ->
         procedural: synthesized sounds per category.
         seed: of variants and synthesis.
     """
-    wanted = {"real": real, "procedural": procedural, "seed": seed}
+    wanted = {"real": real, "procedural": procedural, "seed": seed, "version": _VERSION}
     wanted["prepared_sha256"] = hashlib.sha256(prepared.read_bytes()).hexdigest()
     if not (folder / "index.json").is_file() or json.loads((folder / "index.json").read_text())["made"] != wanted:
+        shutil.rmtree(folder, ignore_errors=True)
         atomically(folder, lambda part: _make(part, load_prepared(prepared), wanted))
     index = json.loads((folder / "index.json").read_text())
     audio = np.memmap(folder / "audio.f16", np.float16, "r").reshape(-1, 1)
@@ -51,8 +54,8 @@ def _make(part: Path, data: Prepared, made: dict) -> None:
             x = _levelled(x)
             start = out.tell() // 2
             out.write(x.tobytes())
-            # variants of one recording count as one sound: none of them is trained on where another is held out
-            sha256 = hashlib.sha256(origin.encode()).hexdigest()
+            # variants of one recording count as one sound where some are held out
+            sha256 = hashlib.sha256(json.dumps([made, origin]).encode()).hexdigest()
             category = name.split("/")[0]
             seconds = len(x) / SAMPLE_RATE
             sounds.append(Sound(name, category, start, len(x), SAMPLE_RATE, 1, seconds, sha256, -6.0, 0.0, 0))

@@ -7,6 +7,7 @@ safetensors, accelerate and tqdm only; the same on a CPU and on a GPU. The resul
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from pathlib import Path
@@ -67,7 +68,9 @@ def main() -> None:
     deadline = Deadline(given.minutes)
     wanted = json.loads(given.config.read_text(encoding="utf-8"))
     data = pool(given.pool, given.data, **wanted["pool"])
-    first = given.run.with_name(f"{given.run.name}-start.safetensors")
+    shape = {k: v for k, v in wanted.items() if k != "training"}
+    digest = hashlib.sha256(json.dumps([shape, data.fingerprint]).encode()).hexdigest()[:8]
+    first = given.run.with_name(f"{given.run.name}-start-{digest}.safetensors")
     if not first.is_file():
         first.parent.mkdir(parents=True, exist_ok=True)
         start(first, wanted, data, given.run.name)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import torch
 
 import ddnb
@@ -41,15 +42,28 @@ def test_it_is_small_and_says_what_it_is(drums):
     assert json.dumps(drums.info)  # travels with every sound
 
 
+def test_it_converts_to_what_can_hold_it(tmp_path, drums):
+    for target in ("x.ckpt", "folder"):
+        with pytest.raises(ValueError, match="no other tool opens"):
+            ddnb.convert("drums", tmp_path / target)
+    again = ddnb.load(ddnb.convert("drums", tmp_path / "x.safetensors", dtype="float16"), device="cpu")
+    assert again.categories == CATEGORIES and (tmp_path / "x.safetensors").stat().st_size < 16 * 2**20
+    x, t = seeded_noise([1], (1, 8192)), torch.tensor([0.4])
+    torch.testing.assert_close(again(x, t), drums(x, t))
+
+
 def test_no_network_and_no_cache_are_needed(cache):
     ddnb.load("drums", device="cpu")
     assert not cache.exists() or not any(cache.rglob("*.safetensors"))
 
 
-def test_nothing_clips_and_nothing_is_silent(sounds):
+def test_levels_are_sane_and_no_file_clips(sounds, drums, tmp_path):
     for name, x in sounds.items():
         peaks = np.abs(x).max(axis=1)
-        assert (peaks < 1).all() and (peaks > 0.05).all(), (name, peaks)
+        assert (peaks < 2).all() and np.median(peaks) < 1 and (peaks > 0.05).all(), (name, peaks)
+    paths = ddnb.generate(drums, 2, 40, category="snare", steps=10).save(tmp_path)
+    for path in paths:
+        assert np.abs(soundfile.read(path)[0]).max() < 1
 
 
 def test_one_shots_begin_at_once_and_most_end_in_silence(sounds):

@@ -532,7 +532,7 @@ def test_generate_notebook_keeps_what_it_shows(executed):
     """Other sounds, another rate or length in the players than in the files; records or the zip left out."""
     source = ROOT / "notebooks" / "01_generate.py"
     notebook, _, folder = executed(source)
-    ckpt = ddnb.load("debug")
+    ckpt = ddnb.load("drums")
     files = sorted((folder / "sounds").glob("*.wav"))
     assert len(files) == 4
     assert all(path.with_suffix(".json").is_file() for path in files)

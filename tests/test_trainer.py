@@ -59,7 +59,14 @@ def spectral():
         torch.manual_seed(0)
         net = SpectralUNet(config).requires_grad_(False)
     net.prior.log_levels.fill_(-2)
-    facts = {"name": "spectral", "licence": "MIT", "untrained": True, "categories": ["any"], "weights_sha256": "0"}
+    facts = {
+        "name": "spectral",
+        "source": "spectral",
+        "licence": "MIT",
+        "untrained": True,
+        "categories": ["any"],
+        "weights_sha256": "0",
+    }
     return Checkpoint(net, 22050, FRAMES, torch.device("cpu"), torch.float32, facts)
 
 
@@ -78,6 +85,14 @@ def test_the_other_kind_of_network_learns_as_well(spectral, examples, settings):
     assert again.config.planes == len(learner.categories) == len(facts["categories"])
 
 
+def test_listening_comes_before_training(spectral, examples):
+    """What is kept between calls must serve both; and the batch size of the other kind is counted as well."""
+    ddnb.generate(spectral, 1, steps=1)
+    learner = Trainer(spectral, replace(examples, audio=examples.audio[:, :1]), Recipe(steps=4))
+    assert learner.recipe.batch_size >= 1
+    assert math.isfinite(learner.train_step())
+
+
 def test_short_batches_are_beginnings(examples):
     whole, part = trainer(examples, shorten=4)._read(0), trainer(examples, shorten=4)._read(1)
     assert whole[0].shape == (4, 2, FRAMES) and part[0].shape == (16, 2, FRAMES // 4)
@@ -88,8 +103,12 @@ def test_short_batches_are_beginnings(examples):
         trainer(examples, shorten=7)
 
 
-def test_loops_are_turned(examples):
-    turned, plain = (trainer(examples, loop_every=n, augment=False)._read(0)[0] for n in (1, 0))
+def test_loops_are_turned(spectral, examples):
+    data = replace(examples, audio=examples.audio[:, :1])
+    settings = {"batch_size": 4, "augment": False}
+    turned, plain = (Trainer(spectral, data, Recipe(loop_every=n, **settings))._read(0)[0] for n in (1, 0))
+    with pytest.raises(ValueError, match="knows no loops"):
+        trainer(examples, loop_every=2)
     assert not np.array_equal(turned, plain)
     for a, b in zip(turned, plain, strict=True):
         np.testing.assert_allclose(np.sort(a, -1), np.sort(b, -1))
