@@ -61,8 +61,8 @@ print(summary())
 #
 # - `checkpoint`: the model, a network trained on some kind of sound. `drums` is small and built in:
 #   it needs no download.
-# - `category`: what to make. `any` leaves it to chance. The published models know no categories and
-#   ignore this.
+# - `category`: what to make; also `clap`, `open_hat`, `tom`, `cymbal` and `perc`. `any` leaves it to
+#   chance. The published models know no categories and ignore this.
 # - `how_many`: number of sounds.
 # - `seed`: a whole number that picks the sounds.
 # - `steps`: how often the network is asked, 1 to 100. Few steps are fast and rough.
@@ -70,9 +70,7 @@ print(summary())
 # %% cellView="form"
 # @title Settings
 checkpoint = "drums"  # @param ["drums", "glitch-440k", "maestro-150k", "honk-140k"] {allow-input: true}
-category = (
-    "kick"  # @param ["any", "kick", "snare", "closed_hat", "cymbal", "bass", "synth", "texture"] {allow-input: true}
-)
+category = "kick"  # @param ["any", "kick", "snare", "closed_hat", "bass", "synth", "texture"] {allow-input: true}
 how_many = 4  # @param {type:"slider", min:1, max:16, step:1}
 seed = 7  # @param {type:"integer"}
 steps = 25  # @param {type:"slider", min:1, max:100, step:1}

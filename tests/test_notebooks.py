@@ -545,7 +545,9 @@ def test_generate_notebook_keeps_what_it_shows(executed):
             raw = np.frombuffer(file.readframes(file.getnframes()), np.uint8).reshape(-1, 3)
         samples = (raw.astype(np.int32) * (1 << np.array([8, 16, 24]))).sum(axis=1).astype(np.int32) / 2**31
         gain_db = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["level"]["gain_db"]
-        samples = np.clip(samples.reshape(-1, ckpt.channels) * 10 ** (-gain_db / 20), -1, 1)
+        samples = samples.reshape(-1, ckpt.channels)
+        whole = samples * 10 ** (-gain_db / 20)
+        samples = samples if np.abs(whole).max() > 1 else whole  # what is over full scale, a player turns down as well
         assert any(x.shape == samples.shape and np.abs(x - samples).max() < 1e-4 for x in players), path.name
 
 
