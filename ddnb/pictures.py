@@ -53,7 +53,8 @@ def contact_sheet(clips: Sequence[Clip]) -> bytes:
         axes.axis("off")
         if clip is not None:
             _draw_spectrogram(axes, clip.audio.mean(axis=0), clip.sample_rate, 280)
-            what = clip.name.replace("_", " ", 1).replace("_", ", ")
+            category = " and ".join(clip.settings.get("making", {}).get("category", {}))
+            what = f"{category or clip.settings['model']['name']}, seed {clip.seed}"
             axes.set_title(f"{what}\npeak {peak_dbfs(clip.audio):.1f} dBFS", fontsize=8, color=GREY)
     return _png(figure)
 

@@ -49,8 +49,8 @@ class Recipe:
         class_dropout: share of clips trained as "any sound", which guidance needs.
         lora_rank: train low-rank additions of this rank only, 16 is usual; what training needs beside the weights and
             the activations almost vanishes, and the result is merged.
-        recompute_levels: levels of a network of the published kind whose activations are computed twice instead of
-            kept: 4 saves most of the memory.
+        recompute_levels: levels of a network of the published kind whose activations are computed twice and not kept;
+            4 saves most of the memory.
         ema_decay: of the averaged weights, which are those that are kept.
         ema_on_cpu: keep the average in the computer's memory instead of the GPU's, at the price of a copy per step.
         dtype: of the arithmetic, ``"float32"``, ``"float16"`` or ``"bfloat16"``; what suits the device by default.
