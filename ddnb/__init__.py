@@ -1,10 +1,11 @@
 """ddnb: Dance Diffusion today. Short sounds from noise, from notebooks, Python or the command line."""
 
 from .checkpoints import Checkpoint, convert, list_checkpoints, load, verify
+from .clips import Clip, Clips
 from .doctor import DatasetReport, check_dataset
 from .formats import CheckpointError
 from .training import finetune
-from .verbs import Clip, Clips, generate, remake
+from .verbs import generate, remake
 
 __all__ = [
     "Checkpoint",

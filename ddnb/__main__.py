@@ -30,6 +30,7 @@ from . import (
     verify,
 )
 from .audio import CEILING_DBFS, SUBTYPES, peak_dbfs
+from .clips import Clips, read_record
 from .files import atomically, free_name
 from .guidance import Category
 from .pictures import contact_sheet
@@ -39,7 +40,7 @@ from .runtime import DTYPES, pick
 from .sampler import SAMPLERS
 from .schedule import GRIDS, time_grid
 from .training import CONFIGS, Record, from_scratch
-from .verbs import DEFAULT_SAMPLER, DEFAULT_STEPS, Clips, read_record, seed_list
+from .verbs import DEFAULT_SAMPLER, DEFAULT_STEPS, seed_list
 
 DEFAULT_CHECKPOINT = "drums"
 ANY = "any"

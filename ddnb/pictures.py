@@ -13,10 +13,10 @@ from itertools import chain, zip_longest
 import numpy as np
 
 from .audio import peak_dbfs
+from .clips import Clip
 from .dataset import Sound
 from .doctor import DatasetReport, duration, shown
 from .schedule import GRIDS, time_grid
-from .verbs import Clip
 
 BLUE, ORANGE = "#3b82f6", "#d97706"
 GREY = "#797979"  # as far from white as from the dark themes' #111: 4.4

@@ -28,9 +28,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from .audio import write_wav
+from .clips import Clip
 from .files import atomically, remove_scratch
 from .formats import read_weights, write_safetensors
-from .verbs import Clip
 
 GB = 1e9
 _SETTINGS_OF_A_RUN = {"recipe", "start", "data_sha256"}

@@ -24,6 +24,7 @@ import torch
 from filelock import FileLock
 
 from .checkpoints import Checkpoint, weights_sha256
+from .clips import Clip
 from .dataset import Dataset, OnFile, decode
 from .files import safe_name
 from .model import UNet, UNetConfig
@@ -32,7 +33,7 @@ from .runs import RunFolder
 from .runtime import pick
 from .sampler import Event
 from .trainer import Trainer
-from .verbs import Clip, generate
+from .verbs import generate
 
 CONFIGS = {
     "published": UNetConfig(),

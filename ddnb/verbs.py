@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import datetime
-import json
 import operator
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -17,10 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .audio import peak_dbfs, widen, write_wav
-from .checkpoints import Checkpoint, list_checkpoints, load
-from .download import SCHEMES
-from .files import atomically, claim_pair, file_sha256, safe_name
+from .audio import widen
+from .checkpoints import Checkpoint, load
+from .clips import Clips, read_record, settings_of
 from .formats import CheckpointError
 from .guidance import Category, Guidance, guided, planes, shares
 from .runtime import in_batches, is_available
@@ -37,103 +32,6 @@ MAX_DURATION_S = 60.0
 """A minute of the published network at 48 kHz wants some 13 GB in float32: 0.29 GB per 65,536 frames (bench)."""
 
 MAX_CLIPS = 10_000
-
-
-@dataclass(frozen=True, eq=False)
-class Clip:
-    """One sound: ``audio`` float32 (channels, frames), its rate in Hz, its seed, and how it was made."""
-
-    audio: np.ndarray
-    sample_rate: int
-    seed: int
-    settings: dict[str, Any]
-
-    @property
-    def duration_s(self) -> float:
-        return self.audio.shape[-1] / self.sample_rate
-
-    @property
-    def name(self) -> str:
-        """A file name without suffix, such as ``glitch-440k_seed7`` or ``kick_drums_seed7``."""
-        category = self.settings.get("making", {}).get("category", {})
-        what = f"{safe_name('-'.join(category))}_" if category else ""
-        return f"{what}{safe_name(self.settings['model']['name'])}_seed{self.seed}"
-
-    def save(self, folder: str | Path, bits: str = "24") -> Path:
-        """Write the sound as WAV, and beside it a JSON file from which ``remake`` makes it again.
-
-        Nothing is overwritten: a name that is taken gets a number. Integer formats lower a clip whose peak
-        is above -1 dBFS and say so in the JSON file (``level.gain_db``).
-
-        Args:
-            folder: where to; made if need be.
-            bits: ``"16"``, ``"24"`` or ``"float"``.
-
-        Returns:
-            The path of the WAV file.
-
-        Raises:
-            ValueError: a file in place of a folder, or unknown ``bits``; nothing is written.
-        """
-        folder = Path(folder).expanduser()
-        if folder.suffix.lower() in (".wav", ".json") or folder.is_file():
-            raise ValueError(f"{folder} is no folder: give the folder to save in, the name is {self.name}.wav.")
-        path, beside = claim_pair(folder / f"{self.name}.wav")
-        try:
-            gain_db = write_wav(path, self.audio, self.sample_rate, bits)
-            text = json.dumps(self._record(path, bits, gain_db), indent=2) + "\n"
-            atomically(beside, lambda part: part.write_text(text, encoding="utf-8"))
-        except BaseException:
-            beside.unlink(missing_ok=True)
-            raise
-        return path
-
-    def _record(self, path: Path, bits: str, gain_db: float) -> dict[str, Any]:
-        channels, frames = self.audio.shape
-        shape = {"frames": frames, "sample_rate": self.sample_rate, "channels": channels, "bits": bits}
-        level = {
-            "peak_dbfs": round(peak_dbfs(self.audio), 3) if self.audio.any() else None,
-            "gain_db": round(gain_db, 6),
-            "samples_over_full_scale": int((np.abs(self.audio) > 1).sum()),
-        }
-        return {
-            "file": {"name": path.name, "sha256": file_sha256(path), **shape},
-            "level": level,
-            "making": self.settings["making"] | {"seed": self.seed},
-            "model": self.settings["model"],
-            "machine": self.settings["machine"],
-        }
-
-
-@dataclass(frozen=True, eq=False)
-class Clips(Sequence[Clip]):
-    """Sounds made in one go: ``audio`` float32 (B, channels, frames), one seed each, and how they were made."""
-
-    audio: np.ndarray
-    sample_rate: int
-    seeds: list[int]
-    settings: dict[str, Any]
-
-    def __len__(self) -> int:
-        return len(self.audio)
-
-    def __getitem__(self, index):
-        if isinstance(index, slice):
-            return Clips(self.audio[index], self.sample_rate, self.seeds[index], self.settings)
-        return Clip(self.audio[index], self.sample_rate, self.seeds[index], self.settings)
-
-    def save(self, folder: str | Path, bits: str = "24") -> list[Path]:
-        """Write every clip, as ``Clip.save`` does; returns the paths of the WAV files."""
-        return [clip.save(folder, bits) for clip in self]
-
-    def _repr_html_(self) -> str:
-        from .widgets import clips_html  # notebooks only: the one import that points up
-
-        return clips_html(self)
-
-    def __repr__(self) -> str:
-        seconds = self.audio.shape[-1] / self.sample_rate
-        return f"<{len(self)} clips of {seconds:.2f} s at {self.sample_rate} Hz, seeds {self.seeds}>"
 
 
 def generate(
@@ -207,7 +105,7 @@ def generate(
         raise ValueError(f"batch_size={batch_size}: give 1 or more.")
     making = {"verb": "generate", "sampler": name, "grid": grid, "steps": steps, "frames": frames, "asked": len(seeds)}
     making |= {"width": float(width)} if width else {}
-    settings = _settings(ckpt, making | following)
+    settings = settings_of(ckpt, making | following)
     shape = (ckpt.channels, ckpt.legal_frames(frames))
     finished = 0
 
@@ -288,22 +186,6 @@ def remake(record: str | Path | dict[str, Any], ckpt: Checkpoint | str | Path | 
     return generate(ckpt, 1, seed, duration_s=frames / rate, steps=steps, sampler=sampler, grid=grid, **following)
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """Read the JSON record beside a sound; ``path`` is that of either.
-
-    Raises:
-        FileNotFoundError: no record there.
-        ValueError: it is not JSON.
-    """
-    path = path.with_suffix(".json") if path.suffix.lower() == ".wav" else path
-    if not path.is_file():
-        raise FileNotFoundError(f"No record at {path}.")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path.name} is not a JSON record: {error}") from error
-
-
 def _whole(what: str, value: Any) -> int:
     """The whole number ``value`` is, be it Python's or numpy's.
 
@@ -376,31 +258,3 @@ def _finite(audio: Tensor, ckpt: Checkpoint) -> np.ndarray:
         cure = "load it with dtype='float32'" if half else "its weights are damaged, or made for another network"
         raise FloatingPointError(f"{ckpt.name} gave values that are not finite: {cure}.")
     return audio.float().numpy()
-
-
-def _settings(ckpt: Checkpoint, making: dict[str, Any]) -> dict[str, Any]:
-    """What a record says about the making, the model and the machine."""
-    model = {"name": ckpt.name, "sample_rate": ckpt.sample_rate, "frames": ckpt.frames} | ckpt.info
-    model["source"] = _public_source(ckpt.info["source"])
-    machine = {
-        "ddnb": _version(),
-        "torch": torch.__version__,
-        "device": str(ckpt.device),
-        "dtype": str(ckpt.dtype).removeprefix("torch."),
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
-    }
-    return {"making": making, "model": model, "machine": machine}
-
-
-def _public_source(source: str) -> str:
-    """A source that may travel with a sound: no folder of anybody's disk, no token in a link."""
-    if source.startswith(SCHEMES):
-        return source.partition("?")[0]
-    return source if source in list_checkpoints() else Path(source).name
-
-
-def _version() -> str:
-    try:
-        return version("ddnb")
-    except PackageNotFoundError:  # a checkout on the path, not installed
-        return "checkout"

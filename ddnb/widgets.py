@@ -24,10 +24,10 @@ from IPython.display import HTML, Image, display
 from torch import Tensor
 
 from .audio import CEILING_DBFS, peak_dbfs, resample
+from .clips import Clip, Clips
 from .doctor import DatasetReport, shown
 from .pictures import dataset_picture, grids_picture, loss_picture, picture, spread
 from .training import Record
-from .verbs import Clip, Clips
 
 OUTPUT_LIMIT_BYTES = 8_000_000
 """Colab refuses a cell output of more than about 10 MB; pictures included. Above this sum players get previews."""

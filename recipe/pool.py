@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ddnb.audio import peak_dbfs
 from ddnb.dataset import Dataset, Sound
 from ddnb.files import atomically
 
@@ -18,10 +19,10 @@ from .augment import augmented
 from .data import CATEGORIES, FRAMES, SAMPLE_RATE, Prepared, load_prepared
 from .synth import synthesize
 
-PEAK = 0.5
-"""Of every sound: 6 dB of room for what comes out louder than what went in."""
+PEAK = 0.25
+"""Of every sound: 12 dB of room for what comes out louder than what went in."""
 
-_VERSION = 1  # of variants and synthesis: another one makes the pool anew
+_VERSION = 2  # of variants and synthesis: another one makes the pool anew
 _END = 128
 _SILENT_DB = -66.0
 
@@ -58,7 +59,7 @@ def _make(part: Path, data: Prepared, made: dict) -> None:
             sha256 = hashlib.sha256(json.dumps([made, origin]).encode()).hexdigest()
             category = name.split("/")[0]
             seconds = len(x) / SAMPLE_RATE
-            sounds.append(Sound(name, category, start, len(x), SAMPLE_RATE, 1, seconds, sha256, -6.0, 0.0, 0))
+            sounds.append(Sound(name, category, start, len(x), SAMPLE_RATE, 1, seconds, sha256, peak_dbfs(x), 0.0, 0))
     index = {"made": made, "sounds": [s.__dict__ for s in sounds]}
     (part / "index.json").write_text(json.dumps(index), encoding="utf-8")
 

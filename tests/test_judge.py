@@ -10,7 +10,7 @@ import torch
 
 from bench import judge, quality
 from ddnb.audio import write_wav
-from ddnb.verbs import Clips
+from ddnb.clips import Clips
 from recipe.data import CATEGORIES, FRAMES, Prepared, load_prepared, save_prepared
 
 KINDS = ("kick", "closed_hat", "texture")

@@ -11,7 +11,7 @@ import torch
 from conftest import DATA, FORMAT
 
 import ddnb
-from ddnb import verbs
+from ddnb.clips import Clip, _public_source
 from ddnb.sampler import SAMPLERS, seeded_noise
 
 
@@ -295,7 +295,7 @@ def test_a_converted_checkpoint_is_its_own_source(tmp_path):
     ],
 )
 def test_no_folder_and_no_token_travels_with_a_sound(source, public):
-    assert verbs._public_source(source) == public
+    assert _public_source(source) == public
 
 
 def test_remake_refuses_other_weights_and_other_files(ckpt, tmp_path):
@@ -326,6 +326,6 @@ def test_the_grid_follows_the_sampler_and_the_steps(sampler, steps, grid, ckpt):
 def test_file_names_are_safe_whatever_the_checkpoint_is_called(ckpt):
     clip = generate(ckpt, 1)[0]
     settings = clip.settings | {"model": clip.settings["model"] | {"name": "../../etc/pass wd\\:*?<é>" + "x" * 300}}
-    name = verbs.Clip(clip.audio, clip.sample_rate, 7, settings).name
+    name = Clip(clip.audio, clip.sample_rate, 7, settings).name
     assert set(name) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_")
     assert len(name) < 120

@@ -13,8 +13,8 @@ import soundfile
 from PIL import Image
 
 from ddnb import check_dataset, dataset, finetune, pictures, training, widgets
+from ddnb.clips import Clip, Clips
 from ddnb.training import Record
-from ddnb.verbs import Clip, Clips
 
 SETTINGS = {"model": {"name": "model <b>&"}, "making": {"asked": 3}, "machine": {}}
 
