@@ -1,24 +1,36 @@
 """ddnb: Dance Diffusion today. Short sounds from noise, from notebooks, Python or the command line."""
 
+from .beats import Beat, beat, list_patterns
 from .checkpoints import Checkpoint, convert, list_checkpoints, load, verify
 from .clips import Clip, Clips
 from .doctor import DatasetReport, check_dataset
+from .edits import extend, inpaint
 from .formats import CheckpointError
+from .interpolation import interpolate
+from .records import remake
 from .training import finetune
-from .verbs import generate, remake
+from .verbs import generate, vary, vary_folder
 
 __all__ = [
+    "Beat",
     "Checkpoint",
     "CheckpointError",
     "Clip",
     "Clips",
     "DatasetReport",
+    "beat",
     "check_dataset",
     "convert",
+    "extend",
     "finetune",
     "generate",
+    "inpaint",
+    "interpolate",
     "list_checkpoints",
+    "list_patterns",
     "load",
     "remake",
+    "vary",
+    "vary_folder",
     "verify",
 ]

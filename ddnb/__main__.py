@@ -30,17 +30,18 @@ from . import (
     verify,
 )
 from .audio import CEILING_DBFS, SUBTYPES, peak_dbfs
-from .clips import Clips, read_record
+from .clips import Clips
+from .engine import DEFAULT_SAMPLER, DEFAULT_STEPS, seed_list
 from .files import atomically, free_name
 from .guidance import Category
 from .pictures import contact_sheet
 from .recipe import Recipe
+from .records import read_record
 from .runs import RunFolder
 from .runtime import DTYPES, pick
 from .sampler import SAMPLERS
 from .schedule import GRIDS, time_grid
 from .training import CONFIGS, Record, from_scratch
-from .verbs import DEFAULT_SAMPLER, DEFAULT_STEPS, seed_list
 
 DEFAULT_CHECKPOINT = "drums"
 ANY = "any"

@@ -116,7 +116,7 @@ def to_channels(audio: np.ndarray, channels: int) -> np.ndarray:
     return np.repeat(audio.mean(axis=0, keepdims=True), channels, axis=0)
 
 
-def widen(audio: np.ndarray, width: float) -> np.ndarray:
+def widen(audio: np.ndarray, width: float, loop: bool = False) -> np.ndarray:
     """Make mono stereo: a decorrelated copy is added on the left and subtracted on the right.
 
     The copy is the sound through 20 ms of decaying noise with little below 150 Hz: the bass stays in the middle,
@@ -125,12 +125,13 @@ def widen(audio: np.ndarray, width: float) -> np.ndarray:
     Args:
         audio: (1, T).
         width: from 0 (both sides are the same) to 1 (the copy is as loud as the sound).
+        loop: whether the copy goes on at the beginning where it reaches beyond the end.
 
     Returns:
         (2, T).
     """
     middle = audio[0].astype(np.float64)
-    size = 1 << (len(middle) + _WIDENER_TAPS - 1).bit_length()
+    size = len(middle) if loop else 1 << (len(middle) + _WIDENER_TAPS - 1).bit_length()
     side = width * np.fft.irfft(np.fft.rfft(_widener(), size) * np.fft.rfft(middle, size), size)[: len(middle)]
     return np.stack([middle + side, middle - side]).astype(np.float32)
 

@@ -76,20 +76,32 @@ class Checkpoint:
         """The shortest length the network can make that is at least ``frames``."""
         return self.net.config.legal_frames(frames)
 
-    @torch.inference_mode()
     def __call__(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         """Predict v.
 
         Args:
-            x: float32 (B, channels, T) on any device, T a legal length.
+            x: float32 (B, channels, T) on any device, T a legal length. Where it requires a gradient, v has one.
             t: float32 (B,).
             cond: conditioning planes, (B, planes, any length), or none for zeros.
 
         Returns:
             v, float32 (B, channels, T), where ``x`` is.
         """
-        planes = None if cond is None else cond.to(self.device, self.dtype)
-        return self.net(x.to(self.device, self.dtype), t.to(self.device), planes).to(x)
+        with torch.inference_mode(not x.requires_grad):
+            planes = None if cond is None else cond.to(self.device, self.dtype)
+            return self.net(x.to(self.device, self.dtype), t.to(self.device), planes).to(x)
+
+    def circular(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+        """Predict v of a loop, whose end is followed by its beginning; otherwise as calling the checkpoint.
+
+        Args:
+            x, t, cond: likewise; T a multiple of the network's stride from ``net.config.min_loop_frames`` up.
+        """
+        self.net.circular = True
+        try:
+            return self(x, t, cond)
+        finally:
+            self.net.circular = False
 
     def __repr__(self) -> str:
         size = sum(p.numel() for p in self.net.parameters()) / 1e6

@@ -130,22 +130,6 @@ def settings_of(ckpt: Checkpoint, making: dict[str, Any]) -> dict[str, Any]:
     return {"making": making, "model": model, "machine": machine}
 
 
-def read_record(path: Path) -> dict[str, Any]:
-    """Read the JSON record beside a sound; ``path`` is that of either.
-
-    Raises:
-        FileNotFoundError: no record there.
-        ValueError: it is not JSON.
-    """
-    path = path.with_suffix(".json") if path.suffix.lower() == ".wav" else path
-    if not path.is_file():
-        raise FileNotFoundError(f"No record at {path}.")
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path.name} is not a JSON record: {error}") from error
-
-
 def _public_source(source: str) -> str:
     """A source that may travel with a sound: no folder of anybody's disk, no token in a link."""
     if source.startswith(SCHEMES):

@@ -52,6 +52,10 @@ def _are_plain_values(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, plain) for k, v in value.items())
 
 
+def _is_level(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -100 <= value <= 0
+
+
 _FACTS = {
     "sample_rate": _is_count,
     "frames": _is_count,
@@ -60,6 +64,7 @@ _FACTS = {
     "credit": _is_text,
     "categories": _are_texts,
     "weights_sha256": _is_text,
+    "peak_dbfs": _is_level,
     "converted_from": _is_text,
     "finetuned_from": _is_text,
     "data_sha256": _is_text,

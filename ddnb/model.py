@@ -64,6 +64,11 @@ class UNetConfig:
         """Shortest legal length: reflecting two frames at the deepest level needs three of them."""
         return 3 * self.stride
 
+    @property
+    def min_loop_frames(self) -> int:
+        """Shortest legal loop: its two ends are taken from each other, two frames of them."""
+        return 2 * self.stride
+
     def legal_frames(self, frames: int) -> int:
         """Return the shortest legal length of at least ``frames``."""
         return max(math.ceil(frames / self.stride) * self.stride, self.min_frames)
@@ -155,8 +160,14 @@ def level_prefix(level: int) -> str:
 
 
 class UNet(nn.Module):
-    """The network: ``net(x, t, cond) -> v``."""
+    """The network: ``net(x, t, cond) -> v``.
 
+    Attributes:
+        circular: whether the sound is a loop, whose end is followed by its beginning. Position enters by the padding
+            alone, so then shifting the input by a multiple of ``stride`` shifts the output.
+    """
+
+    anchored = False
     trained_times = "crash"
     plane_weights = PLANE_WEIGHTS
     with_planes = staticmethod(with_planes)
@@ -178,6 +189,18 @@ class UNet(nn.Module):
             ResConvBlock(wide, wide, wide),
             ResConvBlock(wide, wide, config.channels, is_last=True),
         )
+        self.circular = False
+
+    @property
+    def circular(self) -> bool:
+        return self._circular
+
+    @circular.setter
+    def circular(self, circular: bool) -> None:
+        self._circular = circular
+        for module in self.modules():
+            if isinstance(module, (Conv, Downsample1d, Upsample1d)):
+                module.circular = circular
 
     def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         """Predict ``v``.
@@ -194,10 +217,11 @@ class UNet(nn.Module):
             ValueError: an illegal length, or planes that the network does not have.
         """
         batch, _, frames = x.shape
-        if frames != self.config.legal_frames(frames):
+        least = self.config.min_loop_frames if self.circular else self.config.min_frames
+        if frames % self.config.stride or frames < least:
             raise ValueError(
-                f"{frames} frames: this network takes multiples of {self.config.stride} from "
-                f"{self.config.min_frames} up; the next one is {self.config.legal_frames(frames)}."
+                f"{frames} frames: this network takes multiples of {self.config.stride} from {least} up; the next one "
+                f"is {self.config.legal_frames(frames)}."
             )
         planes = [x, self.timestep_embed(t).to(x.dtype)[..., None].expand(-1, -1, frames)]
         if cond is None and self.config.planes:
@@ -236,7 +260,11 @@ class FourierFeatures(nn.Module):
 class Conv(nn.Conv1d):
     """A convolution over frames, of (B, C, 1, T); its weight is that of a ``Conv1d``."""
 
+    circular = False
+
     def forward(self, x: Tensor) -> Tensor:
+        if self.circular:
+            return F.conv2d(_wrapped(x, self.padding[0]), self.weight[:, :, None], self.bias)
         return F.conv2d(x, self.weight[:, :, None], self.bias, padding=(0, *self.padding))
 
 
@@ -287,25 +315,35 @@ class SelfAttention1d(nn.Module):
 class Downsample1d(nn.Module):
     """Halve the rate with the stored filter, channel by channel; (B, C, 1, T) -> (B, C, 1, T / 2)."""
 
+    circular = False
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("kernel", torch.tensor(_CUBIC))
 
     def forward(self, x: Tensor) -> Tensor:
-        padded = F.pad(x, (3, 3, 0, 0), "reflect")
+        padded = _wrapped(x, 3) if self.circular else F.pad(x, (3, 3, 0, 0), "reflect")
         return F.conv2d(padded, _per_channel(self.kernel, x), stride=(1, 2), groups=x.shape[1])
 
 
 class Upsample1d(nn.Module):
     """Double the rate with the stored filter, channel by channel; (B, C, 1, T) -> (B, C, 1, 2 T)."""
 
+    circular = False
+
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("kernel", torch.tensor([2 * tap for tap in _CUBIC]))
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, padded = _per_channel(self.kernel, x), F.pad(x, (2, 2, 0, 0), "reflect")
+        padded = _wrapped(x, 2) if self.circular else F.pad(x, (2, 2, 0, 0), "reflect")
+        weight = _per_channel(self.kernel, x)
         return F.conv_transpose2d(padded, weight, stride=(1, 2), padding=(0, 7), groups=x.shape[1])
+
+
+def _wrapped(x: Tensor, reach: int) -> Tensor:
+    """With so many frames of either end beyond the other one."""
+    return torch.cat([x[..., -reach:], x, x[..., :reach]], -1) if reach else x
 
 
 def _per_channel(kernel: Tensor, x: Tensor) -> Tensor:

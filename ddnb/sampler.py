@@ -286,6 +286,12 @@ SAMPLERS: dict[str, Callable[..., Tensor]] = {
 PARITY_SAMPLERS = ("v-ddim", "v-iplms", "diffusers-ipndm")
 """Samplers that repeat an original tool; their own grid is ``crash``."""
 
+STOCHASTIC_SAMPLERS = ("ddpm", "dpmpp_2m_sde")
+"""Samplers that add noise on the way: what they make cannot be traced back."""
+
+MEMORYLESS = ("ddim", "ddpm", "heun")
+"""Samplers whose steps know nothing of earlier ones."""
+
 
 def sampler(name: str) -> Callable[..., Tensor]:
     """Return the sampler of this name.
@@ -327,7 +333,7 @@ _ADAMS_BASHFORTH = (
 
 def _integrate(update, model, x, ts, on_step, cancel) -> Tensor:
     """Run the solver ``update(i, x, v, denoised, eps, phi_t, phi_s) -> x_s`` over the times."""
-    for i, total, t, s in _time_steps(ts, cancel):
+    for i, total, t, s in time_steps(ts, cancel):
         v = model(x, x.new_full((len(x),), t))
         denoised, eps = v_to_denoised_eps(x, v, t)
         phi_t, phi_s = t * math.pi / 2, s * math.pi / 2
@@ -339,7 +345,7 @@ def _integrate(update, model, x, ts, on_step, cancel) -> Tensor:
 
 def _integrate_float32(update, model, x, ts, on_step, cancel, scales=alpha_sigma) -> Tensor:
     """The same loop as the original tools run it: every coefficient from float32 times."""
-    for i, total, t, s in _time_steps(ts, cancel):
+    for i, total, t, s in time_steps(ts, cancel):
         t, s = x.new_tensor(t), x.new_tensor(s)
         v = model(x, t.expand(len(x)))
         alpha, sigma = scales(t)
@@ -350,7 +356,7 @@ def _integrate_float32(update, model, x, ts, on_step, cancel, scales=alpha_sigma
     return x
 
 
-def _time_steps(ts: Tensor, cancel: Event | None) -> Iterator[tuple[int, int, float, float]]:
+def time_steps(ts: Tensor, cancel: Event | None) -> Iterator[tuple[int, int, float, float]]:
     """Yield ``(i, total, t, s)`` for each step, looking at ``cancel`` first.
 
     Raises:
@@ -367,6 +373,12 @@ def _time_steps(ts: Tensor, cancel: Event | None) -> Iterator[tuple[int, int, fl
         if cancel is not None and cancel.is_set():
             raise Cancelled(f"cancelled after {i} of {len(slopes)} steps")
         yield i, len(slopes), t, s
+
+
+def stop_if(cancel: Event | None) -> None:
+    """Raise ``Cancelled`` if ``cancel`` is set."""
+    if cancel is not None and cancel.is_set():
+        raise Cancelled("cancelled")
 
 
 def _rotate(x: Tensor, v: Tensor, d: float) -> Tensor:

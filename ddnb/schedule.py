@@ -67,49 +67,56 @@ def crash_warp(u: Tensor) -> Tensor:
     return torch.atan2(sigma, (1 - sigma**2).sqrt()) * (2 / math.pi)
 
 
-def crash_grid(steps: int) -> Tensor:
-    """The original's sampling times: the crash warp of equal steps from 1 to 0."""
-    return crash_warp(_ramp(steps + 1))
+def crash_grid(steps: int, start: float = 1.0) -> Tensor:
+    """The original's sampling times: the crash warp of equal steps, from ``start`` to 0."""
+    u = 2 / math.pi * math.asin(math.sqrt(math.sin(start * math.pi / 2)))
+    return _beginning_at(start, crash_warp(u * _ramp(steps + 1)))
 
 
-def linear_grid(steps: int) -> Tensor:
-    """Equal steps of ``t`` from 1 to 0."""
-    return _ramp(steps + 1)
+def linear_grid(steps: int, start: float = 1.0) -> Tensor:
+    """Equal steps of ``t`` from ``start`` to 0."""
+    return start * _ramp(steps + 1)
 
 
-def log_snr_grid(steps: int, sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX) -> Tensor:
-    """Equal steps of log sigma_k; the first time is then set to exactly 1 and 0 is appended."""
-    log_sigma = math.log(sigma_min) + _ramp(steps) * math.log(sigma_max / sigma_min)
-    return _from_noise(log_sigma.exp())
+def log_snr_grid(steps: int, start: float = 1.0, sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX) -> Tensor:
+    """Equal steps of log sigma_k; the first time is then set to exactly ``start`` and 0 is appended."""
+    low, high = _noise_range(start, sigma_min, sigma_max)
+    return _from_noise((math.log(low) + _ramp(steps) * math.log(high / low)).exp(), start)
 
 
-def karras_grid(steps: int, sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX, rho: float = 7.0) -> Tensor:
-    """Equal steps of ``sigma_k ** (1 / rho)``; the first time is then set to exactly 1 and 0 is appended."""
-    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
-    return _from_noise((low + _ramp(steps) * (high - low)) ** rho)
+def karras_grid(
+    steps: int, start: float = 1.0, sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX, rho: float = 7.0
+) -> Tensor:
+    """Equal steps of ``sigma_k ** (1 / rho)``; the first time is then set to exactly ``start`` and 0 is appended."""
+    low, high = (sigma ** (1 / rho) for sigma in _noise_range(start, sigma_min, sigma_max))
+    return _from_noise((low + _ramp(steps) * (high - low)) ** rho, start)
 
 
 GRIDS = {"log_snr": log_snr_grid, "karras": karras_grid, "crash": crash_grid, "linear": linear_grid}
 
 
-def time_grid(name: str, steps: int) -> Tensor:
+def time_grid(name: str, steps: int, start: float = 1.0) -> Tensor:
     """Return the times of a sampling run, from noise to sound.
 
     Args:
         name: a key of ``GRIDS``.
         steps: number of sampling steps, at least 1.
+        start: where it begins, above 0 and at most 1: a sound that is only partly noise has as many steps, each a
+            smaller one.
 
     Returns:
-        float64, shape (steps + 1,), strictly decreasing from exactly 1 to exactly 0.
+        float64, shape (steps + 1,), strictly decreasing from exactly ``start`` to exactly 0.
 
     Raises:
-        ValueError: unknown name, or fewer than one step.
+        ValueError: unknown name, fewer than one step, or a start out of its range.
     """
     if name not in GRIDS:
         raise ValueError(f"Unknown time grid {name!r}. Known: {', '.join(GRIDS)}.")
     if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= 10_000:
         raise ValueError(f"steps={steps!r}: give a whole number of sampling steps from 1 to 10000.")
-    return GRIDS[name](steps)
+    if not 0 < start <= 1:
+        raise ValueError(f"start={start!r}: give a time above 0 and up to 1.")
+    return GRIDS[name](steps, start)
 
 
 def _ramp(n: int) -> Tensor:
@@ -117,7 +124,16 @@ def _ramp(n: int) -> Tensor:
     return torch.linspace(1, 0, n, dtype=torch.float64)
 
 
-def _from_noise(sigma_k: Tensor) -> Tensor:
-    ts = torch.cat([sigma_k_to_t(sigma_k), sigma_k.new_zeros(1)])
-    ts[0] = 1.0
+def _noise_range(start: float, sigma_min: float, sigma_max: float) -> tuple[float, float]:
+    """The lowest and the highest sigma_k of a grid that begins at ``start``, which may be below ``sigma_min``."""
+    high = min(sigma_max, math.tan(start * math.pi / 2)) if start < 1 else sigma_max
+    return min(sigma_min, high / 2), high
+
+
+def _from_noise(sigma_k: Tensor, start: float) -> Tensor:
+    return _beginning_at(start, torch.cat([sigma_k_to_t(sigma_k), sigma_k.new_zeros(1)]))
+
+
+def _beginning_at(start: float, ts: Tensor) -> Tensor:
+    ts[0] = start
     return ts

@@ -102,6 +102,8 @@ class SpectralConfig:
     def min_frames(self) -> int:
         return self.stride
 
+    min_loop_frames = min_frames
+
     def legal_frames(self, frames: int) -> int:
         """Return the shortest legal length of at least ``frames``."""
         return max(1, math.ceil(frames / self.stride)) * self.stride
@@ -140,8 +142,10 @@ class SpectralUNet(nn.Module):
     Attributes:
         circular: whether the sound is a loop, whose end is followed by its beginning. Then nothing depends on where it
             begins, and shifting the input by a multiple of ``stride`` shifts the output.
+        anchored: whether the network knows where a sound begins: it cannot be shown a piece from its middle.
     """
 
+    anchored = True
     trained_times = "log_normal"
     plane_weights = ("category.weight",)
     with_planes = staticmethod(with_planes)

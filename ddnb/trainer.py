@@ -34,6 +34,7 @@ _DECAY = 0.01
 _WARM_UP = 100
 _VALIDATION_CLIPS = 32
 _FADE = 64
+_ONE_LEVEL_DB = 0.1
 
 
 class Ema:
@@ -432,6 +433,9 @@ class Trainer:
         facts = {k: info[k] for k in ("credit",) if k in info}
         facts |= {} if info.get("untrained") else {"finetuned_from": self.ckpt.name}
         facts |= {"categories": list(self.categories)} if self.categories else {}
+        peaks = [sound.peak_dbfs for sound in self.data.sounds]
+        if max(peaks) - min(peaks) < _ONE_LEVEL_DB:
+            facts["peak_dbfs"] = round(sum(peaks) / len(peaks), 2)
         return state, facts | {
             "name": name,
             "sample_rate": self.ckpt.sample_rate,

@@ -1,11 +1,10 @@
-"""What one does with a checkpoint: generate sounds, keep them, make them again."""
+"""What one does with a checkpoint: make sounds from noise, or from a sound."""
 
 from __future__ import annotations
 
-import operator
+import math
 import warnings
-from collections.abc import Sequence
-from numbers import Real
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +13,27 @@ import torch
 from torch import Tensor
 
 from .audio import widen
-from .checkpoints import Checkpoint, load
-from .clips import Clips, read_record, settings_of
-from .formats import CheckpointError
-from .guidance import Category, Guidance, guided, planes, shares
-from .runtime import in_batches, is_available
-from .sampler import PARITY_SAMPLERS, Cancelled, Event, Model, OnStep, seeded_noise
-from .sampler import sampler as sampler_named
-from .schedule import time_grid
+from .checkpoints import Checkpoint
+from .clips import Clips, settings_of
+from .engine import (
+    MAX_DURATION_S,
+    MAX_LOOP_S,
+    AnySound,
+    Tempo,
+    category_of,
+    clips_of,
+    fitted,
+    level_gain,
+    sampling,
+    seed_list,
+    source_of,
+    within,
+)
+from .guidance import Category
+from .loops import MAX_CENTS, Length, closed, fit_circle, from_strongest_onset
+from .sampler import Event, OnStep
 
-DEFAULT_SAMPLER = "iplms"
-DEFAULT_STEPS = 25
-FEW_STEPS = 9
-"""Up to this many steps the Karras grid is the better one, above it the log-SNR grid."""
-
-MAX_DURATION_S = 60.0
-"""A minute of the published network at 48 kHz wants some 13 GB in float32: 0.29 GB per 65,536 frames (bench)."""
-
-MAX_CLIPS = 10_000
+_SOUND_FILES = {".wav", ".flac", ".aif", ".aiff", ".ogg", ".mp3", ".m4a", ".opus"}
 
 
 def generate(
@@ -44,6 +46,12 @@ def generate(
     guidance_interval: tuple[float, float] | None = None,
     guidance_rescale: float | None = None,
     duration_s: float | None = None,
+    loop: bool = False,
+    bpm: float | None = None,
+    bars: int | None = None,
+    beats_per_bar: int = 4,
+    max_cents: float = MAX_CENTS,
+    start_on_onset: bool = False,
     width: float = 0.0,
     steps: int | None = None,
     sampler: str | None = None,
@@ -66,8 +74,16 @@ def generate(
         guidance_scale: how strongly to follow the category: 1 (the default) as learned, 2 more so, 0 not at all.
         guidance_interval: (from, to) in t, 0 = clean, 1 = noise: where ``guidance_scale`` acts; everywhere by default.
         guidance_rescale: share from 0 (the default) to 1 of the level added by strong guidance that is taken back.
-        duration_s: length in seconds; the length in training by default. Lengths that the network cannot make
-            are made longer and cut back.
+        duration_s: length in seconds, up to 60, of a loop up to 600; the length in training by default. Lengths that
+            the network cannot make are made longer and cut back.
+        loop: make seamless loops: the end leads into the beginning, without a crossfade. Longer than in training, they
+            are made in overlapping windows.
+        bpm: beats per minute, 20 to 999: the length becomes exactly ``bars`` bars, in whole frames.
+        bars: whole bars, 1 to 64; 1 by default.
+        beats_per_bar: 4 by default.
+        max_cents: how far off in pitch a loop may be, in hundredths of a semitone, where it is shorter than in training
+            and the network cannot make its length; 20 by default.
+        start_on_onset: turn each loop so that it begins on its strongest onset.
         width: 0 leaves the channels as the network makes them. Above, up to 1, a mono network's sounds become stereo,
             see ``audio.widen``.
         steps: calls of the network per clip, 25 by default (``heun``: twice that); more is slower and cleaner.
@@ -86,175 +102,164 @@ def generate(
         FloatingPointError: the network's output is not finite.
         MemoryError: not even one clip fits.
     """
-    if not callable(ckpt):
-        raise TypeError(f"ckpt={ckpt!r}: pass what ddnb.load({ckpt!r}) returns.")
     seeds = seed_list(n, seed)
-    frames = _frames(ckpt, duration_s)
-    steps = DEFAULT_STEPS if steps is None else _whole("steps", steps)
-    name = DEFAULT_SAMPLER if sampler is None else sampler
-    solve = sampler_named(name)
-    grid = _default_grid(name, steps) if grid is None else grid
-    if not isinstance(width, Real) or not 0 <= width <= 1 or (width and ckpt.channels != 1):
-        what = f"{ckpt.name} is stereo already; leave it out" if ckpt.channels != 1 else "give a number from 0 to 1"
-        raise ValueError(f"width={width!r}: {what}.")
-    model, following = _following(ckpt, category, guidance_scale, guidance_interval, guidance_rescale)
-    ts = time_grid(grid, steps)
-    if batch_size is None:
-        batch_size = 1 if ckpt.device.type == "cpu" else 8
-    elif _whole("batch_size", batch_size) < 1:
-        raise ValueError(f"batch_size={batch_size}: give 1 or more.")
-    making = {"verb": "generate", "sampler": name, "grid": grid, "steps": steps, "frames": frames, "asked": len(seeds)}
-    making |= {"width": float(width)} if width else {}
-    settings = settings_of(ckpt, making | following)
-    shape = (ckpt.channels, ckpt.legal_frames(frames))
-    finished = 0
+    how = sampling(
+        ckpt,
+        category=category,
+        guidance_scale=guidance_scale,
+        guidance_interval=guidance_interval,
+        guidance_rescale=guidance_rescale,
+        steps=steps,
+        sampler=sampler,
+        grid=grid,
+        batch_size=batch_size,
+        on_step=on_step,
+        cancel=cancel,
+    )
+    if within("width", width, 0, 1) and ckpt.channels != 1:
+        raise ValueError(f"width={width!r}: {ckpt.name} is stereo already; leave it out.")
+    tempo = Tempo(loop, bpm, bars, beats_per_bar, max_cents, start_on_onset)
+    length = tempo.length(ckpt, duration_s)
+    ts = how.times()
 
-    def run(batch: Sequence[int]) -> Tensor:
-        def step_done(done: int, total: int, denoised: Tensor) -> None:
-            if on_step is not None:
-                on_step(finished * steps + done * len(batch), len(seeds) * steps, denoised)
+    def work(batch: Sequence[int], step_done: OnStep) -> Tensor:
+        noise = how.noise(batch, length.made)
+        return how.solve(how.model(length), noise(None), ts, noise, step_done)
 
-        x = seeded_noise(batch, shape).to(ckpt.device)
-
-        def fresh(i: int) -> Tensor:
-            return seeded_noise(batch, shape, i).to(x)
-
-        return solve(model, x, ts, noise=fresh, on_step=step_done, cancel=cancel)[..., :frames].cpu()
-
-    done: list[np.ndarray] = []
-    try:
-        for audio in in_batches(run, seeds, batch_size):
-            done.append(_finite(audio, ckpt))
-            finished += len(audio)
-    except Cancelled:
-        pass
-    except KeyboardInterrupt:
-        warnings.warn(f"interrupted: {finished} of {len(seeds)} clips are finished", stacklevel=2)
-    except (FloatingPointError, MemoryError) as error:
-        if not done:
-            raise
-        warnings.warn(f"stopped after {finished} of {len(seeds)} clips: {error}", stacklevel=2)
-    audio = np.concatenate([np.zeros((0, ckpt.channels, frames), np.float32), *done])
+    audio = [_cut(x, length, tempo, ckpt) for x in how.run(work, seeds)]
     if width:
-        audio = np.stack([widen(clip, width) for clip in audio]) if finished else audio.repeat(2, axis=1)
-    return Clips(audio, ckpt.sample_rate, seeds[:finished], settings)
+        audio = [widen(x, width, loop) for x in audio]
+    making = {"verb": "generate"} | how.record() | {"frames": length.frames, "asked": len(seeds)}
+    making |= tempo.record(length) | ({"width": float(width)} if width else {})
+    return clips_of(
+        audio, (2 if width else ckpt.channels, length.frames), seeds, ckpt.sample_rate, settings_of(ckpt, making)
+    )
 
 
-def remake(record: str | Path | dict[str, Any], ckpt: Checkpoint | str | Path | None = None) -> Clips:
-    """Make a saved sound again from its JSON file: sample for sample on a CPU, within rounding on a GPU.
+def vary(
+    ckpt: Checkpoint,
+    audio: AnySound,
+    strength: float = 0.5,
+    n: int | None = None,
+    seed: int | Sequence[int] = 0,
+    *,
+    duration_s: float | None = None,
+    offset_s: float = 0.0,
+    match_level: bool = False,
+    loop: bool = False,
+    bpm: float | None = None,
+    bars: int | None = None,
+    beats_per_bar: int = 4,
+    max_cents: float = MAX_CENTS,
+    start_on_onset: bool = False,
+    **options: Any,
+) -> Clips:
+    """Make sounds that resemble one: it is covered with noise, more or less, and the network takes the noise off.
+
+    ``x_t = alpha x0 + sigma z`` with t = ``strength``, and from there on the full number of steps. Sounds of any rate
+    and number of channels: a mono network makes each channel by itself, from the same noise.
 
     Args:
-        record: the JSON file beside a WAV file, the WAV file, or the record itself.
-        ckpt: the checkpoint, where the record's own source is a file that is not here; a path is loaded on the
-            record's device, in its precision and format.
+        ckpt: what ``load`` returned.
+        audio: a path, a clip, or (array of (channels, frames), sample rate).
+        strength: from 0, which returns the sound, to 1, which forgets it; the same for every sampler. About 0.3 changes
+            details, 0.5 the timbre, from 0.7 on it is another sound. As noise level: ``tan(strength pi / 2)``.
+        n, seed: as for ``generate``.
+        duration_s: length in seconds, up to 60; that of the sound by default, from ``offset_s`` on.
+        offset_s: where in the sound to begin.
+        match_level: give each result the loudness (root mean square) of the sound. Otherwise its level goes from the
+            sound's to the network's own as ``strength`` goes from 0 to 1.
+        loop, bpm, bars, beats_per_bar, max_cents, start_on_onset: as for ``generate``; a sound that does not close is
+            closed first, by its last 10 ms.
+        options: the others of ``generate``, from ``category`` to ``cancel``. The category of a clip that was made with
+            one is that one by default.
 
     Returns:
-        One clip, before the gain that the file may have got.
+        The clips, at the network's sample rate.
 
     Raises:
-        FileNotFoundError: no such record.
-        ValueError: not a record, or a checkpoint with other weights than the record's.
-        CheckpointError: the checkpoint cannot be had; pass it as ``ckpt``.
+        FileNotFoundError: no such file.
+        ValueError: an unusable sound, a number out of its range, an unknown name.
     """
-    if not isinstance(record, dict):
-        record = read_record(Path(record).expanduser())
-    try:
-        making, model, machine = record["making"], record["model"], record["machine"]
-        seed, steps, frames = (_whole(k, making[k]) for k in ("seed", "steps", "frames"))
-        rate, trained = (_whole(k, model[k]) for k in ("sample_rate", "frames"))
-        name, source, sha256 = (str(model[k]) for k in ("name", "source", "weights_sha256"))
-        sampler, grid = (str(making[k]) for k in ("sampler", "grid"))
-        device, dtype = (str(machine[k]) for k in ("device", "dtype"))
-        following = {k: making[k] for k in (*_FOLLOWING, "width") if k in making}
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"This is no record of a sound made by ddnb: {error} is missing or wrong.") from error
-    if not isinstance(ckpt, Checkpoint):
-        device = device if is_available(device) else None
+    within("strength", strength, 0, 1)
+    source, seeds = source_of(audio), seed_list(n, seed)
+    how = sampling(ckpt, **category_of(source, ckpt) | options)
+    tempo = Tempo(loop, bpm, bars, beats_per_bar, max_cents, start_on_onset)
+    if duration_s is None and bpm is None and source.duration_s - offset_s > (MAX_LOOP_S if loop else MAX_DURATION_S):
+        raise ValueError(
+            f"{source.name} lasts {source.duration_s:.0f} s: say which part, with offset_s and duration_s."
+        )
+    x0 = source.part(offset_s).at(ckpt)
+    length = tempo.length(ckpt, duration_s, default=x0.shape[-1])
+    x0 = fitted(x0, length.frames)
+    if loop:
+        x0 = np.stack([closed(row, ckpt.sample_rate) for row in x0])
+    gain, rows = level_gain(ckpt, x0), len(x0)
+    start = torch.from_numpy(_made(x0, length) * np.float32(gain))
+
+    def work(batch: Sequence[int], step_done: OnStep) -> Tensor:
+        noise = how.noise(batch, length.made, rows)
+        alpha, sigma = (math.cos(strength * math.pi / 2), math.sin(strength * math.pi / 2)) if strength < 1 else (0, 1)
+        x = alpha * start.to(ckpt.device).repeat(len(batch), 1, 1) + sigma * noise(None)
+        x = how.solve(how.model(length), x, how.times(strength), noise, step_done)
+        return x.unflatten(0, (len(batch), rows)).flatten(1, 2) * gain ** (strength - 1)
+
+    made = [_cut(x, length, tempo, ckpt) for x in how.run(work, seeds)] if strength else [x0.reshape(-1, length.frames)]
+    if match_level:
+        made = [x * (_rms(x0) / max(_rms(x), 1e-9)) for x in made]
+    made = made if strength else made * len(seeds)
+    making = {"verb": "vary", "strength": float(strength), "source": source.record}
+    making |= how.record() | {"frames": length.frames, "asked": len(seeds), "offset_s": offset_s}
+    making |= tempo.record(length) | ({"match_level": True} if match_level else {})
+    return clips_of(made, (len(x0) * x0.shape[1], length.frames), seeds, ckpt.sample_rate, settings_of(ckpt, making))
+
+
+def vary_folder(
+    ckpt: Checkpoint, folder: str | Path, strength: float = 0.5, n: int | None = 1, seed: int = 0, **options: Any
+) -> Iterator[Clips]:
+    """Vary every sound file of a folder, those of its folders too, as ``vary`` does.
+
+    ``for clips in ddnb.vary_folder(ckpt, "my-sounds"): clips.save("varied")``. A file that cannot be used is left out,
+    with a warning that says why.
+
+    Args:
+        ckpt, strength, n, seed, options: as for ``vary``; 1 variation each by default.
+        folder: of sound files.
+
+    Yields:
+        The clips of one file, in the order of the names.
+
+    Raises:
+        FileNotFoundError: no such folder, or no sound in it.
+    """
+    folder = Path(folder).expanduser()
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SOUND_FILES and p.is_file())
+    if not found:
+        raise FileNotFoundError(f"No sound files in {folder}.")
+    for path in found:
         try:
-            ckpt = load(ckpt or source, device=device, dtype=dtype, sample_rate=rate, frames=trained)
-        except (FileNotFoundError, CheckpointError) as error:
-            where = "say where it is: remake(..., ckpt=PATH), on the command line --checkpoint PATH"
-            raise CheckpointError(f"This sound was made with {source}; {where}. {error}") from error
-    if ckpt.info["weights_sha256"] != sha256:
-        raise ValueError(
-            f"{ckpt.name} has other weights than the {name} that made this sound. If it was trained on since, one of "
-            "the best-step files of its run may be the one."
-        )
-    here = str(ckpt.device), str(ckpt.dtype).removeprefix("torch.")
-    if here != (there := (machine["device"], dtype)):
-        warnings.warn(f"made on {there[0]} in {there[1]}, now on {here[0]} in {here[1]}: not exact", stacklevel=2)
-    return generate(ckpt, 1, seed, duration_s=frames / rate, steps=steps, sampler=sampler, grid=grid, **following)
+            source = source_of(path)
+        except ValueError as error:
+            warnings.warn(f"left out: {error}", stacklevel=2)
+            continue
+        clips = vary(ckpt, source, strength, n, seed, **options)
+        yield clips
+        if len(clips) < clips.settings["making"]["asked"]:  # cancelled
+            return
 
 
-def _whole(what: str, value: Any) -> int:
-    """The whole number ``value`` is, be it Python's or numpy's.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        return operator.index(value)
-    except TypeError as error:
-        raise ValueError(f"{what}={value!r}: give a whole number.") from error
+def _made(x0: np.ndarray, length: Length) -> np.ndarray:
+    """A sound at the length that the network makes."""
+    return fit_circle(x0, length.made) if length.loop else fitted(x0, length.made)
 
 
-def seed_list(n: int | None, seed: int | Sequence[int]) -> list[int]:
-    """Return one seed per clip: those given, or ``n`` (4) that count up from the one given.
-
-    Raises:
-        ValueError: seeds or a number of clips out of range, or at odds with each other.
-    """
-    if hasattr(seed, "__len__") and not isinstance(seed, str):
-        seeds = [_whole("seed", s) for s in seed]
-        if not seeds or n not in (None, len(seeds)):
-            raise ValueError(f"{len(seeds)} seeds for n={n} clips: give one seed per clip, or the first one.")
-    else:
-        count = 4 if n is None else _whole("n", n)
-        if not 1 <= count <= MAX_CLIPS:
-            raise ValueError(f"n={n!r}: give a number of clips from 1 to {MAX_CLIPS}.")
-        seeds = [_whole("seed", seed) + i for i in range(count)]
-    if min(seeds) < 0 or max(seeds) >= 2**63:
-        raise ValueError(f"seed={seed}: give whole numbers from 0 to 2**63 - 1.")
-    return seeds
+def _cut(made: np.ndarray, length: Length, tempo: Tempo, ckpt: Checkpoint) -> np.ndarray:
+    """What the network made, (channels, frames), as long as it is to be."""
+    if not length.loop:
+        return made[..., : length.frames]
+    audio = fit_circle(made, length.frames)
+    return from_strongest_onset(audio, ckpt.sample_rate) if tempo.start_on_onset else audio
 
 
-def _frames(ckpt: Checkpoint, duration_s: float | None) -> int:
-    if duration_s is None:
-        return ckpt.frames
-    if not isinstance(duration_s, Real) or not 1 / ckpt.sample_rate <= duration_s <= MAX_DURATION_S:  # NaN too
-        raise ValueError(
-            f"duration_s={duration_s!r}: give seconds above 0 and up to {MAX_DURATION_S:g}; "
-            f"this network was trained on {ckpt.frames / ckpt.sample_rate:.2f} s."
-        )
-    return round(duration_s * ckpt.sample_rate)
-
-
-_FOLLOWING = ("category", "guidance_scale", "guidance_interval", "guidance_rescale")
-
-
-def _following(ckpt: Checkpoint, category: Category | None, scale, interval, rescale) -> tuple[Model, dict[str, Any]]:
-    """The model that follows the category, and what the record says about it: nothing where none is asked for."""
-    given = {"scale": scale, "interval": interval and tuple(interval), "rescale": rescale}
-    guidance = Guidance(**{k: v for k, v in given.items() if v is not None})
-    if category is None:
-        if guidance != Guidance():
-            raise ValueError("guidance follows a category: say which, with category=...")
-        return ckpt, {}
-    wanted = shares(ckpt.categories, category)
-    values = (wanted, guidance.scale, list(guidance.interval), guidance.rescale)
-    model = guided(ckpt, planes(ckpt.categories, wanted), guidance)
-    return model, dict(zip(_FOLLOWING, values, strict=True))
-
-
-def _default_grid(sampler: str, steps: int) -> str:
-    if sampler in PARITY_SAMPLERS:
-        return "crash"
-    return "karras" if steps <= FEW_STEPS else "log_snr"
-
-
-def _finite(audio: Tensor, ckpt: Checkpoint) -> np.ndarray:
-    if not torch.isfinite(audio).all():
-        half = ckpt.dtype != torch.float32
-        cure = "load it with dtype='float32'" if half else "its weights are damaged, or made for another network"
-        raise FloatingPointError(f"{ckpt.name} gave values that are not finite: {cure}.")
-    return audio.float().numpy()
+def _rms(audio: np.ndarray) -> float:
+    return float(np.sqrt(np.square(audio, dtype=np.float64).mean()))

@@ -1,0 +1,304 @@
+"""Parts of a sound made anew: fill gaps, go on where it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .audio import resample, to_channels
+from .checkpoints import Checkpoint
+from .clips import Clips, settings_of
+from .engine import (
+    MAX_DURATION_S,
+    MAX_LOOP_S,
+    AnySound,
+    Sampling,
+    Source,
+    category_of,
+    clips_of,
+    fitted,
+    level_gain,
+    sampling,
+    seed_list,
+    source_of,
+    within,
+)
+from .inpainting import METHODS
+from .loops import Length, fit_circle, loop_length
+from .sampler import OnStep
+
+FADE_S = 0.01
+"""How far into the known sound, beside a gap, it fades into what the network made."""
+
+_STEADY = 10 ** (1 / 20)
+_CONTEXT = 4  # lengths of training that are looked at around a gap at most
+
+
+def inpaint(
+    ckpt: Checkpoint,
+    audio: AnySound,
+    start_s: float | Sequence[float],
+    end_s: float | Sequence[float],
+    n: int | None = None,
+    seed: int | Sequence[int] = 0,
+    *,
+    method: str = "resample",
+    loop: bool = False,
+    **options: Any,
+) -> Clips:
+    """Fill gaps of a sound with something that fits in. What is outside them comes back as it was.
+
+    Bit by bit, that is, but for 10 ms beside each gap, on the known side, in which one fades into the other. The
+    result has the rate, the channels and the length of the sound. In a long sound the network looks at the
+    neighbourhood of each gap.
+
+    Args:
+        ckpt: what ``load`` returned.
+        audio: a path, a clip, or (array of (channels, frames), sample rate).
+        start_s, end_s: where the gap begins and ends, in seconds; or a list of beginnings and one of ends.
+        n, seed: as for ``generate``.
+        method: ``"resample"`` (RePaint: 5 calls of the network a step), ``"guide"`` (by its gradient: the work of three
+            calls a step, and memory as in training) or ``"replace"`` (1 call: fast, and joins badly).
+        loop: the sound is a loop: a gap that ends before it begins lies across its seam.
+        options: the others of ``generate``, from ``category`` to ``cancel``, but for ``sampler``: steps are ancestral.
+
+    Returns:
+        The clips.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a gap outside the sound, nothing left outside the gaps, an unusable sound, an unknown name.
+    """
+    source, seeds = source_of(audio), seed_list(n, seed)
+    missing = _missing(start_s, end_s, source, loop)
+    how = _ancestral(ckpt, source, method, options)
+    x = torch.from_numpy(source.at(ckpt))
+    holes = torch.from_numpy(_at_rate(missing, x.shape[-1]))
+    pieces = _pieces(ckpt, holes, loop)
+    made = [np.copy(x.flatten(0, 1)) for _ in seeds]
+    for number, (first, last) in enumerate(pieces):
+        around = number * how.steps * len(seeds), (len(pieces) - number - 1) * how.steps * len(seeds)
+        piece = _fill(how, method, x[..., first:last], holes[first:last], loop)
+        filled = how.run(piece, seeds[: len(made)], around=around)
+        made = made[: len(filled)]
+        for whole, part in zip(made, filled, strict=True):
+            whole[:, first:last] = part
+    made = [_beside(source, audio, missing, ckpt.sample_rate, loop) for audio in made]
+    making = {"verb": "inpaint", "source": source.record, "start_s": start_s, "end_s": end_s, "method": method}
+    making |= _record(how) | {"frames": source.audio.shape[-1], "asked": len(seeds)} | ({"loop": True} if loop else {})
+    return clips_of(made, source.audio.shape, seeds, source.sample_rate, settings_of(ckpt, making))
+
+
+def extend(
+    ckpt: Checkpoint,
+    audio: AnySound,
+    duration_s: float,
+    n: int | None = None,
+    seed: int | Sequence[int] = 0,
+    *,
+    backwards: bool = False,
+    method: str = "resample",
+    **options: Any,
+) -> Clips:
+    """Let a sound go on where it ends, or begin earlier, until it is ``duration_s`` long.
+
+    What was there comes back bit by bit, but for the 10 ms beside the join. A network that does not know where sounds
+    begin goes on window by window, half of each is what was made before; that half is set to the level of the sound, by
+    1 dB a window at most, so that errors of level do not add up. Others make it all at once.
+
+    Args:
+        ckpt: what ``load`` returned.
+        audio: a path, a clip, or (array of (channels, frames), sample rate).
+        duration_s: length in all, seconds, up to 60; window by window up to 600.
+        n, seed: as for ``generate``.
+        backwards: put what is new before the sound.
+        method: as for ``inpaint``.
+        options: likewise.
+
+    Returns:
+        The clips, of the rate and the channels of the sound.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: a length that is not longer than the sound, or too long; an unusable sound, an unknown name.
+    """
+    source, seeds = source_of(audio), seed_list(n, seed)
+    whole = ckpt.net.anchored
+    within("duration_s", duration_s, source.duration_s, MAX_DURATION_S if whole else MAX_LOOP_S)
+    frames = round(duration_s * source.sample_rate)
+    if frames == source.audio.shape[-1]:
+        raise ValueError(f"duration_s={duration_s!r}: {source.name} is as long already.")
+    how = _ancestral(ckpt, source, method, options)
+    x = torch.from_numpy(source.at(ckpt))
+    total = round(duration_s * ckpt.sample_rate)
+    grown = _grow(how, method, x, total, backwards)
+    hops = 1 if whole else len(_hops(x.shape[-1], total, ckpt.legal_frames(ckpt.frames)))
+    made = how.run(grown, seeds, hops * how.steps)
+    padding = frames - source.audio.shape[-1]
+    missing = np.arange(frames) < padding if backwards else np.arange(frames) >= source.audio.shape[-1]
+    beside = (padding, 0) if backwards else (0, padding)
+    longer = replace(source, audio=np.pad(source.audio, ((0, 0), beside)))
+    made = [_beside(longer, audio, missing, ckpt.sample_rate) for audio in made]
+    making = {"verb": "extend", "source": source.record, "duration_s": float(duration_s), "backwards": backwards}
+    making |= _record(how) | {"method": method, "frames": frames, "asked": len(seeds)}
+    return clips_of(made, longer.audio.shape, seeds, source.sample_rate, settings_of(ckpt, making))
+
+
+def _ancestral(ckpt: Checkpoint, source: Source, method: str, options: dict[str, Any]) -> Sampling:
+    if method not in METHODS:
+        raise ValueError(f"Unknown method {method!r}. Known: {', '.join(METHODS)}.")
+    if options.get("sampler") is not None:
+        raise ValueError(f"sampler={options['sampler']!r}: gaps are filled by a method ({', '.join(METHODS)}) instead.")
+    return sampling(ckpt, **category_of(source, ckpt) | options)
+
+
+def _record(how: Sampling) -> dict[str, Any]:
+    return {k: v for k, v in how.record().items() if k != "sampler"}
+
+
+def _missing(
+    start_s: float | Sequence[float], end_s: float | Sequence[float], source: Source, loop: bool
+) -> np.ndarray:
+    """Which frames of the sound lie in gaps, (frames,)."""
+    starts, ends = (np.atleast_1d(np.asarray(side, dtype=np.float64)) for side in (start_s, end_s))
+    frames, duration = source.audio.shape[-1], source.duration_s
+    if starts.shape != ends.shape or starts.ndim != 1 or not len(starts):
+        raise ValueError(f"start_s={start_s!r}, end_s={end_s!r}: give as many beginnings as ends of gaps.")
+    missing = np.zeros(frames, bool)
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        if not (0 <= start <= duration and 0 <= end <= duration) or (end <= start and not (loop and end < start)):
+            over = "; only a loop has gaps across its end" if end < start else ""
+            raise ValueError(f"a gap from {start:g} to {end:g} s: {source.name} lasts {duration:.3f} s{over}.")
+        first, last = round(start * source.sample_rate), round(end * source.sample_rate)
+        if first == last:
+            raise ValueError(f"a gap from {start:g} to {end:g} s is shorter than a frame.")
+        if start < end:
+            missing[first:last] = True
+        else:
+            missing[first:], missing[:last] = True, True
+    if missing.all():
+        raise ValueError("Nothing is left outside the gaps to go by: to make a whole sound, use generate or vary.")
+    return missing
+
+
+def _at_rate(missing: np.ndarray, frames: int) -> np.ndarray:
+    """The same gaps at another rate; a frame that is partly in one is in it."""
+    edges = np.arange(frames + 1) * len(missing) / frames
+    inside = np.concatenate([[0], missing.cumsum()])
+    return inside[np.ceil(edges[1:]).astype(int)] > inside[np.floor(edges[:-1]).astype(int)]
+
+
+def _pieces(ckpt: Checkpoint, holes: Tensor, loop: bool) -> list[tuple[int, int]]:
+    """Which parts of a sound to look at, as (first, last): all of a short one, of others what is around the gaps."""
+    frames, near = len(holes), _CONTEXT * ckpt.frames
+    if loop or frames <= near:
+        return [(0, frames)]
+    edges = torch.diff(holes.int(), prepend=torch.zeros(1), append=torch.zeros(1)).nonzero().flatten().tolist()
+    pieces: list[tuple[int, int]] = []
+    for first, last in zip(edges[::2], edges[1::2], strict=True):
+        piece = max(0, first - near // 2), min(frames, last + near // 2)
+        if pieces and piece[0] <= pieces[-1][1]:
+            piece = pieces.pop()[0], piece[1]
+        pieces.append(piece)
+    if max(last - first for first, last in pieces) > MAX_DURATION_S * ckpt.sample_rate:
+        raise ValueError(f"gaps of more than {MAX_DURATION_S:g} s with what is around them: fill them part by part.")
+    return pieces
+
+
+def _fill(how: Sampling, method: str, x: Tensor, holes: Tensor, loop: bool):
+    """What fills the holes of a sound, (rows, C, T), for each seed: (channels, T)."""
+    ckpt, frames = how.ckpt, x.shape[-1]
+    length = loop_length(frames, ckpt.net.config, ckpt.frames) if loop else Length(frames, ckpt.legal_frames(frames))
+    gain = level_gain(ckpt, x.numpy())
+    if loop:
+        known = torch.from_numpy(fit_circle(x.numpy(), length.made))
+        holes = torch.from_numpy(_at_rate(holes.numpy(), length.made))
+    else:  # what lies beyond the end is not known to be silence
+        known = F.pad(x, (0, length.made - frames))
+        holes = F.pad(holes, (0, length.made - frames), value=True)
+
+    def work(batch: Sequence[int], step_done: OnStep) -> Tensor:
+        noise = how.noise(batch, length.made, len(x))
+        made = _filled(how, method, gain * known.repeat(len(batch), 1, 1), holes, noise, step_done, length) / gain
+        made = made.unflatten(0, (len(batch), len(x))).flatten(1, 2).cpu()
+        return torch.from_numpy(fit_circle(made.numpy(), frames)) if loop else made[..., :frames]
+
+    return work
+
+
+def _filled(
+    how, method, known: Tensor, holes: Tensor, noise, step_done: OnStep, length: Length | None = None
+) -> Tensor:
+    known, mask = known.to(how.ckpt.device), (~holes).float().to(how.ckpt.device)
+    watched = {"on_step": step_done, "cancel": how.cancel}
+    return METHODS[method](how.model(length), noise(None), how.times(), known=known, mask=mask, noise=noise, **watched)
+
+
+def _hops(frames: int, total: int, window: int) -> list[tuple[int, int]]:
+    """How many frames to look at and how many to make, window by window."""
+    hops = []
+    while frames < total:
+        context = min(frames, window // 2)
+        hops.append((context, window - context))
+        frames += window - context
+    return hops
+
+
+def _grow(how: Sampling, method: str, x: Tensor, total: int, backwards: bool):
+    """The sound, (rows, C, T), made longer for each seed: (channels, total)."""
+    ckpt, rows = how.ckpt, len(x)
+    gain = level_gain(ckpt, x.numpy())
+    made_frames = ckpt.legal_frames(total if ckpt.net.anchored else ckpt.frames)
+    hops = [(x.shape[-1], made_frames - x.shape[-1])] if ckpt.net.anchored else _hops(x.shape[-1], total, made_frames)
+    level = _rms(x[..., -hops[0][0] :] if not backwards else x[..., : hops[0][0]])
+
+    def work(batch: Sequence[int], step_done: OnStep) -> Tensor:
+        whole = gain * x.repeat(len(batch), 1, 1)
+        for hop, (context, new) in enumerate(hops):
+            near = whole[..., :context] if backwards else whole[..., -context:]
+            steady = (gain * level / _rms(near).clamp(min=1e-9)).clamp(1 / _STEADY, _STEADY)
+            known = F.pad(steady * near, (new, 0) if backwards else (0, new))
+            place = torch.arange(context + new)
+            holes = place < new if backwards else place >= context
+            noise = how.noise([_of_hop(seed, hop) for seed in batch], context + new, rows)
+            made = _filled(how, method, known, holes, noise, _later(step_done, hop * how.steps)).cpu()
+            whole = torch.cat([made[..., :new], whole] if backwards else [whole, made[..., context:]], -1)
+        whole = whole[..., -total:] if backwards else whole[..., :total]
+        return whole.unflatten(0, (len(batch), rows)).flatten(1, 2) / gain
+
+    return work
+
+
+def _of_hop(seed: int, hop: int) -> int:
+    """Another seed for each window; the first one's is its own."""
+    return seed if not hop else int(np.random.SeedSequence([seed, hop]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _later(on_step: OnStep, steps: int) -> OnStep:
+    return lambda step, total, denoised: on_step(steps + step, total, denoised)
+
+
+def _beside(source: Source, made: np.ndarray, missing: np.ndarray, rate: int, loop: bool = False) -> np.ndarray:
+    """The sound outside its gaps, and what was made inside of them, at the rate and with the channels of the sound."""
+    frames = source.audio.shape[-1]
+    made = to_channels(fitted(resample(made, rate, source.sample_rate), frames), len(source.audio))
+    n = round(FADE_S * source.sample_rate)
+    rise = np.sin(np.pi / 2 * (np.arange(n) + 1) / (n + 1)) ** 2  # from a gap on; both sides are nearly alike here
+    share = np.where(missing, 0.0, 1.0)
+    edges = np.flatnonzero(missing != np.roll(missing, 1))
+    for edge in edges[edges > 0] if not loop else edges:
+        place = np.arange(edge, edge + n) if missing[edge - 1] else np.arange(edge - 1, edge - 1 - n, -1)
+        place = place % frames if loop else place[(place >= 0) & (place < frames)]
+        share[place] *= rise[: len(place)]
+    mixed = share * source.audio + (1 - share) * made
+    return np.where(share == 1, source.audio, mixed).astype(np.float32)
+
+
+def _rms(x: Tensor) -> Tensor:
+    return x.square().mean().sqrt()

@@ -1,0 +1,108 @@
+"""From sound back to noise, and between two noises: what interpolation is made of."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from .sampler import Event, Model, OnStep, stop_if
+
+_PARALLEL = 1e-4
+
+
+def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
+    """Turn from one latent to another, along the sphere that noise lies on; the length goes from one to the other.
+
+    ``sin((1 - l) w) / sin w a + sin(l w) / sin w b`` of the unit vectors, with w the angle between them; parallel ones
+    are mixed linearly. A latent is one vector: channels do not turn by themselves.
+
+    Args:
+        a, b: (B, C, T).
+        share: l, of ``b``, from 0 to 1; the ends are ``a`` and ``b``.
+
+    Source: Shoemake 1985, for latents White 2016 (arXiv 1609.04468).
+    """
+    if share in (0, 1):
+        return (b if share else a).clone()
+    norms = [x.flatten(1).norm(dim=1)[:, None, None] for x in (a, b)]
+    unit = [x / norm.clamp(min=1e-12) for x, norm in zip((a, b), norms, strict=True)]
+    angle = (unit[0] * unit[1]).flatten(1).sum(1).clamp(-1, 1).acos()[:, None, None]
+    near = angle.sin() < _PARALLEL
+    safe = torch.where(near, torch.ones_like(angle), angle)
+    weights = [torch.where(near, torch.full_like(angle, w), (w * safe).sin() / safe.sin()) for w in (1 - share, share)]
+    mixed = weights[0] * unit[0] + weights[1] * unit[1]
+    mixed = mixed / mixed.flatten(1).norm(dim=1)[:, None, None].clamp(min=1e-12)
+    return mixed * ((1 - share) * norms[0] + share * norms[1])
+
+
+def bdia_invert(
+    model: Model, audio: Tensor, ts: Tensor, *, on_step: OnStep | None = None, cancel: Event | None = None
+) -> tuple[Tensor, Tensor]:
+    """Drive a sound to noise so that ``bdia_generate`` brings it back, to rounding.
+
+    A step combines the last two states, and so can be undone exactly; errors are not damped either.
+    ``x_{i+1} = x_{i-1} - DDIM(x_i, i -> i-1) + DDIM(x_i, i -> i+1)``, where i+1 is noisier.
+
+    Args:
+        model: as for every sampler.
+        audio: clean sound, (B, C, T).
+        ts: the falling times of a generation.
+
+    Returns:
+        The states at ``ts[1]`` and at ``ts[0]``, the latent of this method.
+
+    Source: Zhang et al. 2023 (arXiv 2307.10829, with gamma 1).
+    """
+    phis = (ts.flip(0).double() * math.pi / 2).tolist()
+    before, x = audio, _turned(model, audio, phis[0], (phis[1],))[0]
+    for i, (below, here, above) in enumerate(zip(phis, phis[1:], phis[2:], strict=False), 1):
+        stop_if(cancel)
+        down, up = _turned(model, x, here, (below, above))
+        before, x = x, before - down + up
+        if on_step is not None:
+            on_step(i, len(phis) - 2, x)
+    return before, x
+
+
+def bdia_generate(
+    model: Model,
+    latent: tuple[Tensor, Tensor],
+    ts: Tensor,
+    *,
+    on_step: OnStep | None = None,
+    cancel: Event | None = None,
+) -> Tensor:
+    """Bring back what ``bdia_invert`` drove to noise.
+
+    ``x_{i-1} = x_{i+1} + DDIM(x_i, i -> i-1) - DDIM(x_i, i -> i+1)``, where i+1 is noisier.
+
+    Args:
+        model, ts: as there.
+        latent: the states at ``ts[1]`` and at ``ts[0]``.
+
+    Returns:
+        The sound, (B, C, T).
+    """
+    phis = (ts.double() * math.pi / 2).tolist()
+    x, before = latent
+    for i, (above, here, below) in enumerate(zip(phis, phis[1:], phis[2:], strict=False), 1):
+        stop_if(cancel)
+        up, down = _turned(model, x, here, (above, below))
+        before, x = x, before + down - up
+        if on_step is not None:
+            on_step(i, len(phis) - 2, x)
+    return x
+
+
+def _turned(model: Model, x: Tensor, phi: float, to: tuple[float, ...]) -> list[Tensor]:
+    """DDIM steps from one state: it is turned by the angle between the times."""
+    v = model(x, x.new_full((len(x),), phi * 2 / math.pi))
+    return [math.cos(phi - there) * x - math.sin(phi - there) * v for there in to]
+
+
+def snr_db(audio: Tensor, again: Tensor) -> Tensor:
+    """How near a sound came back, in dB: its energy beside that of the difference; (B, C, T) -> (B,)."""
+    error = (again - audio).double().square().flatten(1).sum(1)
+    return 10 * (audio.double().square().flatten(1).sum(1) / error.clamp(min=1e-30)).log10()
