@@ -103,7 +103,7 @@ class Beat:
                 gap = min((cut - start - 1) % frames + 1 for cut in cuts)  # itself, it meets a lap later
                 sound = _choked(sound, gap, round(CHOKE_S * self.sample_rate))
             _add(loop, sound, start)
-        return _BeatClip(loop, self.sample_rate, self.seed, {**self.settings, "making": self._making(frames)})
+        return Clip(loop, self.sample_rate, self.seed, {**self.settings, "making": self._making(frames)})
 
     def _making(self, frames: int) -> dict[str, Any]:
         numbers = {"bpm": float(self.bpm), "bars": int(self.bars), "swing": float(self.swing), "frames": frames}
@@ -168,16 +168,6 @@ class Beat:
     def __repr__(self) -> str:
         pattern, tracks = self.settings["making"]["pattern"], ", ".join(self.tracks)
         return f"<{pattern} beat at {self.bpm:g} BPM, {_bars(self.bars)}: {tracks}>"
-
-
-class _BeatClip(Clip):
-    """A loop with its tempo and length in its name, such as ``house_beat_124bpm_2bars_seed0``."""
-
-    @property
-    def name(self) -> str:
-        making = self.settings["making"]
-        tempo = f"{making['bpm']:.0f}bpm_" if making["bpm"].is_integer() else ""  # some take "120.75bpm" for 75
-        return f"{making['pattern']}_beat_{tempo}{_bars(making['bars']).replace(' ', '')}_seed{self.seed}"
 
 
 def beat(

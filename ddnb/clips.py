@@ -6,6 +6,7 @@ import datetime
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from .audio import peak_dbfs, write_wav
 from .checkpoints import Checkpoint, list_checkpoints
 from .download import SCHEMES
 from .files import atomically, claim_pair, file_sha256, safe_name
+from .loops import SHORTEST_SEAM, seam_db
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,10 +36,34 @@ class Clip:
 
     @property
     def name(self) -> str:
-        """A file name without suffix, such as ``glitch-440k_seed7`` or ``kick_drums_seed7``."""
-        category = self.settings.get("making", {}).get("category", {})
-        what = f"{safe_name('-'.join(category))}_" if category else ""
-        return f"{what}{safe_name(self.settings['model']['name'])}_seed{self.seed}"
+        """A file name without suffix: ``kick_drums_seed7``, ``texture_drums_loop_128bpm_2bars_seed0``,
+        ``my-snare_vary_seed3``, ``a_to_b_2of8``.
+        """
+        making = self.settings.get("making", {})
+        match making.get("verb"):
+            case "beat":
+                parts = [making["pattern"], "beat"]
+            case "interpolate":
+                return "_".join([*map(_end, (making["a"], "to", making["b"])), f"{self.seed + 1}of{making['asked']}"])
+            case "vary" | "inpaint" | "extend" as verb:
+                parts = [_end(making["source"]), verb]
+            case _:
+                category = making.get("category") or {}
+                parts = ["-".join(category), self.settings["model"]["name"]]
+        parts += ["loop"] if making.get("loop") else []
+        parts += _tempo(making) if "bpm" in making else []
+        return "_".join([safe_name(part)[:40] for part in parts if part] + [f"seed{self.seed}"])
+
+    @property
+    def loop(self) -> bool:
+        """Whether its end leads into its beginning."""
+        making = self.settings.get("making", {})
+        return bool(making.get("loop")) or making.get("verb") == "beat"
+
+    @cached_property
+    def seam_db(self) -> float | None:
+        """How much the seam of a loop sticks out, see ``loops.seam_db``; none of what is no loop, or too short."""
+        return seam_db(self.audio) if self.loop and self.audio.shape[-1] >= SHORTEST_SEAM else None
 
     def save(self, folder: str | Path, bits: str = "24") -> Path:
         """Write the sound as WAV, and beside it a JSON file from which ``remake`` makes it again.
@@ -76,6 +102,8 @@ class Clip:
             "gain_db": round(gain_db, 6),
             "samples_over_full_scale": int((np.abs(self.audio) > 1).sum()),
         }
+        if self.seam_db is not None:
+            level["seam_db"] = round(self.seam_db, 1)
         return {
             "file": {"name": path.name, "sha256": file_sha256(path), **shape},
             "level": level,
@@ -128,6 +156,18 @@ def settings_of(ckpt: Checkpoint, making: dict[str, Any]) -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
     return {"making": making, "model": model, "machine": machine}
+
+
+def _tempo(making: dict[str, Any]) -> list[str]:
+    """Bars, and the tempo where it is a whole number: some programs take ``120.75bpm`` for 75."""
+    bpm, bars = making["bpm"], making["bars"]
+    return [f"{bpm:.0f}bpm"] * (bpm == int(bpm)) + [f"{bars}bar{'s' if bars > 1 else ''}"]
+
+
+def _end(source: dict[str, Any] | str) -> str:
+    """A sound that was brought along, in a name."""
+    name = source if isinstance(source, str) else source.get("name") or f"seed{source['seed']}"
+    return safe_name(Path(name).stem)[:40]
 
 
 def _public_source(source: str) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import operator
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from numbers import Real
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,9 @@ class Sampling:
         record = {"sampler": self.name, "grid": self.grid, "steps": self.steps}
         if self.shares is None:
             return record
-        values = (self.shares, self.guidance.scale, list(self.guidance.interval), self.guidance.rescale)
+        guidance = self.guidance
+        interval = [float(t) for t in guidance.interval]
+        values = (self.shares, float(guidance.scale), interval, float(guidance.rescale))
         return record | dict(zip(FOLLOWING, values, strict=True))
 
     def times(self, start: float = 1.0) -> Tensor:
@@ -299,7 +302,8 @@ class Tempo:
             if frames > most_s * ckpt.sample_rate:
                 raise ValueError(f"bars={bars} at bpm={self.bpm} are longer than {most_s:g} s: take fewer.")
         else:
-            frames = frames_of(ckpt, duration_s, most_s) if duration_s or default is None else default
+            asked = duration_s is not None or default is None
+            frames = frames_of(ckpt, duration_s, most_s) if asked else default
         if not self.loop:
             return Length(frames, ckpt.legal_frames(frames))
         length = loop_length(frames, ckpt.net.config, ckpt.frames)
@@ -314,9 +318,10 @@ class Tempo:
         """What the record of a sound says about it: nothing where nothing was asked for."""
         record: dict[str, Any] = {}
         if self.bpm is not None:
-            record |= {"bpm": self.bpm, "bars": self.bars or 1, "beats_per_bar": self.beats_per_bar}
+            bars = 1 if self.bars is None else self.bars
+            record |= {"bpm": float(self.bpm), "bars": int(bars), "beats_per_bar": int(self.beats_per_bar)}
         if self.loop:
-            record |= {"loop": True, "start_on_onset": self.start_on_onset, "cents": round(length.cents, 3)}
+            record |= {"loop": True, "start_on_onset": bool(self.start_on_onset), "cents": round(length.cents, 3)}
         return record
 
 
@@ -350,8 +355,13 @@ class Source:
         """The sound as a network takes it: at its rate, (rows, channels, frames).
 
         A mono network makes each channel of a stereo sound by itself; a stereo one has them together.
+
+        Raises:
+            ValueError: it is shorter than one frame at that rate.
         """
         audio = resample(self.audio, self.sample_rate, ckpt.sample_rate).astype(np.float32)
+        if not audio.size:
+            raise ValueError(f"{self.name} is too short: {self.audio.shape[-1]} frames at {self.sample_rate} Hz.")
         return audio[:, None] if ckpt.channels == 1 else to_channels(audio, ckpt.channels)[None]
 
 
@@ -364,13 +374,14 @@ def source_of(sound: AnySound, what: str = "audio") -> Source:
     Raises:
         FileNotFoundError: no such file.
         ValueError: not readable, empty, silent, not finite, or not of this shape.
+        TypeError: several clips.
     """
     if isinstance(sound, Source):
         return sound
+    if isinstance(sound, Clips):
+        raise TypeError(f"{what}: give one of the clips, clips[0], not clips.")
     if isinstance(sound, Clip):
-        record = {k: sound.settings[k] for k in ("making", "model", "machine") if k in sound.settings}
-        record["making"] = record.get("making", {}) | {"seed": sound.seed}
-        return Source(sound.audio, sound.sample_rate, sound.name, {"name": sound.name, "record": record})
+        return _source_of_clip(sound, what)
     if isinstance(sound, str | Path):
         path = Path(sound).expanduser()
         if path.is_dir():
@@ -380,17 +391,47 @@ def source_of(sound: AnySound, what: str = "audio") -> Source:
     return _source_of_array(sound, what)
 
 
+def _source_of_clip(clip: Clip, what: str) -> Source:
+    require_sound(clip.audio, clip.sample_rate, what)
+    if "source" in clip.settings:  # a sound that was brought along, as the tracks of a beat keep it
+        return Source(clip.audio, clip.sample_rate, clip.settings["source"]["name"], clip.settings["source"])
+    if "making" not in clip.settings:
+        return _source_of_array((clip.audio, clip.sample_rate), what)
+    record = {k: clip.settings[k] for k in ("making", "model", "machine") if k in clip.settings}
+    record["making"] = record["making"] | {"seed": clip.seed}
+    return Source(clip.audio, clip.sample_rate, clip.name, {"name": clip.name, "record": record})
+
+
 def _source_of_array(sound: Any, what: str) -> Source:
     if not (isinstance(sound, tuple) and len(sound) == 2):
         raise ValueError(f"{what}: give a path, a clip, or (array, sample_rate); got {type(sound).__name__}.")
-    audio, rate = np.atleast_2d(np.asarray(sound[0], dtype=np.float32)), whole("sample_rate", sound[1])
+    given = np.atleast_2d(np.asarray(sound[0]))
+    if given.dtype.kind != "f":
+        raise ValueError(f"{what}: its samples are {given.dtype}; give floating-point numbers within +-1.")
+    require_sound(given, sound[1], what)
+    audio = np.ascontiguousarray(given, dtype=np.float32)
+    return Source(audio, operator.index(sound[1]), what, {"name": what, "sha256": samples_sha256(audio)})
+
+
+def samples_sha256(audio: np.ndarray) -> str:
+    """A hash of float32 samples, by which an array is known where a file is by that of its bytes."""
+    return hashlib.sha256(np.ascontiguousarray(audio, dtype=np.float32)).hexdigest()
+
+
+def require_sound(audio: np.ndarray, sample_rate: int, what: str) -> None:
+    """Check that an array is a sound.
+
+    Raises:
+        ValueError: another shape, empty, silent, not finite, or a sample rate that is none.
+    """
     if audio.ndim != 2 or len(audio) > _MAX_CHANNELS:
-        raise ValueError(f"{what} has the shape {audio.shape}: give (channels, frames).")
-    if not audio.size or not np.isfinite(audio).all() or not audio.any():
-        raise ValueError(f"{what} is empty, silent or not finite.")
-    if not 1000 <= rate <= 768_000:
-        raise ValueError(f"sample_rate={rate}: give Hz from 1000 to 768000.")
-    return Source(audio, rate, what, {"name": what})
+        raise ValueError(f"{what}: its sound has the shape {audio.shape}; give (channels, frames).")
+    if not np.isfinite(audio).all():
+        raise ValueError(f"{what}: its sound holds values that are not numbers (NaN or infinity).")
+    if not audio.any():
+        raise ValueError(f"{what}: its sound is empty or silent.")
+    if not isinstance(sample_rate, Integral) or not 1000 <= sample_rate <= 768_000:
+        raise ValueError(f"{what}: its sample rate is {sample_rate!r}; give whole Hz from 1000 to 768000.")
 
 
 def level_gain(ckpt: Checkpoint, audio: np.ndarray) -> float:

@@ -6,6 +6,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -86,18 +87,18 @@ def interpolate(
         raise ValueError(f"places={places}: give places from 0 to {n - 1}.")
     if not within("depth", depth, 0, 1):
         raise ValueError("depth=0: give a number above 0; it says how far towards noise to go.")
-    making = {"verb": "interpolate", "depth": float(depth), "exact": exact, "asked": n}
-    if isinstance(a, int) and isinstance(b, int):
+    making = {"verb": "interpolate", "depth": float(depth), "exact": bool(exact), "asked": int(n)}
+    if isinstance(a, Integral) and isinstance(b, Integral):
         if depth != 1 or exact:
             raise ValueError("seeds are noise already: leave depth and exact out.")
         way = _way(ckpt, [category, to_category or category], options, 1.0, False)
         frames = frames_of(ckpt, duration_s)
         noises = [way.how.noise([seed], ckpt.legal_frames(frames))(None)[None] for seed in seed_list(None, [a, b])]
         made = way.between(noises, n, places)
-        sources = [{"seed": a}, {"seed": b}]
+        sources = [{"seed": int(a)}, {"seed": int(b)}]
         channels = ckpt.channels
     else:
-        if isinstance(a, int) or isinstance(b, int):
+        if isinstance(a, Integral) or isinstance(b, Integral):
             raise ValueError("a seed and a sound: make the seed's sound with generate, and give both as sounds.")
         ends = [source_of(a, "a"), source_of(b, "b")]
         known = [category_of(end, ckpt).get("category") for end in ends]

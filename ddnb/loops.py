@@ -7,9 +7,8 @@ seam test and the windows are described in the functions; the mathematics of a c
 from __future__ import annotations
 
 import math
-import operator
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 
 import numpy as np
 import torch
@@ -21,6 +20,9 @@ BPM = (20, 999)
 MAX_BARS = 64
 MAX_CENTS = 20.0
 """Of pitch shift that a loop may cost without being asked for: a tenth of a semitone, hardly heard."""
+
+SHORTEST_SEAM = 2048
+"""Frames of a loop whose seam can be measured."""
 
 CLOSE_S = 0.01
 _ORDER = 32  # of the linear prediction
@@ -45,13 +47,9 @@ def loop_frames(bpm: float, bars: int, sample_rate: int, beats_per_bar: int = 4)
     if not isinstance(bpm, Real) or not BPM[0] <= bpm <= BPM[1]:  # NaN too
         raise ValueError(f"bpm={bpm!r}: give beats per minute from {BPM[0]} to {BPM[1]}.")
     for name, value, most in (("bars", bars, MAX_BARS), ("beats_per_bar", beats_per_bar, 32)):
-        try:
-            inside = 1 <= operator.index(value) <= most
-        except TypeError:
-            inside = False
-        if not inside:
+        if not isinstance(value, Integral) or isinstance(value, bool) or not 1 <= value <= most:
             raise ValueError(f"{name}={value!r}: give a whole number from 1 to {most}.")
-    return round(bars * beats_per_bar * 60 / bpm * sample_rate)
+    return round(int(bars) * int(beats_per_bar) * 60 / float(bpm) * sample_rate)  # not in numpy's short numbers
 
 
 @dataclass(frozen=True)
@@ -155,9 +153,9 @@ def fit_circle(audio: np.ndarray, frames: int) -> np.ndarray:
 def closed(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     """Lead the end of a sound into its beginning: its last 10 ms fade into the first ones, reflected.
 
-    A sound that closes already (``seam_db`` up to 0) is left alone.
+    A sound that closes already (``seam_db`` up to 0) is left alone; one too short to tell is not.
     """
-    if seam_db(audio) <= 0:
+    if audio.shape[-1] >= SHORTEST_SEAM and seam_db(audio) <= 0:
         return audio
     n = min(round(CLOSE_S * sample_rate), audio.shape[-1] // 2)
     rise = np.sin(np.linspace(0, np.pi / 2, n, dtype=np.float32)) ** 2
@@ -170,10 +168,9 @@ def from_strongest_onset(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     """Turn a loop so that it begins on its strongest onset: where its energy grows most within 10 ms."""
     step = max(1, round(0.005 * sample_rate))
     energy = np.square(audio, dtype=np.float64).sum(axis=0)
-    cells = len(energy) // step
-    if cells < 4:
+    if len(energy) < 4 * step:
         return audio
-    smooth = energy[: cells * step].reshape(cells, step).sum(axis=1)
+    smooth = np.add.reduceat(energy, np.arange(0, len(energy), step))
     growth = smooth - np.roll(smooth, 2)
     cell = int(growth.argmax())
     near = np.arange((cell - 2) * step, (cell + 1) * step) % len(energy)
@@ -197,8 +194,8 @@ def seam_db(audio: np.ndarray) -> float:
     Raises:
         ValueError: fewer than 2,048 frames.
     """
-    if audio.shape[-1] < 2048:
-        raise ValueError(f"{audio.shape[-1]} frames: a seam is measured on 2,048 and more.")
+    if audio.shape[-1] < SHORTEST_SEAM:
+        raise ValueError(f"{audio.shape[-1]} frames: a seam is measured on {SHORTEST_SEAM} and more.")
     scores = [_clicks(channel) for channel in np.asarray(audio, np.float64) if channel.any()]
     return max((20 * math.log10(seam / np.percentile(inside, _USUAL)) for seam, *inside in scores), default=0.0)
 

@@ -185,11 +185,12 @@ def vary(
     source, seeds = source_of(audio), seed_list(n, seed)
     how = sampling(ckpt, **category_of(source, ckpt) | options)
     tempo = Tempo(loop, bpm, bars, beats_per_bar, max_cents, start_on_onset)
-    if duration_s is None and bpm is None and source.duration_s - offset_s > (MAX_LOOP_S if loop else MAX_DURATION_S):
+    part = source.part(offset_s)
+    if duration_s is None and bpm is None and part.duration_s > (MAX_LOOP_S if loop else MAX_DURATION_S):
         raise ValueError(
             f"{source.name} lasts {source.duration_s:.0f} s: say which part, with offset_s and duration_s."
         )
-    x0 = source.part(offset_s).at(ckpt)
+    x0 = part.at(ckpt)
     length = tempo.length(ckpt, duration_s, default=x0.shape[-1])
     x0 = fitted(x0, length.frames)
     if loop:
@@ -204,12 +205,12 @@ def vary(
         x = how.solve(how.model(length), x, how.times(strength), noise, step_done)
         return x.unflatten(0, (len(batch), rows)).flatten(1, 2) * gain ** (strength - 1)
 
-    made = [_cut(x, length, tempo, ckpt) for x in how.run(work, seeds)] if strength else [x0.reshape(-1, length.frames)]
+    made = how.run(work, seeds) if strength else [x0.reshape(-1, length.frames)] * len(seeds)
+    made = [_cut(x, length, tempo, ckpt) for x in made]
     if match_level:
         made = [x * (_rms(x0) / max(_rms(x), 1e-9)) for x in made]
-    made = made if strength else made * len(seeds)
     making = {"verb": "vary", "strength": float(strength), "source": source.record}
-    making |= how.record() | {"frames": length.frames, "asked": len(seeds), "offset_s": offset_s}
+    making |= how.record() | {"frames": length.frames, "asked": len(seeds), "offset_s": float(offset_s)}
     making |= tempo.record(length) | ({"match_level": True} if match_level else {})
     return clips_of(made, (len(x0) * x0.shape[1], length.frames), seeds, ckpt.sample_rate, settings_of(ckpt, making))
 
@@ -232,11 +233,7 @@ def vary_folder(
     Raises:
         FileNotFoundError: no such folder, or no sound in it.
     """
-    folder = Path(folder).expanduser()
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SOUND_FILES and p.is_file())
-    if not found:
-        raise FileNotFoundError(f"No sound files in {folder}.")
-    for path in found:
+    for path in sound_files(folder):
         try:
             source = source_of(path)
         except ValueError as error:
@@ -246,6 +243,19 @@ def vary_folder(
         yield clips
         if len(clips) < clips.settings["making"]["asked"]:  # cancelled
             return
+
+
+def sound_files(folder: str | Path) -> list[Path]:
+    """Return the sound files of a folder and of its folders, by name.
+
+    Raises:
+        FileNotFoundError: no such folder, or no sound in it.
+    """
+    folder = Path(folder).expanduser()
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SOUND_FILES and p.is_file())
+    if not found:
+        raise FileNotFoundError(f"No sound files in {folder}.")
+    return found
 
 
 def _made(x0: np.ndarray, length: Length) -> np.ndarray:

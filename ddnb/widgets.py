@@ -352,7 +352,8 @@ def _caption(clip: Clip) -> str:
     clipped = f", turned down by {peak - CEILING_DBFS:.0f} dB to be heard" if over else ""
     name, making = html.escape(clip.name), clip.settings.get("making", {})
     how = f", {making['sampler']}, {making['steps']} steps" if "sampler" in making else ""
-    details = f"{clip.duration_s:.2f} s{html.escape(how)}, {level}{clipped}"
+    seam = "" if clip.seam_db is None else f", loop, seam {clip.seam_db:+.0f} dB"
+    details = f"{clip.duration_s:.2f} s{html.escape(how)}, {level}{clipped}{seam}"
     return f"<div><b>{name}</b><br><span style='opacity:.7'>{details}</span></div>"
 
 
@@ -364,7 +365,8 @@ def _audio(clip: Clip) -> str:
     soundfile.write(wav, fitting.T, clip.sample_rate, "PCM_16", format="WAV")
     data = base64.b64encode(wav.getvalue()).decode()
     label = html.escape(f"{clip.name}, {clip.duration_s:.1f} seconds")
+    again = " loop" if clip.loop else ""
     return (
-        f'<audio controls preload="auto" aria-label="{label}" style="width:280px;max-width:100%" '
+        f'<audio controls{again} preload="auto" aria-label="{label}" style="width:280px;max-width:100%" '
         f'src="data:audio/wav;base64,{data}"></audio>'
     )
