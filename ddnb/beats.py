@@ -22,7 +22,7 @@ import torch
 from .audio import peak_dbfs, resample, to_channels
 from .checkpoints import Checkpoint
 from .clips import Clip, settings_of
-from .engine import AnySound, source_of
+from .engine import AnySound, require_sound, source_of
 from .files import atomically, free_name
 from .loops import loop_frames
 from .sampler import Cancelled
@@ -107,7 +107,7 @@ class Beat:
 
     def _making(self, frames: int) -> dict[str, Any]:
         numbers = {"bpm": float(self.bpm), "bars": int(self.bars), "swing": float(self.swing), "frames": frames}
-        sources = {t: clip.settings.get("source") or source_of(clip).record for t, clip in self.sounds.items()}
+        sources = {track: source_of(clip, track).record for track, clip in self.sounds.items()}
         return self.settings["making"] | {"tracks": dict(self.tracks), **numbers, "sounds": sources}
 
     def midi(self) -> mido.MidiFile:
@@ -334,10 +334,9 @@ def _as_clip(track: str, sound: AnySound) -> Clip:
 
 def _checked(track: str, clip: Clip) -> Clip:
     audio, rate = clip.audio, clip.sample_rate
-    if audio.ndim != 2 or len(audio) not in (1, 2):
+    require_sound(audio, rate, track)
+    if len(audio) > 2:
         raise ValueError(f"{track}: its sound has the shape {audio.shape}; give 1 or 2 channels, (channels, frames).")
-    if not np.isfinite(audio).all():
-        raise ValueError(f"{track}: its sound holds values that are not numbers (NaN or infinity).")
     if audio.shape[1] < LEAD_S * rate or peak_dbfs(audio) < SILENT_DBFS:
         raise ValueError(f"{track}: its sound is silent, or shorter than a millisecond.")
     return clip

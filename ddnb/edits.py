@@ -146,7 +146,7 @@ def extend(
     longer = replace(source, audio=np.pad(source.audio, ((0, 0), beside)))
     made = [_beside(longer, audio, missing, ckpt.sample_rate) for audio in made]
     making = {"verb": "extend", "source": source.record, "duration_s": float(duration_s), "backwards": backwards}
-    making |= _record(how) | {"method": method, "frames": frames, "asked": len(seeds)}
+    making |= _record(how) | {"method": method, "frames": frames, "asked": len(seeds), "source_s": source.duration_s}
     return clips_of(made, longer.audio.shape, seeds, source.sample_rate, settings_of(ckpt, making))
 
 

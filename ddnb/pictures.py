@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain, zip_longest
 
 import numpy as np
@@ -27,7 +27,10 @@ _CURVE_POINTS = 60
 
 
 def picture(clip: Clip) -> bytes:
-    """Draw the waveform (full scale at the edges) above the mel spectrogram (80 dB); returns a PNG of 560 x 280."""
+    """Draw the waveform (full scale at the edges) above the mel spectrogram (80 dB); returns a PNG of 560 x 280.
+
+    Lines mark where something was filled in or added.
+    """
     from matplotlib.figure import Figure
 
     mono = clip.audio.mean(axis=0)
@@ -39,8 +42,67 @@ def picture(clip: Clip) -> bytes:
     _draw_spectrogram(lower, mono, clip.sample_rate, 560)
     for axes in (upper, lower):
         axes.axis("off")
+        for place in _joins(clip):
+            first, last = axes.get_xlim()
+            axes.axvline(first + place * (last - first), color=ORANGE, linewidth=1.5)
     figure.subplots_adjust(0, 0, 1, 1)
     return _png(figure)
+
+
+def _joins(clip: Clip) -> list[float]:
+    """Where gaps begin and end, or a sound was made longer, as shares of its length."""
+    making = clip.settings.get("making", {})
+    seconds: list[float] = []
+    match making.get("verb"):
+        case "inpaint":
+            seconds = [float(s) for side in ("start_s", "end_s") for s in np.atleast_1d(making[side])]
+        case "extend":
+            added = clip.duration_s - making["source_s"]
+            seconds = [added if making["backwards"] else making["source_s"]]
+    return [s / clip.duration_s for s in seconds]
+
+
+def seam_picture(clip: Clip) -> bytes:
+    """Draw the last and the first 10 ms of a loop, joined as they are heard; returns a PNG of 560 x 160."""
+    from matplotlib.figure import Figure
+
+    n = min(round(0.01 * clip.sample_rate), clip.audio.shape[-1] // 2)
+    around = np.concatenate([clip.audio[:, -n:], clip.audio[:, :n]], axis=1).mean(axis=0)
+    figure = Figure(figsize=(5.6, 1.6), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    axes.axvline(0, color=ORANGE, linewidth=1.5)
+    axes.plot(np.arange(-n, n) / clip.sample_rate * 1000, around, color=BLUE, linewidth=1)
+    most = 1.1 * max(np.abs(around).max(), 1e-4)
+    axes.set(xlabel="ms from the seam", ylim=(-most, most), xlim=(-10, 10))
+    _in_grey(axes)
+    return _png(figure)
+
+
+def beat_picture(tracks: Mapping[str, str]) -> bytes:
+    """Draw the steps of a beat, louder ones more solid; returns a PNG."""
+    from matplotlib.figure import Figure
+
+    length = max(map(len, tracks.values()))
+    figure = Figure(figsize=(0.9 + 0.22 * length, 0.5 + 0.26 * len(tracks)), dpi=100, layout="constrained")
+    axes = figure.subplots()
+    for row, steps in enumerate(tracks.values()):
+        for k in range(length):
+            step = steps[k % len(steps)]
+            loud = 0.0 if step == "." else 0.25 + 0.75 * int(step) / 9
+            axes.add_patch(_square(k, row, BLUE if loud else GREY, loud or 0.15))
+    for beat in range(0, length + 1, 4):
+        axes.axvline(beat, color=GREY, linewidth=1.5 if beat % 16 == 0 else 0.5)
+    axes.set(xlim=(0, length), ylim=(len(tracks), 0), yticks=np.arange(len(tracks)) + 0.5, yticklabels=tracks)
+    axes.set(xticks=np.arange(0, length, 4) + 0.5, xticklabels=np.arange(0, length, 4) + 1)
+    axes.tick_params(colors=GREY, length=0)
+    axes.spines[:].set_visible(False)
+    return _png(figure)
+
+
+def _square(column: int, row: int, color: str, alpha: float):
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((column + 0.08, row + 0.12), 0.84, 0.76, color=color, alpha=alpha, linewidth=0)
 
 
 def contact_sheet(clips: Sequence[Clip]) -> bytes:

@@ -59,13 +59,23 @@ def remake(
     if not isinstance(record, dict):
         folder = Path(record).expanduser().parent
         record = read_record(Path(record).expanduser())
-    if isinstance(record, dict) and record.get("making", {}).get("verb") == "beat":
-        return _beat(record, ckpt, sounds, folder)
+    return _remake(record, ckpt, sounds, folder)
+
+
+def _remake(
+    record: dict[str, Any],
+    ckpt: Checkpoint | str | Path | None,
+    sounds: Sequence[AnySound] | str | Path | None,
+    folder: Path | None,
+) -> Clips:
     try:
         making, model, machine = record["making"], record["model"], record["machine"]
+        if making["verb"] == "beat":
+            return _beat(record, ckpt, sounds, folder)
         seed, frames = (whole(k, making[k]) for k in ("seed", "frames"))
         make, takes, arguments = VERBS[making["verb"]]
-        given = {name: making[name] for name in arguments if name in making}
+        given = {"category": None}  # said, or that of the sound it was made from would count
+        given |= {name: making[name] for name in arguments if name in making}
         brought = [making[name] for name in takes]
         rate = whole("sample_rate", model["sample_rate"])
     except (KeyError, TypeError, ValueError) as error:

@@ -11,9 +11,10 @@ import base64
 import csv
 import html
 import io
+import threading
 import time
 import warnings
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,10 +25,23 @@ from IPython.display import HTML, Image, display
 from torch import Tensor
 
 from .audio import CEILING_DBFS, peak_dbfs, resample
+from .beats import Beat
+from .checkpoints import Checkpoint
 from .clips import Clip, Clips
 from .doctor import DatasetReport, shown
-from .pictures import dataset_picture, grids_picture, loss_picture, picture, spread
+from .loops import BPM
+from .pictures import (
+    BLUE,
+    beat_picture,
+    dataset_picture,
+    grids_picture,
+    loss_picture,
+    picture,
+    seam_picture,
+    spread,
+)
 from .training import Record
+from .verbs import generate
 
 OUTPUT_LIMIT_BYTES = 8_000_000
 """Colab refuses a cell output of more than about 10 MB; pictures included. Above this sum players get previews."""
@@ -127,6 +141,94 @@ class Snapshots:
         made, frames = clips[0], clips.audio.shape[-1]
         names = {step: {"model": {"name": f"step {step}"}} for step in self.kept}
         return player([Clip(x[:, :frames], made.sample_rate, made.seed, names[i]) for i, x in self.kept.items()])
+
+
+def draw_seam(clip: Clip) -> Image:
+    """Draw the last and the first 10 ms of a loop, joined as they are heard."""
+    return Image(seam_picture(clip), format="png")
+
+
+def draw_beat(beat: Beat) -> Image:
+    """Draw the steps of a beat, louder ones more solid."""
+    return Image(beat_picture(beat.tracks), format="png")
+
+
+class Sequencer(ipywidgets.VBox):
+    """A beat to be changed by clicking: each change renders it anew.
+
+    A step goes from silent to loud to soft and back. With a checkpoint, the button beside a track makes another sound
+    for it.
+
+    Attributes:
+        beat: the beat as it is now; ``sequencer.beat.save("out")`` keeps it.
+
+    Args:
+        beat: what ``ddnb.beat`` returned.
+        ckpt: to make other sounds with.
+    """
+
+    def __init__(self, beat: Beat, ckpt: Checkpoint | None = None):
+        self.beat, self._ckpt, self._lock = beat, ckpt, threading.RLock()
+        self._seeds = {track: clip.seed for track, clip in beat.sounds.items()}
+        self._bpm = ipywidgets.BoundedFloatText(
+            value=beat.bpm, min=BPM[0], max=BPM[1], step=1, description="BPM", layout=ipywidgets.Layout(width="160px")
+        )
+        self._swing = ipywidgets.FloatSlider(value=beat.swing, min=0.5, max=0.75, step=0.01, description="swing")
+        self._bpm.observe(lambda change: self._change(lambda: self.beat.with_(bpm=change["new"])), "value")
+        self._swing.observe(lambda change: self._change(lambda: self.beat.with_(swing=change["new"])), "value")
+        self._player = ipywidgets.HTML()
+        rows = [self._row(track, steps) for track, steps in beat.tracks.items()]
+        super().__init__([*rows, ipywidgets.HBox([self._bpm, self._swing]), self._player])
+        self._change(lambda: self.beat)
+
+    def _row(self, track: str, steps: str) -> ipywidgets.HBox:
+        name = ipywidgets.Button(
+            description=track.replace("_", " "),
+            icon="random" if self._can_make(track) else "",
+            tooltip=f"another {track.replace('_', ' ')}" if self._can_make(track) else track,
+            disabled=not self._can_make(track),
+            layout=ipywidgets.Layout(width="120px"),
+        )
+        name.on_click(lambda _: self._change(lambda: self._another(track)))
+        return ipywidgets.HBox([name, *(self._step(track, k, step) for k, step in enumerate(steps))])
+
+    def _step(self, track: str, k: int, step: str) -> ipywidgets.Button:
+        margin = "0 1px 0 6px" if k % 4 == 0 else "0 1px"
+        layout = ipywidgets.Layout(width="24px", padding="0", margin=margin)
+        button = ipywidgets.Button(layout=layout, tooltip=f"{track.replace('_', ' ')}, step {k + 1}")
+        self._paint(button, step)
+
+        def turn(_: ipywidgets.Button) -> None:
+            steps = self.beat.tracks[track]
+            new = {".": "9"}.get(steps[k], "5" if steps[k] > "5" else ".")
+            if self._change(lambda: self.beat.with_steps(track, steps[:k] + new + steps[k + 1 :])):
+                self._paint(button, new)
+
+        button.on_click(turn)
+        return button
+
+    def _paint(self, button: ipywidgets.Button, step: str) -> None:
+        button.description = "" if step == "." else step
+        button.style.button_color = None if step == "." else BLUE if step > "5" else "#93c5fd"
+
+    def _can_make(self, track: str) -> bool:
+        return self._ckpt is not None and track in self._ckpt.categories
+
+    def _another(self, track: str) -> Beat:
+        self._seeds[track] += 1
+        return self.beat.with_sound(track, generate(self._ckpt, 1, self._seeds[track], category=track)[0])
+
+    def _change(self, make: Callable[[], Beat]) -> bool:
+        """Take over a new beat; one that cannot be is told about instead. A click may come in another thread."""
+        with self._lock:
+            try:
+                beat = make()
+                self._player.value = f"{_caption(beat.clip)}{_audio(beat.clip)}"
+            except (ValueError, RuntimeError, MemoryError) as error:
+                self._player.value = f"<b>{html.escape(str(error))}</b>"
+                return False
+            self.beat = beat
+            return True
 
 
 def draw_grids(steps: int) -> Image:
