@@ -36,7 +36,7 @@ from .sampler import OnStep
 FADE_S = 0.01
 """How far into the known sound, beside a gap, it fades into what the network made."""
 
-_STEADY = 10 ** (1 / 20)
+_STEADY = 10 ** (3 / 20)  # 25 ancestral steps lose 1.5 dB, each window, with a network that goes by what it is shown
 _CONTEXT = 4  # lengths of training that are looked at around a gap at most
 
 
@@ -78,10 +78,10 @@ def inpaint(
     source, seeds = source_of(audio), seed_list(n, seed)
     missing = _missing(start_s, end_s, source, loop)
     how = _ancestral(ckpt, source, method, options)
-    x = torch.from_numpy(source.at(ckpt))
+    x = torch.from_numpy(_bridged(source, missing, loop).at(ckpt))
     holes = torch.from_numpy(_at_rate(missing, x.shape[-1]))
     pieces = _pieces(ckpt, holes, loop)
-    made = [np.copy(x.flatten(0, 1)) for _ in seeds]
+    made = [x.flatten(0, 1).numpy().copy() for _ in seeds]
     for number, (first, last) in enumerate(pieces):
         around = number * how.steps * len(seeds), (len(pieces) - number - 1) * how.steps * len(seeds)
         piece = _fill(how, method, x[..., first:last], holes[first:last], loop)
@@ -90,7 +90,8 @@ def inpaint(
         for whole, part in zip(made, filled, strict=True):
             whole[:, first:last] = part
     made = [_beside(source, audio, missing, ckpt.sample_rate, loop) for audio in made]
-    making = {"verb": "inpaint", "source": source.record, "start_s": start_s, "end_s": end_s, "method": method}
+    gaps = {"start_s": np.asarray(start_s, float).tolist(), "end_s": np.asarray(end_s, float).tolist()}
+    making = {"verb": "inpaint", "source": source.record} | gaps | {"method": method}
     making |= _record(how) | {"frames": source.audio.shape[-1], "asked": len(seeds)} | ({"loop": True} if loop else {})
     return clips_of(made, source.audio.shape, seeds, source.sample_rate, settings_of(ckpt, making))
 
@@ -110,7 +111,7 @@ def extend(
 
     What was there comes back bit by bit, but for the 10 ms beside the join. A network that does not know where sounds
     begin goes on window by window, half of each is what was made before; that half is set to the level of the sound, by
-    1 dB a window at most, so that errors of level do not add up. Others make it all at once.
+    3 dB a window at most, so that errors of level do not add up. Others make it all at once.
 
     Args:
         ckpt: what ``load`` returned.
@@ -136,7 +137,7 @@ def extend(
         raise ValueError(f"duration_s={duration_s!r}: {source.name} is as long already.")
     how = _ancestral(ckpt, source, method, options)
     x = torch.from_numpy(source.at(ckpt))
-    total = round(duration_s * ckpt.sample_rate)
+    total = max(round(duration_s * ckpt.sample_rate), x.shape[-1] + 1)
     grown = _grow(how, method, x, total, backwards)
     hops = 1 if whole else len(_hops(x.shape[-1], total, ckpt.legal_frames(ckpt.frames)))
     made = how.run(grown, seeds, hops * how.steps)
@@ -145,7 +146,7 @@ def extend(
     beside = (padding, 0) if backwards else (0, padding)
     longer = replace(source, audio=np.pad(source.audio, ((0, 0), beside)))
     made = [_beside(longer, audio, missing, ckpt.sample_rate) for audio in made]
-    making = {"verb": "extend", "source": source.record, "duration_s": float(duration_s), "backwards": backwards}
+    making = {"verb": "extend", "source": source.record, "duration_s": float(duration_s), "backwards": bool(backwards)}
     making |= _record(how) | {"method": method, "frames": frames, "asked": len(seeds), "source_s": source.duration_s}
     return clips_of(made, longer.audio.shape, seeds, source.sample_rate, settings_of(ckpt, making))
 
@@ -185,6 +186,16 @@ def _missing(
     if missing.all():
         raise ValueError("Nothing is left outside the gaps to go by: to make a whole sound, use generate or vary.")
     return missing
+
+
+def _bridged(source: Source, missing: np.ndarray, loop: bool) -> Source:
+    """The sound with straight lines across its gaps: another rate or a level would tell what was in them."""
+    frame, known = np.arange(len(missing)), ~missing
+    period = len(missing) if loop else None
+    bridges = [np.interp(frame[missing], frame[known], channel[known], period=period) for channel in source.audio]
+    audio = source.audio.copy()
+    audio[:, missing] = bridges
+    return replace(source, audio=audio)
 
 
 def _at_rate(missing: np.ndarray, frames: int) -> np.ndarray:
@@ -256,21 +267,28 @@ def _grow(how: Sampling, method: str, x: Tensor, total: int, backwards: bool):
     gain = level_gain(ckpt, x.numpy())
     made_frames = ckpt.legal_frames(total if ckpt.net.anchored else ckpt.frames)
     hops = [(x.shape[-1], made_frames - x.shape[-1])] if ckpt.net.anchored else _hops(x.shape[-1], total, made_frames)
-    level = _rms(x[..., -hops[0][0] :] if not backwards else x[..., : hops[0][0]])
+    overlap = round(FADE_S * ckpt.sample_rate)
+
+    def turned(y: Tensor) -> Tensor:
+        """Forwards in time, or so that what is to come is at the end."""
+        return y.flip(-1) if backwards else y
+
+    level = _rms(turned(x)[..., -hops[0][0] :])
 
     def work(batch: Sequence[int], step_done: OnStep) -> Tensor:
-        whole = gain * x.repeat(len(batch), 1, 1)
+        whole = turned(gain * x.repeat(len(batch), 1, 1))
         for hop, (context, new) in enumerate(hops):
-            near = whole[..., :context] if backwards else whole[..., -context:]
-            steady = (gain * level / _rms(near).clamp(min=1e-9)).clamp(1 / _STEADY, _STEADY)
-            known = F.pad(steady * near, (new, 0) if backwards else (0, new))
-            place = torch.arange(context + new)
-            holes = place < new if backwards else place >= context
+            near = whole[..., -context:]
+            steady = (gain * level.repeat(len(batch), 1, 1) / _rms(near).clamp(min=1e-9)).clamp(1 / _STEADY, _STEADY)
+            known = turned(F.pad(steady * near, (0, new)))
+            holes = turned(torch.arange(context + new) >= context)
             noise = how.noise([_of_hop(seed, hop) for seed in batch], context + new, rows)
-            made = _filled(how, method, known, holes, noise, _later(step_done, hop * how.steps)).cpu()
-            whole = torch.cat([made[..., :new], whole] if backwards else [whole, made[..., context:]], -1)
-        whole = whole[..., -total:] if backwards else whole[..., :total]
-        return whole.unflatten(0, (len(batch), rows)).flatten(1, 2) / gain
+            made = turned(_filled(how, method, known, holes, noise, _later(step_done, hop * how.steps)).cpu())
+            n = min(overlap, context)
+            share = torch.sin(torch.pi / 2 * (torch.arange(n) + 1) / (n + 1)).square()
+            made[..., context - n : context].lerp_(near[..., context - n :], 1 - share)
+            whole = torch.cat([whole[..., : whole.shape[-1] - n], made[..., context - n :]], -1)
+        return turned(whole[..., :total]).unflatten(0, (len(batch), rows)).flatten(1, 2) / gain
 
     return work
 
@@ -301,4 +319,5 @@ def _beside(source: Source, made: np.ndarray, missing: np.ndarray, rate: int, lo
 
 
 def _rms(x: Tensor) -> Tensor:
-    return x.square().mean().sqrt()
+    """Of each row and all of its channels, (rows, 1, 1): a clip depends on no other of its batch."""
+    return x.square().mean((1, 2), keepdim=True).sqrt()

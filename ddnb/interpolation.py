@@ -85,9 +85,9 @@ def interpolate(
     places = list(range(n)) if places is None else [whole("places", place) for place in places]
     if not places or not all(0 <= place < n for place in places):
         raise ValueError(f"places={places}: give places from 0 to {n - 1}.")
-    if not within("depth", depth, 0, 1):
+    if not (depth := within("depth", depth, 0, 1)):
         raise ValueError("depth=0: give a number above 0; it says how far towards noise to go.")
-    making = {"verb": "interpolate", "depth": float(depth), "exact": bool(exact), "asked": int(n)}
+    making = {"verb": "interpolate", "depth": depth, "exact": bool(exact), "asked": int(n)}
     if isinstance(a, Integral) and isinstance(b, Integral):
         if depth != 1 or exact:
             raise ValueError("seeds are noise already: leave depth and exact out.")

@@ -151,17 +151,36 @@ def fit_circle(audio: np.ndarray, frames: int) -> np.ndarray:
 
 
 def closed(audio: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Lead the end of a sound into its beginning: its last 10 ms fade into the first ones, reflected.
+    """Lead the end of a sound into its beginning: its last 10 ms fade into what could have come before it.
 
-    A sound that closes already (``seam_db`` up to 0) is left alone; one too short to tell is not.
+    That is a linear prediction, backwards in time. A sound that closes already (``seam_db`` up to 0) is left alone; one
+    too short to tell is not.
     """
     if audio.shape[-1] >= SHORTEST_SEAM and seam_db(audio) <= 0:
         return audio
     n = min(round(CLOSE_S * sample_rate), audio.shape[-1] // 2)
-    rise = np.sin(np.linspace(0, np.pi / 2, n, dtype=np.float32)) ** 2
-    before = 2 * audio[..., :1] - audio[..., n:0:-1]  # goes on into the beginning in level and slope
-    end = (1 - rise) * audio[..., -n:] + rise * before
-    return np.concatenate([audio[..., :-n], end], axis=-1)
+    first, last = np.split(audio, [audio.shape[-1] - n], axis=-1)
+    rise = np.sin(np.linspace(0, np.pi / 2, n)) ** 2
+    before = np.stack([_before(channel, n) for channel in audio])
+    return np.concatenate([first, (1 - rise) * last + rise * before], axis=-1).astype(np.float32)
+
+
+def _before(mono: np.ndarray, n: int) -> np.ndarray:
+    """``n`` samples that lead into a sound, without anything new in them."""
+    import librosa
+    from scipy.signal import lfilter, lfiltic
+
+    head = _dithered(mono)[: 4 * n]
+    order = min(_ORDER, len(head) // 3)
+    if not order or not mono.any():
+        return np.repeat(mono[:1], n)
+    taps = librosa.lpc(np.ascontiguousarray(head[::-1]), order=order)
+    return lfilter([1.0], taps, np.zeros(n), zi=lfiltic([1.0], taps, head[:order]))[0][::-1]
+
+
+def _dithered(mono: np.ndarray) -> np.ndarray:
+    dither = np.random.default_rng(0).standard_normal(len(mono))
+    return mono.astype(np.float64) + _DITHER * np.abs(mono).max() * dither
 
 
 def from_strongest_onset(audio: np.ndarray, sample_rate: int) -> np.ndarray:
@@ -205,7 +224,7 @@ def _clicks(mono: np.ndarray) -> np.ndarray:
     import librosa
     from scipy.signal import lfilter
 
-    mono = mono + _DITHER * np.abs(mono).max() * np.random.default_rng(0).standard_normal(len(mono))
+    mono = _dithered(mono)
     around = np.concatenate([mono[-2 * _ORDER :], mono, mono[:_ORDER]])
     taps = librosa.lpc(mono, order=_ORDER)
     error = np.abs(lfilter(taps, [1.0], around))[2 * _ORDER - _BEFORE : len(around) - _ORDER + _AFTER]  # from -2 on

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from .beats import beat
 from .checkpoints import Checkpoint, load
 from .clips import Clips
 from .edits import extend, inpaint
-from .engine import AnySound, whole
+from .engine import AnySound, source_of, whole
 from .files import file_sha256
 from .formats import CheckpointError
 from .interpolation import interpolate
@@ -97,12 +98,13 @@ def _remake(
 def _beat(record: dict, ckpt: Checkpoint | str | Path | None, sounds, folder: Path | None) -> Clips:
     making, model, machine = (record.get(k, {}) for k in ("making", "model", "machine"))
     try:
-        wanted, numbers = making["sounds"], {k: making[k] for k in ("bpm", "bars", "swing", "seed")}
-    except KeyError as error:
+        wanted, numbers = dict(making["sounds"]), {k: making[k] for k in ("bpm", "bars", "swing", "seed")}
+    except (KeyError, TypeError) as error:
         raise ValueError(f"This is no record of a sound made by ddnb: {error} is missing or wrong.") from error
     ckpt = _checkpoint(model, machine, ckpt) if "weights_sha256" in model else None
     clips = {track: _sound(source, sounds, folder, ckpt) for track, source in wanted.items()}
-    clip = beat(ckpt, {"tracks": making["tracks"]}, sounds=clips, **numbers).clip
+    made = beat(ckpt, {"tracks": making["tracks"]}, sounds=clips, **numbers)
+    clip = replace(made, sample_rate=whole("sample_rate", model["sample_rate"])).clip
     return Clips(clip.audio[None], clip.sample_rate, [clip.seed], record)
 
 
@@ -137,22 +139,29 @@ def _sound(wanted: dict, sounds: Sequence[AnySound] | str | Path | None, folder:
     if "record" in wanted:
         sha256 = wanted["record"].get("model", {}).get("weights_sha256")
         same = ckpt is not None and sha256 == ckpt.info["weights_sha256"]
-        return remake(wanted["record"], ckpt if same else None, sounds)[0]
+        return _remake(wanted["record"], ckpt if same else None, sounds, folder)[0]
     name, sha256 = wanted.get("name", "?"), wanted.get("sha256")
-    if sha256 is None and isinstance(sounds, list | tuple):  # an array has no file to be known by
-        return sounds[0]
-    folders = [Path(sounds).expanduser()] if isinstance(sounds, str | Path) else [*filter(None, [folder]), Path()]
-    paths = (
-        [Path(s).expanduser() for s in sounds if isinstance(s, str | Path)] if isinstance(sounds, list | tuple) else []
-    )
-    paths += [place if place.is_file() else place / name for place in folders]
-    for path in paths:
-        if path.is_file() and file_sha256(path) == sha256:
-            return path
+    if isinstance(sounds, str | Path):
+        sounds = Path(sounds).expanduser()
+        places = [sounds if sounds.is_file() else sounds / name]
+    else:
+        places = [*(sounds or ()), *(place / name for place in (folder, Path()) if place is not None)]
+    for place in places:
+        if isinstance(place, str | Path) and not Path(place).expanduser().is_file():
+            continue
+        if _sha256(place) == sha256:
+            return place
     raise FileNotFoundError(
         f"This sound was made from {name}, which is not here as it was then: say where it is, with "
         "remake(..., sounds=FOLDER), on the command line --sounds FOLDER."
     )
+
+
+def _sha256(sound: AnySound) -> str | None:
+    """What a sound is known by, file or array."""
+    if isinstance(sound, str | Path):
+        return file_sha256(Path(sound).expanduser())
+    return source_of(sound).record.get("sha256")
 
 
 def read_record(path: Path) -> dict[str, Any]:

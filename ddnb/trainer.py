@@ -433,9 +433,9 @@ class Trainer:
         facts = {k: info[k] for k in ("credit",) if k in info}
         facts |= {} if info.get("untrained") else {"finetuned_from": self.ckpt.name}
         facts |= {"categories": list(self.categories)} if self.categories else {}
-        peaks = [sound.peak_dbfs for sound in self.data.sounds]
-        if max(peaks) - min(peaks) < _ONE_LEVEL_DB:
-            facts["peak_dbfs"] = round(sum(peaks) / len(peaks), 2)
+        low, usual, high = np.percentile([sound.peak_dbfs for sound in self.data.sounds], [5, 50, 95])
+        if high - low < _ONE_LEVEL_DB:
+            facts["peak_dbfs"] = round(float(usual), 2)
         return state, facts | {
             "name": name,
             "sample_rate": self.ckpt.sample_rate,

@@ -181,7 +181,7 @@ def vary(
         FileNotFoundError: no such file.
         ValueError: an unusable sound, a number out of its range, an unknown name.
     """
-    within("strength", strength, 0, 1)
+    strength = within("strength", strength, 0, 1)
     source, seeds = source_of(audio), seed_list(n, seed)
     how = sampling(ckpt, **category_of(source, ckpt) | options)
     tempo = Tempo(loop, bpm, bars, beats_per_bar, max_cents, start_on_onset)
@@ -209,7 +209,7 @@ def vary(
     made = [_cut(x, length, tempo, ckpt) for x in made]
     if match_level:
         made = [x * (_rms(x0) / max(_rms(x), 1e-9)) for x in made]
-    making = {"verb": "vary", "strength": float(strength), "source": source.record}
+    making = {"verb": "vary", "strength": strength, "source": source.record}
     making |= how.record() | {"frames": length.frames, "asked": len(seeds), "offset_s": float(offset_s)}
     making |= tempo.record(length) | ({"match_level": True} if match_level else {})
     return clips_of(made, (len(x0) * x0.shape[1], length.frames), seeds, ckpt.sample_rate, settings_of(ckpt, making))
@@ -232,17 +232,22 @@ def vary_folder(
 
     Raises:
         FileNotFoundError: no such folder, or no sound in it.
+        ValueError: as for ``vary``, where no file can be used.
     """
+    usable = False
     for path in sound_files(folder):
         try:
-            source = source_of(path)
+            clips = vary(ckpt, path, strength, n, seed, **options)
         except ValueError as error:
-            warnings.warn(f"left out: {error}", stacklevel=2)
+            refusal = error
+            warnings.warn(f"{path.name} is left out: {error}", stacklevel=2)
             continue
-        clips = vary(ckpt, source, strength, n, seed, **options)
+        usable = True
         yield clips
         if len(clips) < clips.settings["making"]["asked"]:  # cancelled
             return
+    if not usable:
+        raise refusal
 
 
 def sound_files(folder: str | Path) -> list[Path]:

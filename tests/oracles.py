@@ -9,6 +9,8 @@ from functools import cache
 import pytest
 import torch
 
+from ddnb.checkpoints import Checkpoint
+
 
 def gaussian_v(scale):
     """The exact v of data that are independent Gaussians of standard deviation ``scale``.
@@ -30,6 +32,45 @@ def gaussian_path(scale, t):
     """``sqrt(alpha^2 S^2 + sigma^2)``: how large the exact path is at ``t``, where it is 1 at t = 1."""
     phi = torch.as_tensor(t, dtype=torch.float64) * torch.pi / 2
     return (phi.cos() ** 2 * scale**2 + phi.sin() ** 2).sqrt()
+
+
+def process_v(spectrum):
+    """The exact v of a stationary Gaussian process on a circle: white noise, times ``spectrum`` line by line.
+
+    As above for each line, (T / 2 + 1,): the lines of its transform are independent.
+    """
+    square = torch.as_tensor(spectrum, dtype=torch.float64).square()
+
+    def v(x, t):
+        phi = t.double().view(-1, 1, 1) * torch.pi / 2
+        a, s = phi.cos(), phi.sin()
+        gain = a * s * (1 - square) / (a**2 * square + s**2)
+        return torch.fft.irfft(gain * torch.fft.rfft(x.double()), x.shape[-1]).to(x)
+
+    return v
+
+
+class Toy:
+    """A network that is a formula, ``v(x, t)``."""
+
+    def __init__(self, v, channels=1, stride=8, anchored=False):
+        self.v, self.anchored, self.circular, self.config = v, anchored, False, self
+        self.channels, self.stride, self.min_loop_frames, self.min_frames = channels, stride, 2 * stride, 3 * stride
+
+    def legal_frames(self, frames):
+        return max(-(-frames // self.stride) * self.stride, self.min_frames)
+
+    def __call__(self, x, t, cond=None):
+        if x.shape[-1] % self.stride or x.shape[-1] < (self.min_loop_frames if self.circular else self.min_frames):
+            raise ValueError(f"{x.shape[-1]} frames")
+        return self.v(x, t)
+
+
+def toy(v, *, channels=1, sample_rate=8000, frames=256, stride=8, anchored=False, **info):
+    """A checkpoint of such a network."""
+    info = {"name": "toy", "source": "toy.ckpt", "weights_sha256": "0" * 64, "licence": "CC0"} | info
+    net = Toy(v, channels, stride, anchored)
+    return Checkpoint(net, sample_rate, frames, torch.device("cpu"), torch.float32, info)
 
 
 @cache

@@ -1,5 +1,6 @@
 """Beats: the grid, the circle, levels, chokes, MIDI, records."""
 
+import hashlib
 import json
 import threading
 from dataclasses import replace
@@ -368,8 +369,10 @@ def test_the_record_says_what_was_played(tmp_path):
     assert (making["bpm"], making["bars"], making["swing"], making["seed"]) == (120.5, 1, 0.5, 3)
     assert making["frames"] == record["file"]["frames"] == made.clip.audio.shape[1] == soundfile.info(wav).frames
     assert making["sounds"]["kick"]["name"] == "boom.wav" and len(making["sounds"]["kick"]["sha256"]) == 64
-    assert making["sounds"]["snare"] == {"model": "net", "verb": "generate", "seed": 5}
-    assert len(making["sounds"]["tom"]["sha256"]) == 64
+    whole = {"making": {"verb": "generate", "seed": 5}, "model": {"name": "net"}}
+    assert making["sounds"]["snare"] == {"name": "net_seed5", "record": whole}
+    samples = noise(2)[0].astype("<f4").tobytes()
+    assert making["sounds"]["tom"] == {"name": "tom", "sha256": hashlib.sha256(samples).hexdigest()}
     assert record["model"]["name"] == "own-sounds" and record["machine"]["ddnb"]
     assert "secret" not in text
 
@@ -419,7 +422,9 @@ def test_the_built_in_network_plays_every_pattern(network, house, tmp_path):
     record = json.loads(house.save(tmp_path)[0].with_suffix(".json").read_text())
     assert record["model"]["weights_sha256"] == network.info["weights_sha256"]
     source = record["making"]["sounds"]["snare"]
-    assert (source["model"], source["category"], source["seed"], source["steps"]) == ("drums", {"snare": 1.0}, 7, 2)
+    making = source["record"]["making"]
+    assert (source["name"], source["record"]["model"]["name"]) == ("snare_drums_seed7", "drums")
+    assert (making["category"], making["seed"], making["steps"]) == ({"snare": 1.0}, 7, 2)
 
 
 def test_own_sounds_and_seeds_per_category_mix_with_generated_ones(network, house):
@@ -523,6 +528,12 @@ def test_sounds_that_are_none(sound, message):
     refused(f"kick.*{message}", None, {"tracks": {"kick": at(0)}}, sounds={"kick": sound})
     with pytest.raises(ValueError, match=message):
         own({"kick": at(0)}).with_sound("kick", sound)
+
+
+@pytest.mark.parametrize("rate", [44_100.5, 0, "48000", None])
+def test_a_clip_needs_a_sample_rate_that_is_one(rate):
+    clip = Clip(np.ones((1, 500), np.float32), rate, 0, {"model": {"name": "net"}})
+    refused("kick.*sample rate", None, {"tracks": {"kick": at(0)}}, sounds={"kick": clip})
 
 
 def test_an_array_without_a_channel_axis_is_mono():

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import soundfile
 from conftest import DATA
@@ -178,3 +179,108 @@ def test_ctrl_c_keeps_the_finished_sounds(tmp_path):
     assert 0 < len(wavs) < 500
     assert all(soundfile.info(wav).frames == 4096 for wav in wavs)
     assert len(out.split()) == len(wavs) == len(list(tmp_path.glob("*.json")))
+
+
+def made(folder, *arguments):
+    """Run a command that is to work; the WAV files that it names, in its folder."""
+    assert main([*arguments, "--out", str(folder)]) == 0
+    return sorted(folder.glob("*.wav"))
+
+
+@pytest.fixture
+def sound(tmp_path) -> Path:
+    """A file at another rate than the network's, in stereo."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "my sound.wav"
+    soundfile.write(path, 0.1 * rng.standard_normal((1500, 2)), 44_100)
+    return path
+
+
+def test_a_loop_at_a_tempo(tmp_path, capsys):
+    paths = made(tmp_path, "generate", *REFERENCE, "--steps", "1", "-n", "1", "--loop", "--bpm", "900", "--bars", "2")
+    assert [p.name for p in paths] == ["lightning_loop_900bpm_2bars_seed0.wav"]
+    assert soundfile.info(paths[0]).frames == round(2 * 4 * 60 / 900 * 48000)
+    assert "seam_db" in json.loads(paths[0].with_suffix(".json").read_text())["level"]
+
+
+def test_a_pitch_shift_is_refused_where_nobody_can_be_asked(tmp_path, capsys):
+    short = ["generate", *REFERENCE, "--steps", "1", "-n", "1", "--loop", "--duration-s", "0.0004"]
+    assert main([*short, "--out", str(tmp_path / "out")]) == 2
+    assert "cents off in pitch" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert len(made(tmp_path / "out", *short, "--max-cents", "400")) == 1
+
+
+def test_a_pitch_shift_is_asked_about_at_a_terminal(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    short = ["generate", *REFERENCE, "--steps", "1", "-n", "1", "--loop", "--duration-s", "0.0004"]
+    asked = []
+    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or "n")
+    assert main([*short, "--out", str(tmp_path)]) == 2
+    monkeypatch.setattr("builtins.input", lambda question: asked.append(question) or "y")
+    assert len(made(tmp_path, *short)) == 1
+    assert len(asked) == 2 and "cents" in asked[0]
+
+
+def test_vary_a_file_and_a_folder(sound, tmp_path, capsys):
+    quick = [*REFERENCE, "--steps", "2", "--strength", "0.3"]
+    paths = made(tmp_path / "one", "vary", str(sound), *quick, "-n", "2")
+    assert [p.name for p in paths] == ["my-sound_vary_seed0.wav", "my-sound_vary_seed1.wav"]
+    (tmp_path / "notes.wav").write_text("no sound at all")
+    soundfile.write(tmp_path / "other.flac", 0.1 * np.ones(400), 8000)
+    capsys.readouterr()
+    paths = made(tmp_path / "all", "vary", str(tmp_path), *quick, "-n", "1")
+    assert {"my-sound_vary_seed0.wav", "other_vary_seed0.wav"} <= {p.name for p in paths}
+    assert "left out: notes.wav" in capsys.readouterr().err
+
+
+def test_interpolate_files_and_seeds(sound, tmp_path, capsys):
+    quick = [*REFERENCE, "--steps", "2", "-n", "3"]
+    assert len(made(tmp_path / "seeds", "interpolate", "3", "7", *quick, "--duration-s", "0.02")) == 3
+    paths = made(tmp_path / "files", "interpolate", str(sound), str(sound), *quick, "--exact")
+    assert [p.name for p in paths] == [f"my-sound_to_my-sound_{i}of3.wav" for i in (1, 2, 3)]
+    assert "came within" in capsys.readouterr().err
+
+
+def test_inpaint_and_extend_keep_the_format_of_the_file(sound, tmp_path, capsys):
+    quick = [*REFERENCE, "--steps", "2", "-n", "1"]
+    filled = made(tmp_path / "a", "inpaint", str(sound), "--gap", "0.01", "0.02", *quick)
+    longer = made(tmp_path / "b", "extend", str(sound), "--duration-s", "0.05", "--backwards", *quick)
+    for path, frames in ((filled[0], 1500), (longer[0], 2205)):
+        info = soundfile.info(path)
+        assert (info.frames, info.samplerate, info.channels) == (frames, 44_100, 2)
+
+
+def test_a_beat_and_its_notes(sound, tmp_path, capsys):
+    arguments = ["--pattern", "techno", "--bars", "1", "--steps", "1", "--sound", f"kick={sound}"]
+    paths = made(tmp_path / "beat", "beat", *arguments)
+    assert [p.name for p in paths] == ["techno_beat_130bpm_1bar_seed0.wav"] and paths[0].with_suffix(".mid").is_file()
+    assert soundfile.info(paths[0]).frames == round(4 * 60 / 130 * 44100)
+    again = made(tmp_path / "again", "remake", str(paths[0]), "--sounds", str(tmp_path))
+    assert again[0].read_bytes() == paths[0].read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["vary", "missing.wav"], "No sound file at missing.wav"),
+        (["vary", "SOUND", "--strength", "1.5"], "strength=1.5"),
+        (["inpaint", "SOUND", "--gap", "0", "9"], "lasts 0.034 s"),
+        (["inpaint", "SOUND", "--gap", "0", "0.03401360544"], "Nothing is left"),
+        (["extend", "SOUND", "--duration-s", "0.01"], "duration_s=0.01"),
+        (["interpolate", "SOUND", "12"], "a seed and a sound"),
+        (["beat", "--pattern", "polka"], "Unknown pattern 'polka'. Known: techno"),
+        (["beat", "--sound", "kick"], "TRACK=FILE"),
+        (["generate", "--bpm", "5"], "from 20 to 999"),
+        (["generate", "--bpm", "120", "--bars", "0"], "bars=0"),
+        (["generate", "--bpm", "120", "--duration-s", "1"], "give one of them"),
+        (["generate", "--start-on-onset"], "add loop=True"),
+    ],
+)
+def test_bad_input_of_the_verbs(arguments, words, sound, tmp_path, capsys):
+    """Exit code 2, a sentence, and nothing left behind."""
+    arguments = [str(sound) if a == "SOUND" else a for a in arguments]
+    assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -5,7 +5,13 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+
+import ddnb
+from ddnb.checkpoints import Checkpoint
+from ddnb.model import UNet, UNetConfig
 
 _SCRIPT = Path(__file__).parent.parent / "bench" / "full_size.py"
 
@@ -52,6 +58,48 @@ def test_training_file_to_sound(bench, big):
     assert clip["shape"] == [1, 2, bench.FRAMES]
     assert clip["finite"]
     assert clip["rms"] > 0.01, "silent"
+
+
+@pytest.fixture(scope="module")
+def published():
+    """The published architecture with random weights, as ``load`` would return it."""
+    torch.manual_seed(0)
+    net = UNet(UNetConfig()).eval().requires_grad_(False)
+    facts = {"name": "random", "licence": "none", "source": "random", "weights_sha256": "0" * 64}
+    return Checkpoint(net, 48_000, 65_536, torch.device("cpu"), torch.float32, facts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sampler", ["iplms", "dpmpp_2m_sde", "v-iplms"])
+def test_variations_at_full_size(sampler, published):
+    sound = ddnb.generate(published, 1, duration_s=0.5, steps=2)[0]
+    varied = ddnb.vary(published, sound, 0.5, 1, steps=2, sampler=sampler)
+    assert varied.audio.shape == (1, 2, 24_000) and np.isfinite(varied.audio).all()
+
+
+@pytest.mark.slow
+def test_the_other_verbs_at_full_size(published):
+    """Two steps of each on the shortest lengths: a minute or two."""
+    sound = ddnb.generate(published, 1, duration_s=0.5, steps=2)[0]
+    walk = ddnb.interpolate(published, sound, (sound.audio[:, ::-1].copy(), 48_000), 3, steps=2)
+    np.testing.assert_array_equal(walk.audio[0], sound.audio)
+    for method in ("resample", "guide", "replace"):
+        filled = ddnb.inpaint(published, sound, 0.1, 0.2, 1, steps=2, method=method).audio[0]
+        np.testing.assert_array_equal(filled[:, :4300], sound.audio[:, :4300])
+        assert np.isfinite(filled).all()
+    longer = ddnb.extend(published, sound, 0.7, 1, steps=2, method="replace").audio[0]
+    assert longer.shape == (2, 33_600)
+    np.testing.assert_array_equal(longer[:, :23_500], sound.audio[:, :23_500])
+    loop = ddnb.generate(published, 1, loop=True, duration_s=24_576 / 48_000, steps=2)[0]
+    assert loop.audio.shape == (2, 24_576) and loop.seam_db < 6
+
+
+@pytest.mark.slow
+def test_the_full_network_on_a_circle_turns_with_its_input(published):
+    x, t = torch.randn(1, 2, 16_384, generator=torch.Generator().manual_seed(0)), torch.tensor([0.5])
+    v = published.circular(x, t)
+    turned = published.circular(x.roll(8192, -1), t).roll(-8192, -1)
+    assert (v - turned).abs().max() <= 1e-4 * v.abs().max()
 
 
 def _hollow_out(path: Path) -> None:

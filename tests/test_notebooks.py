@@ -30,11 +30,24 @@ SOURCES = sorted((ROOT / "notebooks").rglob("*.py"))
 FROM_SCRATCH = {"from_scratch"}
 """Verbs of the notebooks whose lesson is the function itself: they alone may define one."""
 
+FEW_STEPS = {
+    "from ddnb import dataset, runtime, widgets": (
+        "from ddnb import dataset, engine, runtime, widgets\n\nengine.DEFAULT_STEPS = 6"
+    )
+}
 FASTER = {
+    "02_vary": FEW_STEPS,
+    "03_interpolate": {  # with all steps: with fewer, sounds do not come back, and a warning would say nothing
+        "positions = 7  # @param": "positions = 3  # @param",
+        "depths = [0.3, 0.6, 1.0]": "depths = [0.6]",
+        "clap, hat, 4)": "clap, hat, 2)",
+        "clap, hat, 4, exact": "clap, hat, 2, exact",
+    },
+    "04_loops_and_beats": FEW_STEPS | {"bars=6,": "bars=3,"},
     "05_finetune": {
         "steps = 800  # @param": "steps = 24  # @param",
         'settings |= {"steps": steps,': 'settings |= {"steps": steps, "validate_every": 12,',
-    }
+    },
 }
 """What is made smaller for a test run: a reader has a minute to wait, a test has not."""
 
@@ -549,6 +562,50 @@ def test_generate_notebook_keeps_what_it_shows(executed):
         whole = samples * 10 ** (-gain_db / 20)
         samples = samples if np.abs(whole).max() > 1 else whole  # what is over full scale, a player turns down as well
         assert any(x.shape == samples.shape and np.abs(x - samples).max() < 1e-4 for x in players), path.name
+
+
+def printed_by(notebook) -> str:
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    return "".join(output.text for output in outputs if output.get("name") == "stdout")
+
+
+def test_vary_notebook_keeps_variations_that_can_be_made_again(executed):
+    """Variations without their records, or a record that another sound comes out of; a zip left out."""
+    notebook, _, folder = executed(ROOT / "notebooks" / "02_vary.py")
+    files = sorted((folder / "variations").glob("*.wav"))
+    assert len(files) == 4 and all(path.with_suffix(".json").is_file() for path in files)
+    assert (folder / "variations.zip").is_file()
+    assert "largest difference: 0.000000" in printed_by(notebook)
+
+
+def test_interpolate_notebook_walks_and_warns(executed):
+    """A walk that loses its own ends, which a reader would see in red; no example of one that does."""
+    notebook, _, folder = executed(ROOT / "notebooks" / "03_interpolate.py")
+    names = sorted(path.name for path in (folder / "walk").glob("*.wav"))
+    assert names == [f"kick_drums_seed7_to_synth_drums_seed7_{place}of3.wav" for place in (1, 2, 3)]
+    said = printed_by(notebook)
+    assert min(float(level) for level in re.findall(r"came back ([\d.]+) dB", said)) > 20
+    assert re.search(r"loses clap_drums_seed7 \(\d+ dB\)", said)
+    exact = re.search(r"exact: ([\d.]+) ([\d.]+) dB", said)
+    assert min(float(level) for level in exact.groups()) > 20
+
+
+def test_loops_notebook_makes_loops_of_exact_length(executed):
+    """A loop of nearly a bar, a player that stops at its end, a seam to be heard, a beat without its MIDI file."""
+    notebook, _, folder = executed(ROOT / "notebooks" / "04_loops_and_beats.py")
+    frames = {}
+    for path in (folder / "loops").glob("*.wav"):
+        with wave.open(str(path)) as file:
+            frames[path.name] = file.getnframes()
+    beat = "house_beat_124bpm_2bars_seed7"
+    loops = [f"texture_drums_loop_120bpm_1bar_seed{seed}.wav" for seed in (7, 8, 9)]
+    assert frames == {f"{beat}.wav": round(2 * 4 * 60 / 124 * 44_100)} | dict.fromkeys(loops, 88_200)
+    assert (folder / "loops" / f"{beat}.mid").is_file()
+    loop, plain = re.search(r"seam of the loop (\S+) dB, of the other (\S+) dB", printed_by(notebook)).groups()
+    assert float(loop) <= 0 < 10 < float(plain)
+    page = "".join(html_of(notebook))
+    assert page.count("<audio controls loop") > 20
+    assert page.count("<audio") == page.count("<audio controls loop") + 1  # the one that shows what no loop sounds like
 
 
 def widget_values(notebook) -> list[str]:

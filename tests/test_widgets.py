@@ -12,6 +12,7 @@ import pytest
 import soundfile
 from PIL import Image
 
+import ddnb
 from ddnb import check_dataset, dataset, finetune, pictures, training, widgets
 from ddnb.clips import Clip, Clips
 from ddnb.training import Record
@@ -418,3 +419,90 @@ def test_sounds_of_a_folder_can_be_heard_before_training(tmp_path):
     soundfile.write(tmp_path / "long.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 8000 * 12), 8000)
     (card,) = widgets.dataset_player(check_dataset(tmp_path)).children
     assert "10.00 s" in card.children[0].value and "first 10 s" in card.children[0].value
+
+
+# --- loops and beats
+
+
+def looped(seed=0) -> Clip:
+    audio = np.random.default_rng(seed).standard_normal((1, 4000)).astype(np.float32) / 10
+    making = {"verb": "generate", "sampler": "iplms", "steps": 2, "loop": True, "bpm": 120, "bars": 2}
+    return Clip(audio, 8000, seed, {"making": making, "model": {"name": "net"}})
+
+
+def test_a_loop_plays_as_one_and_shows_its_seam():
+    page = widgets.clips_html(looped())
+    assert "<audio controls loop " in page
+    assert "net_loop_120bpm_2bars_seed0" in page and re.search(r"seam [+-]\d+ dB", page)
+
+
+def test_what_is_no_loop_does_not_repeat():
+    clip = Clip(looped().audio, 8000, 0, {"making": {}, "model": {"name": "net"}})
+    assert "<audio controls preload" in widgets.clips_html(clip) and clip.seam_db is None
+
+
+@pytest.fixture
+def groove():
+    tone = np.exp(-np.arange(800) / 100).astype(np.float32)[None]
+    tracks = {"kick": "9...9...9...9...", "closed_hat": "..5...5...5...5."}
+    return ddnb.beat(None, {"tracks": tracks}, sounds={"kick": (tone, 8000), "closed_hat": (tone / 2, 8000)})
+
+
+def test_a_click_on_a_step_changes_the_beat_and_what_is_heard(groove):
+    sequencer = widgets.Sequencer(groove)
+    second = sequencer.children[0].children[2]  # after the track's name and the first step
+    heard = sequencer.children[-1].value
+    second.click()
+    assert sequencer.beat.tracks["kick"] == "99..9...9...9..." and second.description == "9"
+    assert sequencer.children[-1].value != heard
+    second.click()
+    assert sequencer.beat.tracks["kick"][1] == "5"
+    second.click()
+    assert sequencer.beat.tracks == groove.tracks and second.description == ""
+    assert sequencer.children[-1].value == heard
+
+
+def test_the_last_hit_cannot_be_taken_away(groove):
+    """The beat stays as it was, and the panel says why."""
+    sequencer = widgets.Sequencer(groove.with_steps("closed_hat", "." * 16).with_steps("kick", "5" + "." * 15))
+    step = sequencer.children[0].children[1]
+    step.click()
+    assert "No hit" in sequencer.children[-1].value
+    assert sequencer.beat.tracks["kick"][0] == "5" and step.description == "5"
+
+
+def test_tempo_and_swing_of_a_sequencer(groove):
+    sequencer = widgets.Sequencer(groove)
+    bpm, swing = sequencer.children[-2].children
+    bpm.value, swing.value = 90, 0.6
+    assert (sequencer.beat.bpm, sequencer.beat.swing) == (90, 0.6)
+    assert sequencer.beat.clip.audio.shape[-1] == round(4 * 60 / 90 * 8000)
+
+
+def test_another_sound_for_a_track():
+    ckpt = ddnb.load("drums", device="cpu")
+    made = ddnb.beat(ckpt, {"tracks": {"kick": "9..............."}}, steps=1)
+    sequencer = widgets.Sequencer(made, ckpt)
+    sequencer.children[0].children[0].click()
+    assert sequencer.beat.sounds["kick"].seed == 1
+    assert np.abs(sequencer.beat.clip.audio - made.clip.audio).max() > 1e-3
+
+
+def test_pictures_of_seams_and_beats(groove):
+    for shown in (widgets.draw_seam(looped()), widgets.draw_beat(groove)):
+        assert shown.data.startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "making",
+    [
+        {"verb": "inpaint", "source": {"name": "x"}, "start_s": [0.1, 0.3], "end_s": [0.2, 0.35]},
+        {"verb": "inpaint", "source": {"name": "x"}, "start_s": 0.1, "end_s": 0.2},
+        {"verb": "extend", "source": {"name": "x"}, "source_s": 0.2, "backwards": True},
+    ],
+)
+def test_what_was_filled_in_is_marked(making):
+    """The same sound without the marks looks otherwise."""
+    clip = Clip(looped().audio, 8000, 0, {"making": making, "model": {"name": "net"}})
+    plain = Clip(clip.audio, 8000, 0, {"making": {}, "model": {"name": "net"}})
+    assert pictures.picture(clip) != pictures.picture(plain)

@@ -1,0 +1,324 @@
+"""Every verb made again from what was written down."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import DATA, FORMAT
+
+import ddnb
+from ddnb.beats import beat
+from ddnb.clips import Clip
+from ddnb.records import VERBS
+
+RATE = 48_000
+pytestmark = pytest.mark.filterwarnings("ignore:The way to noise")
+
+
+def sound(seed=0, frames=480, channels=2, level=0.2):
+    return level * np.random.default_rng(seed).standard_normal((channels, frames)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def ckpt(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DDNB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return ddnb.load(DATA / "lightning.ckpt", device="cpu", **FORMAT)
+
+
+@pytest.fixture(scope="module")
+def drums():
+    return ddnb.load("drums", device="cpu")
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Two sounds of one's own."""
+    folder = tmp_path / "sounds"
+    folder.mkdir()
+    for seed, name in enumerate(("a.wav", "b.wav")):
+        soundfile.write(folder / name, sound(seed).T, RATE, "FLOAT")
+    return folder
+
+
+CASES = {
+    "generate": lambda c, a, b: ddnb.generate(c, 3, 5, steps=2, duration_s=0.01),
+    "generate loop": lambda c, a, b: ddnb.generate(c, 2, steps=1, loop=True, bpm=999, beats_per_bar=1, bars=1),
+    "generate onset": lambda c, a, b: ddnb.generate(
+        c, 2, steps=1, loop=True, duration_s=0.0123, start_on_onset=True, max_cents=500
+    ),
+    "generate bars": lambda c, a, b: ddnb.generate(c, 1, steps=1, bpm=997.5, beats_per_bar=2),
+    "vary": lambda c, a, b: ddnb.vary(c, a, 0.4, 3, steps=2),
+    "vary part": lambda c, a, b: ddnb.vary(c, a, 0.4, 2, steps=2, offset_s=0.002, duration_s=0.005, sampler="ddpm"),
+    "vary level": lambda c, a, b: ddnb.vary(c, a, 0.6, 2, steps=2, match_level=True, grid="crash"),
+    "vary loop": lambda c, a, b: ddnb.vary(c, a, 0.6, 2, steps=2, loop=True, start_on_onset=True),
+    "vary bpm": lambda c, a, b: ddnb.vary(c, a, 0.6, 1, steps=1, loop=True, bpm=999, beats_per_bar=1),
+    "vary 0": lambda c, a, b: ddnb.vary(c, a, 0, 2),
+    "vary 1": lambda c, a, b: ddnb.vary(c, a, 1, 2, seed=[4, 9], steps=2),
+    "interpolate": lambda c, a, b: ddnb.interpolate(c, a, b, 4, steps=2),
+    "interpolate exact": lambda c, a, b: ddnb.interpolate(c, a, b, 3, steps=3, exact=True, depth=0.5),
+    "interpolate short": lambda c, a, b: ddnb.interpolate(c, a, b, 3, steps=2, duration_s=0.004),
+    "interpolate seeds": lambda c, a, b: ddnb.interpolate(c, 3, np.int64(9), 4, steps=2, duration_s=0.01),
+    "interpolate places": lambda c, a, b: ddnb.interpolate(c, a, b, 5, steps=2, places=[3, 1]),
+    "inpaint": lambda c, a, b: ddnb.inpaint(c, a, 0.004, 0.006, 2, steps=2),
+    "inpaint many": lambda c, a, b: ddnb.inpaint(c, a, [0, 0.004], [0.002, 0.005], 1, steps=2, method="guide"),
+    "inpaint loop": lambda c, a, b: ddnb.inpaint(c, a, 0.009, 0.001, 1, steps=2, method="replace", loop=True),
+    "extend": lambda c, a, b: ddnb.extend(c, a, 0.03, 2, steps=1),
+    "extend back": lambda c, a, b: ddnb.extend(c, a, 0.02, 1, steps=1, backwards=True, method="replace"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_verb_is_made_again_from_the_record_beside_its_sounds(case, ckpt, files, tmp_path):
+    clips = CASES[case](ckpt, files / "a.wav", files / "b.wav")
+    for clip, path in zip(clips, clips.save(files), strict=True):
+        for record in (path, path.with_suffix(".json")):
+            again = ddnb.remake(record, ckpt)
+        assert again.sample_rate == clip.sample_rate
+        np.testing.assert_array_equal(again.audio, clip.audio[None])
+        text = path.with_suffix(".json").read_text()
+        assert str(tmp_path) not in text and "NaN" not in text
+        assert len(again.save(tmp_path / "again")) == 1
+
+
+def test_the_cases_are_all_the_verbs():
+    assert {case.partition(" ")[0] for case in CASES} == set(VERBS)
+
+
+@pytest.mark.parametrize("case", ["generate", "vary", "interpolate", "inpaint", "extend"])
+def test_a_sound_that_was_made_again_is_made_again(case, ckpt, files, tmp_path):
+    """The record of the second is as good as that of the first."""
+    first = CASES[case](ckpt, files / "a.wav", files / "b.wav")[1]
+    second = ddnb.remake(first.save(files), ckpt)[0]
+    third = ddnb.remake(second.save(files), ckpt)
+    np.testing.assert_array_equal(third.audio[0], first.audio)
+
+
+# --- where sounds are looked for --------------------------------------------------------------------------------------
+
+
+def looked_for(ckpt, files, tmp_path):
+    """A saved variation and a saved walk, away from what they were made from."""
+    vary = ddnb.vary(ckpt, files / "a.wav", 0.4, 1, steps=1)
+    walk = ddnb.interpolate(ckpt, files / "a.wav", files / "b.wav", 3, steps=1, places=[1])
+    return [(clips, clips.save(tmp_path / "out")[0]) for clips in (vary, walk)]
+
+
+def test_in_the_folder_that_is_said_or_among_the_sounds_that_are_given(ckpt, files, tmp_path):
+    for clips, path in looked_for(ckpt, files, tmp_path):
+        for sounds in (files, str(files), [files / "b.wav", files / "a.wav"], [str(files / "a.wav"), files / "b.wav"]):
+            np.testing.assert_array_equal(ddnb.remake(path, ckpt, sounds=sounds).audio, clips.audio)
+    with pytest.raises(FileNotFoundError, match=r"made from b\.wav"):
+        ddnb.remake(path, ckpt, sounds=files / "a.wav")  # one file for two sounds
+
+
+def test_a_file_that_was_renamed_is_known_by_what_is_in_it(ckpt, files, tmp_path):
+    clips, path = looked_for(ckpt, files, tmp_path)[0]
+    (files / "a.wav").rename(files / "renamed.wav")
+    for sounds in (files / "renamed.wav", [files / "b.wav", files / "renamed.wav"]):
+        np.testing.assert_array_equal(ddnb.remake(path, ckpt, sounds=sounds).audio, clips.audio)
+    with pytest.raises(FileNotFoundError, match=r"a\.wav.*sounds=FOLDER.*--sounds FOLDER"):
+        ddnb.remake(path, ckpt, sounds=files)
+
+
+def test_in_the_folder_one_is_in(ckpt, files, tmp_path, monkeypatch):
+    clips, path = looked_for(ckpt, files, tmp_path)[1]
+    monkeypatch.chdir(files)
+    np.testing.assert_array_equal(ddnb.remake(path, ckpt).audio, clips.audio)
+
+
+@pytest.mark.parametrize("what", ["moved", "changed"])
+def test_a_sound_that_is_not_there_as_it_was(what, ckpt, files, tmp_path):
+    for _, path in looked_for(ckpt, files, tmp_path):
+        shutil.copy(path, files)
+        shutil.copy(path.with_suffix(".json"), files)
+        here = files / path.name
+        ddnb.remake(here, ckpt)
+        original = (files / "a.wav").read_bytes()
+        if what == "moved":
+            (files / "a.wav").unlink()
+        else:
+            soundfile.write(files / "a.wav", sound(7).T, RATE, "FLOAT")
+        with pytest.raises(FileNotFoundError, match=r"made from a\.wav, which is not here as it was.*sounds=FOLDER"):
+            ddnb.remake(here, ckpt)
+        (files / "a.wav").write_bytes(original)
+
+
+def test_arrays_are_known_by_their_samples(ckpt, files, tmp_path):
+    a, b = (sound(0), RATE), (sound(1), RATE)
+    for clips, needs in (
+        (ddnb.vary(ckpt, a, 0.4, 1, steps=1), [a]),
+        (ddnb.interpolate(ckpt, a, b, 3, steps=1, places=[1]), [a, b]),
+        (ddnb.interpolate(ckpt, files / "a.wav", b, 3, steps=1, places=[1]), [files / "a.wav", b]),
+    ):
+        path = clips.save(tmp_path)[0]
+        for given in (needs, [b, *reversed(needs)], (*needs, files / "b.wav")):
+            np.testing.assert_array_equal(ddnb.remake(path, ckpt, sounds=given).audio, clips.audio)
+        with pytest.raises(FileNotFoundError):
+            ddnb.remake(path, ckpt, sounds=[(sound(5), RATE)])
+        with pytest.raises(FileNotFoundError):
+            ddnb.remake(path, ckpt)
+
+
+# --- sounds that were themselves made ---------------------------------------------------------------------------------
+
+
+def test_chains_go_back_to_their_beginning(ckpt, files):
+    """A file is varied, the variation extended, walked from to a seed's sound, and a gap of that filled."""
+    varied = ddnb.vary(ckpt, files / "a.wav", 0.3, 2, seed=3, steps=1)[1]
+    longer = ddnb.extend(ckpt, varied, 0.012, 1, seed=8, steps=1, method="replace")[0]
+    other = ddnb.generate(ckpt, 2, 6, steps=1, duration_s=0.012)[1]
+    between = ddnb.interpolate(ckpt, longer, other, 5, steps=2, places=[2])[0]
+    filled = ddnb.inpaint(ckpt, between, 0.004, 0.006, 1, seed=2, steps=1)
+    path = filled.save(files)[0]
+    np.testing.assert_array_equal(ddnb.remake(path, ckpt).audio, filled.audio)
+    assert '"sha256"' in path.with_suffix(".json").read_text()
+
+
+def test_a_chain_of_two_networks(ckpt, drums, tmp_path):
+    """The embedded one is found by its name; the other is given."""
+    kick = ddnb.generate(drums, 2, 1, category="kick", steps=1, duration_s=0.02)[1]
+    clips = ddnb.vary(ckpt, kick, 0.4, 1, steps=1)
+    path = clips.save(tmp_path)[0]
+    np.testing.assert_array_equal(ddnb.remake(path, ckpt).audio, clips.audio)
+    np.testing.assert_array_equal(ddnb.remake(path, DATA / "lightning.ckpt").audio, clips.audio)
+    with pytest.raises(ddnb.CheckpointError, match=r"made with lightning\.ckpt; say where"):
+        ddnb.remake(path)
+
+
+def test_no_category_is_not_that_of_the_clip(drums, tmp_path):
+    kick = ddnb.generate(drums, 1, category="kick", steps=1, duration_s=0.02)[0]
+    for options in ({}, {"category": None}, {"category": {"snare": 3, "tom": 1}, "guidance_scale": 2}):
+        for clips in (
+            ddnb.vary(drums, kick, 0.6, 1, steps=1, **options),
+            ddnb.inpaint(drums, kick, 0.01, 0.015, 1, steps=1, **options),
+            ddnb.extend(drums, kick, 0.03, 1, steps=1, **options),
+        ):
+            path = clips.save(tmp_path)[0]
+            np.testing.assert_array_equal(ddnb.remake(path).audio, clips.audio)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"category": "kick"},
+        {"category": "kick", "to_category": "tom"},
+        {"to_category": {"tom": 1, "snare": 1}},
+        {},
+        {"category": "kick", "guidance_scale": 1.5, "guidance_rescale": 0.5},
+    ],
+    ids=str,
+)
+def test_a_walk_between_categories(options, drums, tmp_path):
+    clips = ddnb.interpolate(drums, 1, 2, 3, steps=1, duration_s=0.02, **options)
+    for clip, path in zip(clips, clips.save(tmp_path), strict=True):
+        np.testing.assert_array_equal(ddnb.remake(path).audio[0], clip.audio)
+
+
+def test_a_wide_loop_and_numbers_of_numpy(drums, tmp_path):
+    """What numpy counts with can be written down as well."""
+    clips = ddnb.generate(
+        drums,
+        1,
+        np.int64(3),
+        steps=np.int32(1),
+        loop=True,
+        bpm=np.float32(125),
+        bars=np.int64(1),
+        width=np.float64(0.5),
+        category="kick",
+        guidance_scale=np.float32(1.5),
+    )
+    path = clips.save(tmp_path)[0]
+    np.testing.assert_array_equal(ddnb.remake(path).audio, clips.audio)
+    varied = ddnb.vary(drums, clips[0], np.float32(0.5), 1, steps=1, offset_s=np.float32(0.1), duration_s=0.1)
+    np.testing.assert_array_equal(ddnb.remake(varied.save(tmp_path)[0]).audio, varied.audio)
+
+
+# --- beats ------------------------------------------------------------------------------------------------------------
+
+
+def at(*steps):
+    return "".join("9" if k in steps else "." for k in range(16))
+
+
+def test_a_beat_of_generated_sounds_and_of_ones_own(drums, files, tmp_path):
+    tracks = {"kick": at(0, 8), "snare": at(4), "zap": at(7), "boom": at(3)}
+    boom = (sound(4, 3000, 1), 44_100)
+    made = beat(drums, {"tracks": tracks}, sounds={"zap": files / "a.wav", "boom": boom}, bpm=133.3, bars=2, steps=1)
+    made = made.with_sound("snare", ddnb.vary(drums, files / "b.wav", 0.4, 1, steps=1)[0])
+    path, _ = made.save(tmp_path)
+    again = ddnb.remake(path, sounds=[files / "a.wav", boom, files / "b.wav"])
+    np.testing.assert_array_equal(again.audio[0], made.clip.audio)
+    assert again[0].name == made.clip.name
+    with pytest.raises(FileNotFoundError, match=r"a\.wav|boom|b\.wav"):
+        ddnb.remake(path)
+
+
+@pytest.mark.parametrize("with_network", [False, True])
+def test_a_beat_of_files_has_its_rate_again(with_network, drums, files):
+    """That of the network, where one was given but made nothing."""
+    made = beat(drums if with_network else None, {"tracks": {"kick": at(0)}}, sounds={"kick": files / "a.wav"}, seed=4)
+    assert made.sample_rate == (44_100 if with_network else RATE)
+    again = ddnb.remake(made.save(files)[0])
+    assert again.sample_rate == made.sample_rate and again.seeds == [4]
+    np.testing.assert_array_equal(again.audio[0], made.clip.audio)
+
+
+def test_a_variation_of_a_beat(drums, files):
+    made = beat(drums, {"tracks": {"kick": at(0), "zap": at(4)}}, sounds={"zap": files / "a.wav"}, bpm=300, steps=1)
+    clips = ddnb.vary(drums, made.clip, 0.3, 1, steps=1, duration_s=0.1)
+    np.testing.assert_array_equal(ddnb.remake(clips.save(files)[0]).audio, clips.audio)
+    one = ddnb.vary(drums, made.sounds["zap"], 0.3, 1, steps=1)
+    assert one.settings["making"]["source"]["name"] == "a.wav"
+    np.testing.assert_array_equal(ddnb.remake(one.save(files)[0]).audio, one.audio)
+
+
+# --- what is no record ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("lacking", ["verb", "seed", "frames", "source", "a"])
+def test_a_record_that_lacks_something(verb, lacking, ckpt, files):
+    clips = CASES[verb](ckpt, files / "a.wav", files / "b.wav")
+    path = clips.save(files)[0].with_suffix(".json")
+    record = json.loads(path.read_text())
+    if lacking not in record["making"]:
+        return
+    del record["making"][lacking]
+    with pytest.raises(ValueError, match=f"no record of a sound made by ddnb: '{lacking}' is missing"):
+        ddnb.remake(record, ckpt)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {},
+        {"making": 3},
+        {"making": {"verb": "beat"}},
+        {"making": {"verb": "sing", "seed": 0, "frames": 5}, "model": {"sample_rate": 1}, "machine": {}},
+        {"making": {"verb": ["vary"]}, "model": {}, "machine": {}},
+        {"making": {"verb": "beat", "sounds": {}}, "model": {}, "machine": {}},
+        {
+            "making": {"verb": "beat", "sounds": 5, "bpm": 1, "bars": 1, "swing": 0.5, "seed": 0},
+            "model": {},
+            "machine": {},
+        },
+    ],
+    ids=str,
+)
+def test_other_json(record, ckpt, tmp_path):
+    with pytest.raises(ValueError, match="no record"):
+        ddnb.remake(record, ckpt)
+    (tmp_path / "x.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="no record"):
+        ddnb.remake(tmp_path / "x.json", ckpt)
+
+
+def test_a_clip_without_a_record_is_an_array(ckpt, tmp_path):
+    clip = Clip(sound(), RATE, 0, {})
+    clips = ddnb.vary(ckpt, clip, 0.4, 1, steps=1)
+    path = clips.save(tmp_path)[0]
+    np.testing.assert_array_equal(ddnb.remake(path, ckpt, sounds=[clip]).audio, clips.audio)
