@@ -16,7 +16,7 @@ from .audio import SUBTYPES
 from .beats import list_patterns
 from .engine import DEFAULT_SAMPLER, DEFAULT_STEPS
 from .formats import CheckpointError
-from .inpainting import METHODS
+from .inpainting import DEFAULT_METHOD, METHODS
 from .loops import MAX_CENTS
 from .recipe import Recipe
 from .runtime import DTYPES
@@ -130,7 +130,8 @@ def _add_edits(commands) -> None:
     walk.add_argument("b", help="likewise")
     walk.add_argument("-n", type=int, default=8, help="number of sounds, both ends counted (8)")
     walk.add_argument("--depth", type=float, default=1.0, help="how far towards noise to go, above 0 and up to 1 (1)")
-    walk.add_argument("--exact", action="store_true", help="for sounds that do not come back from noise")
+    exact = "go by the exact way to noise and back (where a sound does not come back otherwise)"
+    walk.add_argument("--exact", action=argparse.BooleanOptionalAction, help=exact)
     walk.add_argument("--to-category", type=category, help="category of the second sound")
     walk.add_argument("--duration-s", type=float, help="seconds (as the longer sound)")
     _add_shared(walk, do.run_interpolate, seed=False)
@@ -144,7 +145,7 @@ def _add_edits(commands) -> None:
     gap = {"type": float, "nargs": 2, "metavar": ("START", "END"), "action": "append", "required": True}
     fill.add_argument("--gap", **gap, help="seconds; may be given several times")
     fill.add_argument("-n", type=int, default=None, help="number of fillings (4)")
-    fill.add_argument("--method", choices=tuple(METHODS), default="resample", help="how (resample)")
+    fill.add_argument("--method", choices=tuple(METHODS), default=DEFAULT_METHOD, help=f"how ({DEFAULT_METHOD})")
     fill.add_argument("--loop", action="store_true", help="the sound is a loop")
     _add_shared(fill, do.run_inpaint, sampler=False)
 
@@ -155,7 +156,7 @@ def _add_edits(commands) -> None:
     longer.add_argument("--duration-s", type=float, required=True, help="seconds in all")
     longer.add_argument("--backwards", action="store_true", help="put what is new before the sound")
     longer.add_argument("-n", type=int, default=None, help="number of continuations (4)")
-    longer.add_argument("--method", choices=tuple(METHODS), default="resample", help="how (resample)")
+    longer.add_argument("--method", choices=tuple(METHODS), default=DEFAULT_METHOD, help=f"how ({DEFAULT_METHOD})")
     _add_shared(longer, do.run_extend, sampler=False)
 
     groove = commands.add_parser(

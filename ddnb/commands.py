@@ -146,7 +146,8 @@ def run_interpolate(arguments: argparse.Namespace) -> int:
         )
     _save(clips, arguments)
     if (back := clips.settings["making"].get("round_trip_db")) is not None:
-        print(f"ddnb: to noise and back, the ends came within {back[0]:.0f} and {back[1]:.0f} dB", file=sys.stderr)
+        way = ", by the exact way" if clips.settings["making"]["exact"] else ""
+        print(f"ddnb: to noise and back{way}, the ends came within {back[0]:.0f} and {back[1]:.0f} dB", file=sys.stderr)
     sheet = _Sheet(len(clips))
     sheet.add(clips)
     sheet.save(arguments.out)

@@ -29,7 +29,7 @@ from .engine import (
     source_of,
     within,
 )
-from .inpainting import METHODS
+from .inpainting import DEFAULT_METHOD, METHODS
 from .loops import Length, fit_circle, loop_length
 from .sampler import OnStep
 
@@ -48,7 +48,7 @@ def inpaint(
     n: int | None = None,
     seed: int | Sequence[int] = 0,
     *,
-    method: str = "resample",
+    method: str = DEFAULT_METHOD,
     loop: bool = False,
     **options: Any,
 ) -> Clips:
@@ -63,8 +63,8 @@ def inpaint(
         audio: a path, a clip, or (array of (channels, frames), sample rate).
         start_s, end_s: where the gap begins and ends, in seconds; or a list of beginnings and one of ends.
         n, seed: as for ``generate``.
-        method: ``"resample"`` (RePaint: 5 calls of the network a step), ``"guide"`` (by its gradient: the work of three
-            calls a step, and memory as in training) or ``"replace"`` (1 call: fast, and joins badly).
+        method: ``"guide"`` (the default: by the network's gradient, the work of three calls a step, and memory as in
+            training), ``"resample"`` (RePaint: 5 calls a step, no gradient) or ``"replace"`` (1 call).
         loop: the sound is a loop: a gap that ends before it begins lies across its seam.
         options: the others of ``generate``, from ``category`` to ``cancel``, but for ``sampler``: steps are ancestral.
 
@@ -104,7 +104,7 @@ def extend(
     seed: int | Sequence[int] = 0,
     *,
     backwards: bool = False,
-    method: str = "resample",
+    method: str = DEFAULT_METHOD,
     **options: Any,
 ) -> Clips:
     """Let a sound go on where it ends, or begin earlier, until it is ``duration_s`` long.

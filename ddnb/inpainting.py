@@ -125,4 +125,5 @@ def _ancestral(denoised: Tensor, eps: Tensor, t: float, s: float, z: Tensor) -> 
     return alpha_s * denoised + math.sqrt(max(0.0, sigma_s**2 - g**2)) * eps + g * z
 
 
-METHODS: dict[str, Callable[..., Tensor]] = {"resample": resample, "guide": guide, "replace": replace}
+METHODS: dict[str, Callable[..., Tensor]] = {"guide": guide, "resample": resample, "replace": replace}
+DEFAULT_METHOD = "guide"

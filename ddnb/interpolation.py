@@ -38,6 +38,8 @@ from .sampler import STOCHASTIC_SAMPLERS, Model, OnStep, invert, sampler
 FAITHFUL_DB = 20.0
 """A sound that comes back from noise less alike than this is not that sound any more."""
 
+_LOUDER = 10 ** (3 / 20)
+
 
 def interpolate(
     ckpt: Checkpoint,
@@ -46,7 +48,7 @@ def interpolate(
     n: int = 8,
     *,
     depth: float = 1.0,
-    exact: bool = False,
+    exact: bool | None = None,
     category: Category | None = None,
     to_category: Category | None = None,
     duration_s: float | None = None,
@@ -57,7 +59,8 @@ def interpolate(
 
     Both sounds are driven to noise, by the sampler upside down, the noises are turned into one another (``slerp``), and
     what lies between is made to sound. What the way there and back loses at the ends is given back to all, by
-    ``cos^2`` and ``sin^2`` of the position; ``settings["making"]["round_trip_db"]`` says how little that is.
+    ``cos^2`` and ``sin^2`` of the position; ``settings["making"]["round_trip_db"]`` says how little that is. What
+    would peak more than 3 dB above the ends, as loud as they are in between, is turned down to that.
 
     Args:
         ckpt: what ``load`` returned.
@@ -65,7 +68,8 @@ def interpolate(
         n: sounds in all, with both ends, from 2 to 1,000.
         depth: how far towards noise to go, above 0 and up to 1 (the default), as ``strength`` of ``vary``; about 0.5
             keeps more of both. Of seeds it is 1.
-        exact: a slower to settle but exact way there and back, for sounds that do not come back otherwise.
+        exact: whether to go by an exact way (BDIA), for sounds that do not come back otherwise; by default where one
+            comes back below 20 dB, ``settings["making"]["exact"]`` says so. The other way is gentler on quiet parts.
         category: of ``a``, as for ``generate``; of a clip that was made with one, that one by default.
         to_category: of ``b``, likewise; where only ``category`` is given, it is that of both. What lies between is
             between the categories too.
@@ -87,7 +91,7 @@ def interpolate(
         raise ValueError(f"places={places}: give places from 0 to {n - 1}.")
     if not (depth := within("depth", depth, 0, 1)):
         raise ValueError("depth=0: give a number above 0; it says how far towards noise to go.")
-    making = {"verb": "interpolate", "depth": depth, "exact": bool(exact), "asked": int(n)}
+    making = {"verb": "interpolate", "depth": depth, "asked": int(n)}
     if isinstance(a, Integral) and isinstance(b, Integral):
         if depth != 1 or exact:
             raise ValueError("seeds are noise already: leave depth and exact out.")
@@ -108,9 +112,9 @@ def interpolate(
             raise ValueError("guidance_scale is for seeds: followed more strongly, a sound does not come back.")
         sounds = _alike(ends, ckpt, duration_s)
         frames, channels = sounds.shape[-1], sounds.shape[1] * sounds.shape[2]
-        made, round_trip = _walk(way, sounds, n, places)
-        making |= {"round_trip_db": round_trip}
-        _warn_if_lost(round_trip, ends, exact)
+        made, round_trip, by_exact = _walk(way, sounds, n, places)
+        making |= {"round_trip_db": round_trip, "exact": by_exact}
+        _warn_if_lost(round_trip, ends, by_exact)
         sources = [end.record for end in ends]
     making |= {"a": sources[0], "b": sources[1]} | way.how.record() | {"frames": frames}
     making.pop("category", None)
@@ -122,11 +126,14 @@ def interpolate(
 
 @dataclass(frozen=True)
 class _Way:
-    """Between sound and noise: how to sample, through which times, from which category to which."""
+    """Between sound and noise: how to sample, through which times, from which category to which.
+
+    With ``exact`` none, the plain way is gone first.
+    """
 
     how: Sampling
     ts: Tensor
-    exact: bool
+    exact: bool | None
     shares: list[dict[str, float]]
 
     @property
@@ -140,11 +147,11 @@ class _Way:
         a, b = (planes(self.how.ckpt.categories, wanted) for wanted in self.shares)
         return self.how.model(cond=torch.cat([(1 - share) * a + share * b for share in shares]))
 
-    def back(self, sounds: Tensor, after: int) -> list[Tensor]:
+    def back(self, sounds: Tensor, around: tuple[int, int]) -> list[Tensor]:
         """Drive both sounds to noise: (2, rows, C, T) -> the latents, each (states, rows, C, T).
 
         Args:
-            after: steps that the whole call has after these.
+            around: steps that the whole call has before and after these.
         """
 
         def work(batch: Sequence[int], step_done: OnStep) -> Tensor:
@@ -156,14 +163,12 @@ class _Way:
             return invert(model, x, self.ts, sampler=sampler(self.how.name), **watched)[None, None]
 
         one_by_one = replace(self.how, batch_size=1)
-        return [torch.from_numpy(z) for z in one_by_one.run(work, [0, 1], self.steps, (0, after))]
+        return [torch.from_numpy(z) for z in one_by_one.run(work, [0, 1], self.steps, around)]
 
-    def between(self, latents: list[Tensor], n: int, places: Sequence[int], before: int = 0) -> dict[int, np.ndarray]:
-        """Make what lies at these places of ``n`` between two latents: (channels, T) each, as far as they got.
-
-        Args:
-            before: steps that the whole call has made already.
-        """
+    def between(
+        self, latents: list[Tensor], n: int, places: Sequence[int], around: tuple[int, int] = (0, 0)
+    ) -> dict[int, np.ndarray]:
+        """Make what lies at these places of ``n`` between two latents: (channels, T) each, as far as they got."""
 
         def work(batch: Sequence[int], step_done: OnStep) -> Tensor:
             share = [place / (n - 1) for place in batch]
@@ -173,15 +178,18 @@ class _Way:
             z = z.unflatten(0, (states, rows)).transpose(1, 2).flatten(1, 2).to(self.how.ckpt.device)
             model = self.model([s for s in share for _ in range(rows)])
             if self.exact:
-                x = bdia_generate(model, (z[0], z[1]), self.ts, on_step=step_done, cancel=self.how.cancel)
+                watched = {"on_step": step_done, "cancel": self.how.cancel}
+                x = bdia_generate(model, (z[0], z[1]), self.ts, clean=True, **watched)
             else:
                 x = self.how.solve(model, z[0], self.ts, None, step_done)
             return x.unflatten(0, (len(batch), rows)).flatten(1, 2)
 
-        return dict(zip(places, self.how.run(work, places, self.steps, (before, 0)), strict=False))
+        return dict(zip(places, self.how.run(work, places, self.steps, around), strict=False))
 
 
-def _way(ckpt: Checkpoint, wanted: list[Category | None], options: dict[str, Any], depth: float, exact: bool) -> _Way:
+def _way(
+    ckpt: Checkpoint, wanted: list[Category | None], options: dict[str, Any], depth: float, exact: bool | None
+) -> _Way:
     how = sampling(ckpt, category=wanted[0] or wanted[1], **options)
     if how.name in STOCHASTIC_SAMPLERS:
         raise ValueError(f"{how.name} adds noise on the way, so there is no way back: take iplms, the default.")
@@ -202,37 +210,59 @@ def _alike(ends: list[Source], ckpt: Checkpoint, duration_s: float | None) -> np
 
 def _walk(
     way: _Way, sounds: np.ndarray, n: int, places: Sequence[int]
-) -> tuple[dict[int, np.ndarray], list[float] | None]:
-    """Make these places between two sounds, and say how far each of these came back, in dB."""
+) -> tuple[dict[int, np.ndarray], list[float] | None, bool]:
+    """Make these places between two sounds; say how far both came back, in dB, and whether by the exact way."""
     ckpt, frames = way.how.ckpt, sounds.shape[-1]
     gains = [level_gain(ckpt, sound) for sound in sounds]
     x = np.stack([gain * fitted(s, ckpt.legal_frames(frames)) for gain, s in zip(gains, sounds, strict=True)])
-    order = list(dict.fromkeys([0, n - 1, *places]))  # the ends first: the others lean on them
-    latents = way.back(torch.from_numpy(x.astype(np.float32)), len(order) * way.steps)
-    made = way.between(latents, n, order, 2 * way.steps) if len(latents) == 2 else {}
-    if 0 not in made or n - 1 not in made:
-        return {}, None
+    others = [place for place in dict.fromkeys(places) if place not in (0, n - 1)]
+    latents, made, round_trip = _there_and_back(way, x, n, (0, len(others)))
+    before = 4
+    if way.exact is None and round_trip and min(round_trip) < FAITHFUL_DB:
+        way, before = replace(way, exact=True), 8
+        latents, made, round_trip = _there_and_back(way, x, n, (4, len(others)))
+    if round_trip is None:
+        return {}, None, bool(way.exact)
     x = x.reshape(2, -1, x.shape[-1])
     rest = [x[0] - made[0], x[1] - made[n - 1]]
+    made = way.between(latents, n, others, (before * way.steps, 0)) if others else {}
+    peaks = [float(np.abs(sound).max()) for sound in sounds]
     for place in made:
         share = place / (n - 1)
         toward = [math.cos(math.pi * share / 2) ** 2, math.sin(math.pi * share / 2) ** 2]
+        corrected = made[place] + toward[0] * rest[0] + toward[1] * rest[1]
         gain = gains[0] ** (share - 1) * gains[1] ** -share
-        corrected = (made[place] + toward[0] * rest[0] + toward[1] * rest[1]) * gain
-        made[place] = corrected.astype(np.float32)
-    round_trip = [_snr_db(sound, residual) for sound, residual in zip(x, rest, strict=True)]
+        highest = _LOUDER * peaks[0] ** (1 - share) * peaks[1] ** share
+        made[place] = (corrected * min(gain, highest / np.abs(corrected[..., :frames]).max())).astype(np.float32)
     made |= {0: sounds[0].reshape(-1, frames), n - 1: sounds[1].reshape(-1, frames)}  # to the last bit
-    return made, round_trip
+    return made, round_trip, bool(way.exact)
 
 
-def _snr_db(sound: np.ndarray, residual: np.ndarray) -> float:
-    return round(float(snr_db(*(torch.from_numpy(y)[None] for y in (sound, sound - residual)))), 1)
+def _there_and_back(
+    way: _Way, x: np.ndarray, n: int, around: tuple[int, int]
+) -> tuple[list[Tensor], dict[int, np.ndarray], list[float] | None]:
+    """Both latents, the sounds that come back from them, and how near, in dB; none where that was cancelled.
+
+    Args:
+        around: how many runs of the sampler the whole call has before and after these four.
+    """
+    before, after = (runs * way.steps for runs in around)
+    latents = way.back(torch.from_numpy(x.astype(np.float32)), (before, after + 2 * way.steps))
+    made = way.between(latents, n, [0, n - 1], (before + 2 * way.steps, after)) if len(latents) == 2 else {}
+    if len(made) < 2:
+        return latents, made, None
+    flat = x.reshape(2, -1, x.shape[-1])
+    return latents, made, [_snr_db(*pair) for pair in zip(flat, (made[0], made[n - 1]), strict=True)]
+
+
+def _snr_db(sound: np.ndarray, again: np.ndarray) -> float:
+    return round(float(snr_db(*(torch.from_numpy(np.float32(y))[None] for y in (sound, again)))), 1)
 
 
 def _warn_if_lost(round_trip: list[float] | None, ends: list[Source], exact: bool) -> None:
     lost = [(end.name, db) for end, db in zip(ends, round_trip or [], strict=False) if db < FAITHFUL_DB]
     if lost:
-        cure = "more steps" if exact else "exact=True finds it"
+        cure = "more steps find it" if exact else "exact=True finds it"
         names = " and ".join(f"{name} ({db:.0f} dB)" for name, db in lost)
         warnings.warn(
             f"The way to noise and back loses {names}, so what lies between is partly a crossfade: {cure}, or a "

@@ -58,9 +58,11 @@ def test_no_network_and_no_cache_are_needed(cache):
 
 
 def test_levels_are_sane_and_no_file_clips(sounds, drums, tmp_path):
+    """Beside the level of the sounds it learned from, all of which have the same peak."""
+    trained = 10 ** (drums.info["peak_dbfs"] / 20)
     for name, x in sounds.items():
-        peaks = np.abs(x).max(axis=1)
-        assert (peaks < 2).all() and np.median(peaks) < 1 and (peaks > 0.05).all(), (name, peaks)
+        peaks = np.abs(x).max(axis=1) / trained
+        assert (peaks < 4).all() and np.median(peaks) < 2 and (peaks > 0.1).all(), (name, peaks)
     paths = ddnb.generate(drums, 2, 40, category="snare", steps=10).save(tmp_path)
     for path in paths:
         assert np.abs(soundfile.read(path)[0]).max() < 1

@@ -391,7 +391,7 @@ def test_gaps_that_cannot_be(start_s, end_s, message, ckpt):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"method": "ddnm"}, "Unknown method 'ddnm'. Known: resample, guide, replace"),
+        ({"method": "ddnm"}, "Unknown method 'ddnm'. Known: guide, resample, replace"),
         ({"sampler": "iplms"}, "gaps are filled by a method"),
         ({"steps": 0}, "steps=0"),
         ({"n": 0}, "n=0"),

@@ -220,8 +220,28 @@ def test_the_exact_way_comes_back_exactly(ckpt):
 def test_what_does_not_come_back_is_said_by_its_name(ckpt, tmp_path):
     soundfile.write(tmp_path / "door.wav", sound(0).T, RATE)
     with pytest.warns(UserWarning, match=r"loses door \(-?\d+ dB\) and b \(-?\d+ dB\).*exact=True"):
-        clips = walk(ckpt, tmp_path / "door.wav", (sound(1), RATE), steps=3)
+        clips = walk(ckpt, tmp_path / "door.wav", (sound(1), RATE), steps=3, exact=False)
     assert len(clips) == 3 and max(clips.settings["making"]["round_trip_db"]) < 20
+
+
+@quiet
+def test_by_default_the_exact_way_is_gone_where_the_other_one_loses_a_sound(ckpt, gaussian):
+    ends = (sound(0, 64), RATE), (sound(1, 64), RATE)
+    chosen, exact = walk(ckpt, *ends, 5), walk(ckpt, *ends, 5, exact=True)
+    assert min(walk(ckpt, *ends, 5, exact=False).settings["making"]["round_trip_db"]) < 20
+    assert chosen.settings["making"]["exact"] is True
+    np.testing.assert_array_equal(chosen.audio, exact.audio)
+    assert walk(gaussian, *ends, steps=25).settings["making"]["exact"] is False
+
+
+@quiet
+def test_nothing_on_the_way_is_much_louder_than_the_ends(ckpt):
+    quiet_one, loud_one = 0.01 * sound(0, 256), sound(1, 256)
+    clips = walk(ckpt, (quiet_one, RATE), (loud_one, RATE), 7, steps=4)
+    peaks = [np.abs(x).max() for x in (quiet_one, loud_one)]
+    for place, audio in enumerate(clips.audio):
+        between = peaks[0] ** (1 - place / 6) * peaks[1] ** (place / 6)
+        assert np.abs(audio).max() <= 1.42 * between
 
 
 @pytest.mark.filterwarnings("error")
@@ -349,9 +369,9 @@ def test_stopped_it_returns_what_is_finished(at, left, how, ckpt):
                 raise KeyboardInterrupt
 
     ends = (sound(0, 64), RATE), (sound(1, 64), RATE)
-    clips = walk(ckpt, *ends, 5, on_step=stop, cancel=cancel)
+    clips = walk(ckpt, *ends, 5, on_step=stop, cancel=cancel, exact=False)
     assert len(clips) == left
-    whole = walk(ckpt, *ends, 5).audio
+    whole = walk(ckpt, *ends, 5, exact=False).audio
     np.testing.assert_array_equal(clips.audio, whole[clips.seeds] if left else whole[:0])
 
 
