@@ -62,8 +62,12 @@ class Clip:
 
     @cached_property
     def seam_db(self) -> float | None:
-        """How much the seam of a loop sticks out, see ``loops.seam_db``; none of what is no loop, or too short."""
-        return seam_db(self.audio) if self.loop and self.audio.shape[-1] >= SHORTEST_SEAM else None
+        """How much the seam of a loop sticks out, see ``loops.seam_db``.
+
+        None of what is no loop, or too short; and of beats, where a hit on the first step is meant to stick out.
+        """
+        made_as_loop = self.settings.get("making", {}).get("loop")
+        return seam_db(self.audio) if made_as_loop and self.audio.shape[-1] >= SHORTEST_SEAM else None
 
     def save(self, folder: str | Path, bits: str = "24") -> Path:
         """Write the sound as WAV, and beside it a JSON file from which ``remake`` makes it again.

@@ -454,7 +454,10 @@ def _caption(clip: Clip) -> str:
     clipped = f", turned down by {peak - CEILING_DBFS:.0f} dB to be heard" if over else ""
     name, making = html.escape(clip.name), clip.settings.get("making", {})
     how = f", {making['sampler']}, {making['steps']} steps" if "sampler" in making else ""
-    seam = "" if clip.seam_db is None else f", loop, seam {clip.seam_db:+.0f} dB"
+    how += f", strength {making['strength']:g}" if "strength" in making else ""
+    how += f", {making['method']}, {making['steps']} steps" if "method" in making else ""
+    seam = ", loop" if clip.loop else ""
+    seam += "" if clip.seam_db is None else f", seam {clip.seam_db:+.0f} dB"
     details = f"{clip.duration_s:.2f} s{html.escape(how)}, {level}{clipped}{seam}"
     return f"<div><b>{name}</b><br><span style='opacity:.7'>{details}</span></div>"
 

@@ -230,7 +230,7 @@ widgets.player([texture, *filled])
 # all are alike. Can you hear where it changes? Look at the brightness too: a filling that is too
 # quiet shows as a darker column.
 #
-# There are three methods. In this order: `replace`, `resample`, which you heard above, and `guide`.
+# There are three methods. In this order: `replace`, `resample`, and `guide`, which you heard above.
 
 # %%
 methods = ["replace", "resample", "guide"]
@@ -240,10 +240,11 @@ widgets.player(ways)
 # %% [markdown]
 # - `replace` puts the known part back after each step. It is fast, and what it makes takes little
 #   notice of the edges: good for a first look.
-# - `resample`, the default, goes back and forth five times a step until inside and outside agree.
-#   It takes five times as long.
-# - `guide` asks the network in which direction to change the sound so that it meets the edges. Three
-#   times the work, and much more memory. Try it if the others leave a hole that is too quiet.
+# - `resample` goes back and forth five times a step until inside and outside agree. It takes five
+#   times as long, and needs no more memory.
+# - `guide`, the default, asks the network in which direction to change the sound so that it meets the
+#   edges. Three times the work, and much more memory; the others leave holes that are too quiet more
+#   often.
 #
 # None is best for every sound: compare two or three seeds of each.
 
@@ -251,14 +252,13 @@ widgets.player(ways)
 # ## Let it go on
 #
 # `extend` makes a sound longer, up to the length that you name, in seconds. What is new comes after
-# it, or before it with `backwards=True`. The methods are the same; `guide` keeps the level of a
-# texture best. An orange line marks the join.
+# it, or before it with `backwards=True`. The methods are the same. An orange line marks the join.
 
 # %%
 texture = ddnb.generate(drums, 1, 7, category="texture")[0]
 longer_s = texture.duration_s + 1
-on = ddnb.extend(ckpt, texture, longer_s, 1, seed, method="guide", on_step=widgets.Progress())
-back = ddnb.extend(ckpt, texture, longer_s, 1, seed, method="guide", backwards=True)
+on = ddnb.extend(ckpt, texture, longer_s, 1, seed, on_step=widgets.Progress())
+back = ddnb.extend(ckpt, texture, longer_s, 1, seed, backwards=True)
 widgets.player([on[0], back[0]])
 
 # %% [markdown]

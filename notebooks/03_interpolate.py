@@ -111,9 +111,9 @@ for name, level in zip(("first", "second"), there_and_back, strict=True):
     print(f"the {name} sound came back {level} dB above the error")
 
 # %% [markdown]
-# 20 dB is an error of a tenth, 40 dB of a hundredth. Below 20 you get a warning: then part of what
-# you hear is a mere crossfade. Noisy sounds, such as hats and claps, are the hardest; the section
-# *The exact way* is for them.
+# 20 dB is an error of a tenth, 40 dB of a hundredth. Below 20 part of what you hear would be a mere
+# crossfade, so then another way is taken by itself; see the section *The exact way*. Noisy sounds,
+# such as hats and claps, are the hardest.
 #
 # What is lost is not kept from you: it is added at the ends, and faded out towards the middle. That
 # is why the ends are exact.
@@ -181,9 +181,10 @@ ddnb.interpolate(ckpt, seed, seed, positions, **kinds, on_step=widgets.Progress(
 # %% [markdown]
 # ## The exact way
 #
-# From a clap to an open hat, both mostly noise. The usual way loses them, and says so; here the
-# warning is caught and printed. With `exact=True` another way is taken, on which each step can be
-# undone exactly. First the usual walk, then the exact one:
+# From a clap to an open hat, both mostly noise. The usual way loses them. With `exact=False` it is
+# taken all the same, with a warning, which is caught and printed here. The exact way is another one,
+# on which each step can be undone. It is taken by itself where it is needed; `exact=True` asks for
+# it always. First the usual walk, then the exact one:
 
 # %%
 import warnings
@@ -191,20 +192,17 @@ import warnings
 clap, hat = (ddnb.generate(drums, 1, seed, category=name)[0] for name in ("clap", "open_hat"))
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
-    usual = ddnb.interpolate(ckpt, clap, hat, 4)
+    usual = ddnb.interpolate(ckpt, clap, hat, 4, exact=False)
 print(*(warning.message for warning in said), sep="\n")
 
-exact = ddnb.interpolate(ckpt, clap, hat, 4, exact=True)
+exact = ddnb.interpolate(ckpt, clap, hat, 4)
 print("exact:", *exact.settings["making"]["round_trip_db"], "dB")
 widgets.player([*usual, *exact])
 
 # %% [markdown]
 # Both walks have the same ends. Compare the second sound of each, and the third: in the usual walk
-# part of them is faded over from the ends, in the exact one they are made. Its price is a faint
-# hiss; look at the end of the sounds, where black has become purple. So take the usual way where it
-# comes back well, and the exact one where you are warned.
-#
-# Both are louder in the middle than at the ends: nobody holds the level on the way.
+# part of them is faded over from the ends, in the exact one they are made. Its price is some hiss in
+# quiet parts.
 
 # %% [markdown]
 # ## Save and download
@@ -243,16 +241,13 @@ if runtime.in_colab():
 # 1. Set `to_category` to `texture`. How does the end of the sounds change along the way?
 # 2. Set `positions` to 16 and play every sound right after the other. Are there places where much
 #    changes at once?
-# 3. Walk between two recordings of your own. What does `round_trip_db` say, and is it louder in the
-#    middle than at the ends?
+# 3. Walk between two recordings of your own. What does `round_trip_db` say?
 
 # %% [markdown]
 # ## If something goes wrong
 #
-# - **The way to noise and back loses ...**: a warning, no error. Use `exact=True`, or a smaller
-#   `depth`.
-# - **The middle is far too loud**: often the same cause, and the same cure. Players and files turn
-#   it down.
+# - **The way to noise and back loses ...**: a warning, no error. Leave `exact` out, take more
+#   `steps`, or a smaller `depth`.
 # - **a seed and a sound**: give two sounds or two seeds, not one of each.
 # - **adds noise on the way**: this sampler has no way back; leave `sampler` out.
 #

@@ -230,7 +230,7 @@ widgets.player(beat.clip)
 # Find the hits in the spectrogram: kicks are the bright columns at the bottom, hats the thin ones
 # at the top. They stand where the picture above has its squares.
 #
-# The seam of a beat may be above 0 dB: what sticks out there is the first kick, and it is meant to.
+# No seam is measured of a beat: what sticks out there is the first kick, and it is meant to.
 
 # %% [markdown]
 # ## Change a sound, change a step
