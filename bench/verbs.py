@@ -50,7 +50,7 @@ HOP, WINDOW, MELS, FLOOR_DB = 128, 512, 48, -60.0
 STEPS = 25
 SUSTAINED = ("bass", "synth", "texture")
 GAP_S, GAP_AT_S, LATER_S, SHORT_S, SEEDS = 0.1, 0.06, 0.35, 0.74, 2
-STRENGTHS = tuple(i / 10 for i in range(11))
+STRENGTHS, TAKES = tuple(i / 10 for i in range(11)), 3
 HALF, AROUND, PLACES, ORDER = 256, 1024, 20, 32  # frames beside a seam; places inside a loop
 
 
@@ -261,9 +261,10 @@ def variation(ckpt, n: int, out: Path) -> list[str]:
     for i, sound in enumerate(sounds):
         audio = sound.audio[: ckpt.frames]
         for j, strength in enumerate(STRENGTHS):
-            made = ddnb.vary(ckpt, (audio, SAMPLE_RATE), strength, 1, i, category=sound.category).audio[0, 0]
-            alike[i, j] = np.dot(audio, made) / max(np.linalg.norm(audio) * np.linalg.norm(made), 1e-9)
-            far[i, j] = distance_db(audio, made * np.abs(audio).max() / max(np.abs(made).max(), 1e-9))
+            clips = ddnb.vary(ckpt, (audio, SAMPLE_RATE), strength, TAKES, 10 * i, category=sound.category)
+            for made in clips.audio[:, 0]:
+                alike[i, j] += np.dot(audio, made) / max(np.linalg.norm(audio) * np.linalg.norm(made), 1e-9) / TAKES
+                far[i, j] += distance_db(audio, made * np.abs(audio).max() / max(np.abs(made).max(), 1e-9)) / TAKES
         print(sound.category, *(f"{db:.1f}" for db in far[i]), flush=True)
     figure = Figure(figsize=(7, 4.2), dpi=110, layout="constrained", facecolor="white")
     axes, error = figure.subplots(), far.std(0, ddof=1) / math.sqrt(n)
@@ -279,9 +280,9 @@ def variation(ckpt, n: int, out: Path) -> list[str]:
         sigma = f"{math.tan(strength * math.pi / 2):.2f}" if strength < 1 else "all noise"
         more = f"{(steps[:, j - 1] >= 0).mean():.0%}" if j else ""
         rows.append([f"{strength:g}", sigma, mean(far[:, j], 1), mean(alike[:, j]), more])
-    heads = ["strength", "noise beside the sound (sigma)", "distance, dB", "correlation", "farther than the row above"]
+    heads = ["strength", "noise re full scale (sigma)", "distance, dB", "correlation", "farther than the row above"]
     return [
-        f"{counted(sounds)}; a variation of each, {STEPS} steps, at the sound's peak. Log-spectral distance "
+        f"{counted(sounds)}; {TAKES} variations of each, {STEPS} steps, at the sound's peak. Log-spectral distance "
         "to the sound over its length and correlation with it, mean and standard error.",
         f"On average it falls from one row to the next by {max(0.0, -steps.mean(0).min()):.2f} dB at most.",
         *["", *table(heads, rows), "", "![Distance against strength](variation.png)"],

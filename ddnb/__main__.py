@@ -20,7 +20,7 @@ from .inpainting import DEFAULT_METHOD, METHODS
 from .loops import MAX_CENTS
 from .recipe import Recipe
 from .runtime import DTYPES
-from .sampler import SAMPLERS
+from .sampler import SAMPLERS, Cancelled
 from .schedule import GRIDS
 from .training import CONFIGS
 
@@ -34,6 +34,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.showwarning = lambda message, *_, **__: print(f"ddnb: {message}", file=sys.stderr)
     try:
         return arguments.run(arguments)
+    except Cancelled as error:
+        print(f"ddnb: {error}", file=sys.stderr)
+        return 130
     except KeyboardInterrupt:
         print("ddnb: interrupted", file=sys.stderr)
         return 130

@@ -299,12 +299,12 @@ def _refuse_mute(wanted: list[str], ckpt: Checkpoint | None) -> None:
 
 def _generated(ckpt, wanted: list[str], seed: int | Mapping[str, int], options: dict[str, Any]) -> dict[str, Clip]:
     """One sound per category; progress is counted over all of them."""
+    on_step, made = options.pop("on_step", None), {}
     if options and not wanted:
         raise ValueError(f"Every track has a sound, nothing is generated: leave out {', '.join(options)}.")
     seeds = seed if isinstance(seed, Mapping) else dict.fromkeys(wanted, seed)
     if lacking := [category for category in wanted if category not in seeds]:
         raise ValueError(f"seed={seed!r}: give one for {', '.join(lacking)} as well.")
-    on_step, made = options.pop("on_step", None), {}
 
     def step_done(done: int, total: int, denoised: torch.Tensor) -> None:
         if on_step is not None:

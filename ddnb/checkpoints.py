@@ -8,6 +8,7 @@ import glob
 import hashlib
 import json
 import re
+import threading
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ from .sampler import sampler, seeded_noise
 from .schedule import time_grid
 from .spectral import SpectralUNet
 
+_ONE_CALL = threading.RLock()  # a network is on a circle or not, whichever thread asks: a click may come in another one
 _NAMED_FORMAT = re.compile(r"_(\d{4,6})_(\d{3,8})$")
 _WEIGHT_FILES = {".ckpt", ".safetensors", ".bin", ".pt", ".pth"}
 
@@ -87,9 +89,7 @@ class Checkpoint:
         Returns:
             v, float32 (B, channels, T), where ``x`` is.
         """
-        with torch.inference_mode(not x.requires_grad):
-            planes = None if cond is None else cond.to(self.device, self.dtype)
-            return self.net(x.to(self.device, self.dtype), t.to(self.device), planes).to(x)
+        return self._called(x, t, cond, circular=False)
 
     def circular(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
         """Predict v of a loop, whose end is followed by its beginning; otherwise as calling the checkpoint.
@@ -97,11 +97,18 @@ class Checkpoint:
         Args:
             x, t, cond: likewise; T a multiple of the network's stride from ``net.config.min_loop_frames`` up.
         """
-        self.net.circular = True
-        try:
-            return self(x, t, cond)
-        finally:
-            self.net.circular = False
+        return self._called(x, t, cond, circular=True)
+
+    def _called(self, x: Tensor, t: Tensor, cond: Tensor | None, circular: bool) -> Tensor:
+        with _ONE_CALL, torch.inference_mode(not x.requires_grad):
+            if self.net.circular != circular:
+                self.net.circular = circular
+            try:
+                planes = None if cond is None else cond.to(self.device, self.dtype)
+                return self.net(x.to(self.device, self.dtype), t.to(self.device), planes).to(x)
+            finally:
+                if circular:
+                    self.net.circular = False
 
     def __repr__(self) -> str:
         size = sum(p.numel() for p in self.net.parameters()) / 1e6

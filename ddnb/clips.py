@@ -94,6 +94,7 @@ class Clip:
             text = json.dumps(self._record(path, bits, gain_db), indent=2) + "\n"
             atomically(beside, lambda part: part.write_text(text, encoding="utf-8"))
         except BaseException:
+            path.unlink(missing_ok=True)
             beside.unlink(missing_ok=True)
             raise
         return path

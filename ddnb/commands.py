@@ -411,4 +411,5 @@ class _Bar:
     def __call__(self, done: int, total: int | None, *_: object) -> None:
         if self.bar is None:
             self.bar = tqdm(desc=self.what, total=total, unit=self.unit, unit_scale=self.unit == "B", disable=None)
+        self.bar.total = total  # may grow on the way
         self.bar.update(done - self.bar.n)

@@ -81,14 +81,15 @@ def inpaint(
     x = torch.from_numpy(_bridged(source, missing, loop).at(ckpt))
     holes = torch.from_numpy(_at_rate(missing, x.shape[-1]))
     pieces = _pieces(ckpt, holes, loop)
-    made = [x.flatten(0, 1).numpy().copy() for _ in seeds]
-    for number, (first, last) in enumerate(pieces):
-        around = number * how.steps * len(seeds), (len(pieces) - number - 1) * how.steps * len(seeds)
-        piece = _fill(how, method, x[..., first:last], holes[first:last], loop)
-        filled = how.run(piece, seeds[: len(made)], around=around)
-        made = made[: len(filled)]
-        for whole, part in zip(made, filled, strict=True):
-            whole[:, first:last] = part
+    fillers = [_fill(how, method, x[..., first:last], holes[first:last], loop) for first, last in pieces]
+
+    def work(batch: Sequence[int], step_done: OnStep) -> Tensor:
+        whole = x.flatten(0, 1).repeat(len(batch), 1, 1)
+        for number, ((first, last), fill) in enumerate(zip(pieces, fillers, strict=True)):
+            whole[..., first:last] = fill(batch, _later(step_done, number * how.steps))
+        return whole
+
+    made = how.run(work, seeds, len(pieces) * how.steps)
     made = [_beside(source, audio, missing, ckpt.sample_rate, loop) for audio in made]
     gaps = {"start_s": np.asarray(start_s, float).tolist(), "end_s": np.asarray(end_s, float).tolist()}
     making = {"verb": "inpaint", "source": source.record} | gaps | {"method": method}
@@ -131,7 +132,12 @@ def extend(
     """
     source, seeds = source_of(audio), seed_list(n, seed)
     whole = ckpt.net.anchored
-    within("duration_s", duration_s, source.duration_s, MAX_DURATION_S if whole else MAX_LOOP_S)
+    most_s = MAX_DURATION_S if whole else MAX_LOOP_S
+    if source.duration_s > most_s:
+        raise ValueError(
+            f"{source.name} lasts {source.duration_s:.0f} s: {ckpt.name} makes {most_s:g} s in all at most."
+        )
+    within("duration_s", duration_s, source.duration_s, most_s)
     frames = round(duration_s * source.sample_rate)
     if frames == source.audio.shape[-1]:
         raise ValueError(f"duration_s={duration_s!r}: {source.name} is as long already.")
@@ -169,6 +175,7 @@ def _missing(
     """Which frames of the sound lie in gaps, (frames,)."""
     starts, ends = (np.atleast_1d(np.asarray(side, dtype=np.float64)) for side in (start_s, end_s))
     frames, duration = source.audio.shape[-1], source.duration_s
+    ends = np.where((ends > duration) & (ends < duration + 1e-3), duration, ends)  # lengths are shown rounded
     if starts.shape != ends.shape or starts.ndim != 1 or not len(starts):
         raise ValueError(f"start_s={start_s!r}, end_s={end_s!r}: give as many beginnings as ends of gaps.")
     missing = np.zeros(frames, bool)
@@ -206,10 +213,18 @@ def _at_rate(missing: np.ndarray, frames: int) -> np.ndarray:
 
 
 def _pieces(ckpt: Checkpoint, holes: Tensor, loop: bool) -> list[tuple[int, int]]:
-    """Which parts of a sound to look at, as (first, last): all of a short one, of others what is around the gaps."""
-    frames, near = len(holes), _CONTEXT * ckpt.frames
-    if loop or frames <= near:
-        return [(0, frames)]
+    """Which parts of a sound to look at, as (first, last): all of a short one, of others what is around the gaps.
+
+    A network that knows where sounds begin looks from there on.
+    """
+    frames, near, most = len(holes), _CONTEXT * ckpt.frames, MAX_DURATION_S * ckpt.sample_rate
+    if loop or frames <= near or ckpt.net.anchored:
+        last = frames if loop else min(frames, int(holes.nonzero().max()) + near // 2)
+        if last > most:
+            raise ValueError(
+                f"gaps as late as this, or loops as long: {ckpt.name} looks at {MAX_DURATION_S:g} s at most."
+            )
+        return [(0, last)]
     edges = torch.diff(holes.int(), prepend=torch.zeros(1), append=torch.zeros(1)).nonzero().flatten().tolist()
     pieces: list[tuple[int, int]] = []
     for first, last in zip(edges[::2], edges[1::2], strict=True):
@@ -217,7 +232,7 @@ def _pieces(ckpt: Checkpoint, holes: Tensor, loop: bool) -> list[tuple[int, int]
         if pieces and piece[0] <= pieces[-1][1]:
             piece = pieces.pop()[0], piece[1]
         pieces.append(piece)
-    if max(last - first for first, last in pieces) > MAX_DURATION_S * ckpt.sample_rate:
+    if max(last - first for first, last in pieces) > most:
         raise ValueError(f"gaps of more than {MAX_DURATION_S:g} s with what is around them: fill them part by part.")
     return pieces
 
@@ -265,8 +280,10 @@ def _grow(how: Sampling, method: str, x: Tensor, total: int, backwards: bool):
     """The sound, (rows, C, T), made longer for each seed: (channels, total)."""
     ckpt, rows = how.ckpt, len(x)
     gain = level_gain(ckpt, x.numpy())
-    made_frames = ckpt.legal_frames(total if ckpt.net.anchored else ckpt.frames)
-    hops = [(x.shape[-1], made_frames - x.shape[-1])] if ckpt.net.anchored else _hops(x.shape[-1], total, made_frames)
+    anchored = ckpt.net.anchored
+    hops = (
+        [(x.shape[-1], total - x.shape[-1])] if anchored else _hops(x.shape[-1], total, ckpt.legal_frames(ckpt.frames))
+    )
     overlap = round(FADE_S * ckpt.sample_rate)
 
     def turned(y: Tensor) -> Tensor:
@@ -280,10 +297,12 @@ def _grow(how: Sampling, method: str, x: Tensor, total: int, backwards: bool):
         for hop, (context, new) in enumerate(hops):
             near = whole[..., -context:]
             steady = (gain * level.repeat(len(batch), 1, 1) / _rms(near).clamp(min=1e-9)).clamp(1 / _STEADY, _STEADY)
-            known = turned(F.pad(steady * near, (0, new)))
-            holes = turned(torch.arange(context + new) >= context)
-            noise = how.noise([_of_hop(seed, hop) for seed in batch], context + new, rows)
-            made = turned(_filled(how, method, known, holes, noise, _later(step_done, hop * how.steps)).cpu())
+            beyond = ckpt.legal_frames(context + new) - context - new  # after the end, whichever way it grows
+            known = F.pad(turned(F.pad(steady * near, (0, new))), (0, beyond))
+            holes = F.pad(turned(torch.arange(context + new) >= context), (0, beyond), value=True)
+            noise = how.noise([_of_hop(seed, hop) for seed in batch], context + new + beyond, rows)
+            made = _filled(how, method, known, holes, noise, _later(step_done, hop * how.steps)).cpu()
+            made = turned(made[..., : context + new])
             n = min(overlap, context)
             share = torch.sin(torch.pi / 2 * (torch.arange(n) + 1) / (n + 1)).square()
             made[..., context - n : context].lerp_(near[..., context - n :], 1 - share)

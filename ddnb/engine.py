@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import operator
 import warnings
 from collections.abc import Callable, Sequence
@@ -439,9 +440,24 @@ def level_gain(ckpt: Checkpoint, audio: np.ndarray) -> float:
 
     1 where that is not known: networks trained on sounds as they came know all levels.
     """
-    if (trained := ckpt.info.get("peak_dbfs")) is None or not audio.any():
+    if "peak_dbfs" not in ckpt.info or not audio.any():
         return 1.0
-    return 10 ** (trained / 20) / float(np.abs(audio).max())
+    return _trained_peak(ckpt) / float(np.abs(audio).max())
+
+
+def start_time(ckpt: Checkpoint, strength: float) -> float:
+    """The time up to which a strength covers a sound with noise.
+
+    ``tan(strength pi / 2)`` is the noise level beside sounds at full scale, so that a strength means the same for
+    networks trained on quieter ones: their noise is lower by as much.
+    """
+    if strength == 1:
+        return 1.0
+    return 2 / math.pi * math.atan(_trained_peak(ckpt) * math.tan(strength * math.pi / 2))
+
+
+def _trained_peak(ckpt: Checkpoint) -> float:
+    return 10 ** (ckpt.info.get("peak_dbfs", 0.0) / 20)
 
 
 def fitted(audio: np.ndarray, frames: int) -> np.ndarray:
@@ -451,7 +467,12 @@ def fitted(audio: np.ndarray, frames: int) -> np.ndarray:
 
 def category_of(source: Source, ckpt: Checkpoint) -> dict[str, Any]:
     """The category that a clip was made with, as an option, where this checkpoint knows it."""
-    wanted = source.record.get("record", {}).get("making", {}).get("category")
+    making = source.record.get("record", {}).get("making", {})
+    wanted = making.get("category")
+    if wanted and making.get("verb") == "interpolate":  # between the categories of its ends
+        share, other = making["seed"] / (making["asked"] - 1), making.get("to_category", {})
+        mixed = {k: (1 - share) * wanted.get(k, 0) + share * other.get(k, 0) for k in {**wanted, **other}}
+        wanted = {k: v for k, v in mixed.items() if v > 0}
     return {"category": wanted} if wanted and set(wanted) <= set(ckpt.categories) else {}
 
 

@@ -28,6 +28,7 @@ from .engine import (
     sampling,
     seed_list,
     source_of,
+    start_time,
     whole,
     within,
 )
@@ -194,7 +195,7 @@ def _way(
     if how.name in STOCHASTIC_SAMPLERS:
         raise ValueError(f"{how.name} adds noise on the way, so there is no way back: take iplms, the default.")
     each = [shares(ckpt.categories, category) if category else {} for category in wanted]
-    return _Way(how, how.times(depth), exact, each)
+    return _Way(how, how.times(start_time(ckpt, depth)), exact, each)
 
 
 def _alike(ends: list[Source], ckpt: Checkpoint, duration_s: float | None) -> np.ndarray:

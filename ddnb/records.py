@@ -101,9 +101,9 @@ def _beat(record: dict, ckpt: Checkpoint | str | Path | None, sounds, folder: Pa
         wanted, numbers = dict(making["sounds"]), {k: making[k] for k in ("bpm", "bars", "swing", "seed")}
     except (KeyError, TypeError) as error:
         raise ValueError(f"This is no record of a sound made by ddnb: {error} is missing or wrong.") from error
-    ckpt = _checkpoint(model, machine, ckpt) if "weights_sha256" in model else None
+    ckpt = _checkpoint(model, machine, ckpt) if "weights_sha256" in model else ckpt
     clips = {track: _sound(source, sounds, folder, ckpt) for track, source in wanted.items()}
-    made = beat(ckpt, {"tracks": making["tracks"]}, sounds=clips, **numbers)
+    made = beat(None, {"tracks": making["tracks"]}, sounds=clips, **numbers)
     clip = replace(made, sample_rate=whole("sample_rate", model["sample_rate"])).clip
     return Clips(clip.audio[None], clip.sample_rate, [clip.seed], record)
 
@@ -134,11 +134,11 @@ def _checkpoint(model: dict, machine: dict, ckpt: Checkpoint | str | Path | None
     return ckpt
 
 
-def _sound(wanted: dict, sounds: Sequence[AnySound] | str | Path | None, folder: Path | None, ckpt: Checkpoint | None):
+def _sound(wanted: dict, sounds: Sequence[AnySound] | str | Path | None, folder: Path | None, ckpt):
     """A sound that another one was made from."""
     if "record" in wanted:
         sha256 = wanted["record"].get("model", {}).get("weights_sha256")
-        same = ckpt is not None and sha256 == ckpt.info["weights_sha256"]
+        same = not isinstance(ckpt, Checkpoint) or sha256 == ckpt.info["weights_sha256"]
         return _remake(wanted["record"], ckpt if same else None, sounds, folder)[0]
     name, sha256 = wanted.get("name", "?"), wanted.get("sha256")
     if isinstance(sounds, str | Path):

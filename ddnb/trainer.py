@@ -434,7 +434,7 @@ class Trainer:
         facts |= {} if info.get("untrained") else {"finetuned_from": self.ckpt.name}
         facts |= {"categories": list(self.categories)} if self.categories else {}
         low, usual, high = np.percentile([sound.peak_dbfs for sound in self.data.sounds], [5, 50, 95])
-        if high - low < _ONE_LEVEL_DB:
+        if high - low < _ONE_LEVEL_DB and not self.recipe.crop:
             facts["peak_dbfs"] = round(float(usual), 2)
         return state, facts | {
             "name": name,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from .audio import widen
 from .checkpoints import Checkpoint
 from .clips import Clips, settings_of
+from .dataset import SUFFIXES
 from .engine import (
     MAX_DURATION_S,
     MAX_LOOP_S,
@@ -27,13 +27,13 @@ from .engine import (
     sampling,
     seed_list,
     source_of,
+    start_time,
     within,
 )
 from .guidance import Category
 from .loops import MAX_CENTS, Length, closed, fit_circle, from_strongest_onset
 from .sampler import Event, OnStep
-
-_SOUND_FILES = {".wav", ".flac", ".aif", ".aiff", ".ogg", ".mp3", ".m4a", ".opus"}
+from .schedule import alpha_sigma
 
 
 def generate(
@@ -156,14 +156,15 @@ def vary(
 ) -> Clips:
     """Make sounds that resemble one: it is covered with noise, more or less, and the network takes the noise off.
 
-    ``x_t = alpha x0 + sigma z`` with t = ``strength``, and from there on the full number of steps. Sounds of any rate
-    and number of channels: a mono network makes each channel by itself, from the same noise.
+    ``x_t = alpha x0 + sigma z`` at the time of ``strength``, and from there on the full number of steps. Sounds of any
+    rate and number of channels: a mono network makes each channel by itself, from the same noise.
 
     Args:
         ckpt: what ``load`` returned.
         audio: a path, a clip, or (array of (channels, frames), sample rate).
         strength: from 0, which returns the sound, to 1, which forgets it; the same for every sampler. About 0.3 changes
-            details, 0.5 the timbre, from 0.7 on it is another sound. As noise level: ``tan(strength pi / 2)``.
+            details, 0.5 the timbre, from 0.7 on it is another sound. The noise level is ``tan(strength pi / 2)`` for a
+            sound at full scale.
         n, seed: as for ``generate``.
         duration_s: length in seconds, up to 60; that of the sound by default, from ``offset_s`` on.
         offset_s: where in the sound to begin.
@@ -195,14 +196,14 @@ def vary(
     x0 = fitted(x0, length.frames)
     if loop:
         x0 = np.stack([closed(row, ckpt.sample_rate) for row in x0])
-    gain, rows = level_gain(ckpt, x0), len(x0)
+    gain, rows, t = level_gain(ckpt, x0), len(x0), start_time(ckpt, strength)
     start = torch.from_numpy(_made(x0, length) * np.float32(gain))
 
     def work(batch: Sequence[int], step_done: OnStep) -> Tensor:
         noise = how.noise(batch, length.made, rows)
-        alpha, sigma = (math.cos(strength * math.pi / 2), math.sin(strength * math.pi / 2)) if strength < 1 else (0, 1)
+        alpha, sigma = alpha_sigma(t) if t < 1 else (0.0, 1.0)
         x = alpha * start.to(ckpt.device).repeat(len(batch), 1, 1) + sigma * noise(None)
-        x = how.solve(how.model(length), x, how.times(strength), noise, step_done)
+        x = how.solve(how.model(length), x, how.times(t), noise, step_done)
         return x.unflatten(0, (len(batch), rows)).flatten(1, 2) * gain ** (strength - 1)
 
     made = how.run(work, seeds) if strength else [x0.reshape(-1, length.frames)] * len(seeds)
@@ -257,7 +258,9 @@ def sound_files(folder: str | Path) -> list[Path]:
         FileNotFoundError: no such folder, or no sound in it.
     """
     folder = Path(folder).expanduser()
-    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in _SOUND_FILES and p.is_file())
+    found = sorted(
+        p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")
+    )
     if not found:
         raise FileNotFoundError(f"No sound files in {folder}.")
     return found

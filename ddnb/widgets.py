@@ -215,8 +215,11 @@ class Sequencer(ipywidgets.VBox):
         return self._ckpt is not None and track in self._ckpt.categories
 
     def _another(self, track: str) -> Beat:
+        clips = generate(self._ckpt, 1, self._seeds[track] + 1, category=track)
+        if not clips:
+            raise RuntimeError("interrupted: the sound is as it was")
         self._seeds[track] += 1
-        return self.beat.with_sound(track, generate(self._ckpt, 1, self._seeds[track], category=track)[0])
+        return self.beat.with_sound(track, clips[0])
 
     def _change(self, make: Callable[[], Beat]) -> bool:
         """Take over a new beat; one that cannot be is told about instead. A click may come in another thread."""
@@ -224,7 +227,7 @@ class Sequencer(ipywidgets.VBox):
             try:
                 beat = make()
                 self._player.value = f"{_caption(beat.clip)}{_audio(beat.clip)}"
-            except (ValueError, RuntimeError, MemoryError) as error:
+            except (ValueError, RuntimeError, MemoryError, ArithmeticError) as error:
                 self._player.value = f"<b>{html.escape(str(error))}</b>"
                 return False
             self.beat = beat

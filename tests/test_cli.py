@@ -284,3 +284,15 @@ def test_bad_input_of_the_verbs(arguments, words, sound, tmp_path, capsys):
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_beat_of_own_sounds_alone(sound, tmp_path, capsys):
+    """Nothing is generated, so there is no progress to show."""
+    own = [f"--sound={track}={sound}" for track in ddnb.list_patterns()["house"]["tracks"]]
+    assert len(made(tmp_path / "own", "beat", "--pattern", "house", *own)) == 1
+
+
+def test_an_interrupted_beat_ends_quietly(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("ddnb.beats.generate", lambda *_, **__: [])
+    assert main(["beat", "--out", str(tmp_path)]) == 130
+    assert "stopped after 0 of" in capsys.readouterr().err
