@@ -197,7 +197,9 @@ def _add_seed(parser: argparse.ArgumentParser) -> None:
 
 def _add_tempo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--loop", action="store_true", help="seamless: the end leads into the beginning")
-    parser.add_argument("--bpm", type=float, help="beats per minute, 20 to 999: exactly --bars bars long")
+    parser.add_argument(
+        "--bpm", type=float, help="beats per minute, 20 to 999: exactly --bars bars long, a loop with --loop"
+    )
     parser.add_argument("--bars", type=int, help="whole bars (1)")
     parser.add_argument("--beats-per-bar", type=int, default=4, help="(4)")
     parser.add_argument("--start-on-onset", action="store_true", help="turn a loop to begin on its strongest onset")

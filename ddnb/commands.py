@@ -22,7 +22,7 @@ from .clips import Clips
 from .doctor import check_dataset
 from .edits import extend, inpaint
 from .engine import DEFAULT_STEPS, Tempo, seed_list
-from .files import atomically, free_name
+from .files import atomically, file_sha256, free_name
 from .guidance import Category
 from .interpolation import interpolate
 from .loops import MAX_CENTS, loop_frames
@@ -113,6 +113,7 @@ def _edit(arguments: argparse.Namespace, what: str, make, sounds: Sequence[Path]
     _check_writable(arguments.out)
     ckpt = _ready(arguments)
     done, used, at_once = 0, 0, _at_once(arguments, ckpt)
+    sheet = _Sheet(len(sounds) * len(seeds))
     with _Bar(what, "") as bar:
         for sound in sounds:
             for some in (seeds[i : i + at_once] for i in range(0, len(seeds), at_once)):
@@ -124,11 +125,13 @@ def _edit(arguments: argparse.Namespace, what: str, make, sounds: Sequence[Path]
                     print(f"ddnb: left out: {error}", file=sys.stderr)
                     break
                 _save(clips, arguments)
+                sheet.add(clips)
                 done += len(clips)
                 if len(clips) < len(some):
                     return _stopped(done, len(sounds) * len(seeds))
             else:
                 used += 1
+    sheet.save(arguments.out)
     return 0 if used else 2
 
 
@@ -344,8 +347,12 @@ def run_remake(arguments: argparse.Namespace) -> int:
     _check_writable(arguments.out)
     record = read_record(arguments.record)
     clips = remake(arguments.record, arguments.checkpoint, arguments.sounds)
-    arguments.bits = arguments.bits or record.get("file", {}).get("bits")
-    _save(clips, arguments)
+    file = record.get("file", {})
+    arguments.bits = arguments.bits or file.get("bits")
+    (path,) = _save(clips, arguments)
+    if arguments.bits == file.get("bits"):
+        same = file_sha256(path) == file.get("sha256")
+        print(f"ddnb: {'the same file, byte for byte' if same else 'not quite the file it was'}", file=sys.stderr)
     return 0
 
 
@@ -375,12 +382,16 @@ def run_convert(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _save(clips: Clips, arguments: argparse.Namespace) -> None:
-    bits = arguments.bits or "24"
+def _save(clips: Clips, arguments: argparse.Namespace) -> list[Path]:
+    bits, paths = arguments.bits or "24", []
     for clip in clips:
-        print(clip.save(arguments.out, bits), flush=True)
+        paths.append(clip.save(arguments.out, bits))
+        print(paths[-1], flush=True)
+        if clip.seam_db is not None:
+            print(f"ddnb: its seam, up to 0 dB it cannot be told: {clip.seam_db:+.0f} dB", file=sys.stderr)
         if bits != "float" and (over := peak_dbfs(clip.audio) - CEILING_DBFS) > 0:
             print(f"ddnb: {clip.name} was turned down by {over:.1f} dB to fit; --bits float keeps it", file=sys.stderr)
+    return paths
 
 
 def _check_writable(folder: Path) -> None:

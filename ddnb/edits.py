@@ -24,6 +24,7 @@ from .engine import (
     clips_of,
     fitted,
     level_gain,
+    require_checkpoint,
     sampling,
     seed_list,
     source_of,
@@ -75,6 +76,7 @@ def inpaint(
         FileNotFoundError: no such file.
         ValueError: a gap outside the sound, nothing left outside the gaps, an unusable sound, an unknown name.
     """
+    require_checkpoint(ckpt)
     source, seeds = source_of(audio), seed_list(n, seed)
     missing = _missing(start_s, end_s, source, loop)
     how = _ancestral(ckpt, source, method, options)
@@ -130,6 +132,7 @@ def extend(
         FileNotFoundError: no such file.
         ValueError: a length that is not longer than the sound, or too long; an unusable sound, an unknown name.
     """
+    require_checkpoint(ckpt)
     source, seeds = source_of(audio), seed_list(n, seed)
     whole = ckpt.net.anchored
     most_s = MAX_DURATION_S if whole else MAX_LOOP_S

@@ -171,8 +171,7 @@ def sampling(
         ValueError: a number out of its range, or an unknown name.
         TypeError: a name in place of a checkpoint.
     """
-    if not callable(ckpt):
-        raise TypeError(f"ckpt={ckpt!r}: pass what ddnb.load({ckpt!r}) returns.")
+    require_checkpoint(ckpt)
     given = {"scale": guidance_scale, "interval": guidance_interval and tuple(guidance_interval)}
     given["rescale"] = guidance_rescale
     guidance = Guidance(**{k: v for k, v in given.items() if v is not None})
@@ -189,6 +188,12 @@ def sampling(
     elif whole("batch_size", batch_size) < 1:
         raise ValueError(f"batch_size={batch_size}: give 1 or more.")
     return Sampling(ckpt, wanted, guidance, name, grid, steps, batch_size, on_step, cancel)
+
+
+def require_checkpoint(ckpt: Any) -> None:
+    """Raise TypeError for a name, or a sound, in place of a checkpoint."""
+    if not callable(ckpt):
+        raise TypeError(f"ckpt={ckpt!r}: pass what ddnb.load(...) returns, for example ddnb.load('drums').")
 
 
 def _default_grid(name: str, steps: int) -> str:

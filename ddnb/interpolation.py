@@ -25,6 +25,7 @@ from .engine import (
     fitted,
     frames_of,
     level_gain,
+    require_checkpoint,
     sampling,
     seed_list,
     source_of,
@@ -85,6 +86,7 @@ def interpolate(
         FileNotFoundError: no such file.
         ValueError: an unusable sound, a number out of its range, an unknown name, or such a sampler.
     """
+    require_checkpoint(ckpt)
     if not 2 <= whole("n", n) <= 1000:
         raise ValueError(f"n={n}: give a number of sounds from 2 to 1000; both ends count.")
     places = list(range(n)) if places is None else [whole("places", place) for place in places]
@@ -174,9 +176,9 @@ class _Way:
         def work(batch: Sequence[int], step_done: OnStep) -> Tensor:
             share = [place / (n - 1) for place in batch]
             states, rows = latents[0].shape[:2]
-            a, b = (z.flatten(0, 1) for z in latents)
-            z = torch.stack([slerp(a, b, s) for s in share], 1)  # (states * rows, places, C, T)
-            z = z.unflatten(0, (states, rows)).transpose(1, 2).flatten(1, 2).to(self.how.ckpt.device)
+            a, b = (z.transpose(0, 1).flatten(1, 2) for z in latents)  # both states of a row are one vector: one angle
+            z = torch.cat([slerp(a, b, s) for s in share]).unflatten(1, (states, -1)).transpose(0, 1)
+            z = z.to(self.how.ckpt.device)  # (states, places * rows, C, T)
             model = self.model([s for s in share for _ in range(rows)])
             if self.exact:
                 watched = {"on_step": step_done, "cancel": self.how.cancel}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import warnings
 from collections.abc import Sequence
@@ -45,8 +46,8 @@ def remake(
         record: the JSON file beside a WAV file, the WAV file, or the record itself.
         ckpt: the checkpoint, where the record's own source is a file that is not here; a path is loaded on the
             record's device, in its precision and format.
-        sounds: the sounds that it was made from, or the folder they are in; by default they are looked for beside the
-            record. Sounds that were themselves made are made again.
+        sounds: the sounds that it was made from, or a folder in which they are, at any depth; by default they are
+            looked for beside the record. Sounds that were themselves made are made again.
 
     Returns:
         One clip, before the gain that the file may have got.
@@ -143,7 +144,7 @@ def _sound(wanted: dict, sounds: Sequence[AnySound] | str | Path | None, folder:
     name, sha256 = wanted.get("name", "?"), wanted.get("sha256")
     if isinstance(sounds, str | Path):
         sounds = Path(sounds).expanduser()
-        places = [sounds if sounds.is_file() else sounds / name]
+        places = [sounds] if sounds.is_file() else sorted(sounds.rglob(glob.escape(name)))
     else:
         places = [*(sounds or ()), *(place / name for place in (folder, Path()) if place is not None)]
     for place in places:
@@ -152,7 +153,7 @@ def _sound(wanted: dict, sounds: Sequence[AnySound] | str | Path | None, folder:
         if _sha256(place) == sha256:
             return place
     raise FileNotFoundError(
-        f"This sound was made from {name}, which is not here as it was then: say where it is, with "
+        f"This sound was made from {name}, which was not found, or has changed since: say where it is, with "
         "remake(..., sounds=FOLDER), on the command line --sounds FOLDER."
     )
 

@@ -24,6 +24,7 @@ from .engine import (
     clips_of,
     fitted,
     level_gain,
+    require_checkpoint,
     sampling,
     seed_list,
     source_of,
@@ -182,6 +183,7 @@ def vary(
         FileNotFoundError: no such file.
         ValueError: an unusable sound, a number out of its range, an unknown name.
     """
+    require_checkpoint(ckpt)
     strength = within("strength", strength, 0, 1)
     source, seeds = source_of(audio), seed_list(n, seed)
     how = sampling(ckpt, **category_of(source, ckpt) | options)

@@ -141,7 +141,8 @@ def test_a_sound_that_is_not_there_as_it_was(what, ckpt, files, tmp_path):
             (files / "a.wav").unlink()
         else:
             soundfile.write(files / "a.wav", sound(7).T, RATE, "FLOAT")
-        with pytest.raises(FileNotFoundError, match=r"made from a\.wav, which is not here as it was.*sounds=FOLDER"):
+        words = r"made from a\.wav, which was not found, or has changed since.*sounds=FOLDER"
+        with pytest.raises(FileNotFoundError, match=words):
             ddnb.remake(here, ckpt)
         (files / "a.wav").write_bytes(original)
 
