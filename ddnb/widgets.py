@@ -462,7 +462,7 @@ def _caption(clip: Clip) -> str:
     seam = ", loop" if clip.loop else ""
     seam += "" if clip.seam_db is None else f", seam {clip.seam_db:+.0f} dB"
     details = f"{clip.duration_s:.2f} s{html.escape(how)}, {level}{clipped}{seam}"
-    return f"<div><b>{name}</b><br><span style='opacity:.7'>{details}</span></div>"
+    return f"<div style='overflow-wrap:anywhere'><b>{name}</b><br><span style='opacity:.7'>{details}</span></div>"
 
 
 def _audio(clip: Clip) -> str:
