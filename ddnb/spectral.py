@@ -321,6 +321,10 @@ class Prior(nn.Module):
         reach = _NEAR // 2
         energy = F.pad(spectrum.float().square(), (reach, reach), "circular") if circular else spectrum.float().square()
         energy = F.avg_pool1d(energy, _NEAR, 1, 0 if circular else reach, count_include_pad=False)
+        if (
+            not circular and energy.shape[-1] > _NEAR
+        ):  # fewer frames are loud by chance more often: the last ones have none
+            energy = torch.cat([energy[..., :-reach], energy[..., -reach - 1 : -reach].expand(-1, -1, reach)], -1)
         least, most = (factor * energy for factor in _PLAUSIBLE)
         amplitude = alpha.clamp(min=1e-2)
         low = ((least - sigma.square()).clamp(min=FLOOR**2).sqrt() / amplitude).clamp(max=_LOUDEST)
