@@ -122,8 +122,8 @@ widgets.player([original, *series])
 # it may well be another one: length, brightness and level change. The last has nothing of the
 # original: it is what `generate` makes of this seed.
 #
-# In numbers, strength is an amount of noise. Here it stands beside full scale, and below it the
-# average level of your sound:
+# In numbers, strength is an amount of noise. Here it stands beside a sound whose peak is at 0 dB, and
+# below it the average level of yours, beside its own peak:
 
 # %%
 import math
@@ -131,7 +131,8 @@ import math
 for value in strengths[:-1]:
     noise_db = 20 * math.log10(math.tan(value * math.pi / 2))
     print(f"strength {value}: noise at {noise_db:+.0f} dB")
-print(f"the sound: {20 * math.log10(original.audio.std()):.0f} dB")
+peak = abs(original.audio).max()
+print(f"the sound: {20 * math.log10(original.audio.std() / peak):.0f} dB")
 
 # %% [markdown]
 # Even at 0.2 the noise is louder than most of the sound. That so much of it survives is the work of
