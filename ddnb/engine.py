@@ -193,7 +193,8 @@ def sampling(
 def require_checkpoint(ckpt: Any) -> None:
     """Raise TypeError for a name, or a sound, in place of a checkpoint."""
     if not callable(ckpt):
-        raise TypeError(f"ckpt={ckpt!r}: pass what ddnb.load(...) returns, for example ddnb.load('drums').")
+        name = repr(ckpt) if isinstance(ckpt, str) else "'drums'"
+        raise TypeError(f"ckpt={ckpt!r}: pass what ddnb.load({name}) returns.")
 
 
 def _default_grid(name: str, steps: int) -> str:

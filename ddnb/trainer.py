@@ -105,10 +105,6 @@ class Trainer:
         recipe = self._with_choices(recipe)
         new = [name for name in data.categories if name not in ckpt.categories] if recipe.categories else []
         self.categories = (*ckpt.categories, *new)
-        if recipe.loop_every and not hasattr(ckpt.net, "circular"):
-            raise ValueError(
-                f"loop_every={recipe.loop_every}: {ckpt.name} is of a kind that knows no loops; leave it 0."
-            )
         if recipe.shorten > 1 and ckpt.frames != recipe.shorten * ckpt.legal_frames(ckpt.frames // recipe.shorten):
             raise ValueError(f"shorten={recipe.shorten}: {ckpt.name} makes no clips of so small a part of its length.")
         if len(self.categories) > MAX_CATEGORIES:
