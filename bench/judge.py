@@ -607,6 +607,7 @@ def _interval(value: Sequence[float], digits: int = 2) -> str:
 def contact_sheet(made: Sounds, held_out: Sounds, categories: Sequence[str], frames: int, title: str) -> bytes:
     """Draw log-mel spectrograms, a row per category: some held-out recordings, then the first made sounds; a PNG."""
     from matplotlib.figure import Figure
+from PIL import Image
 
     columns = SHEET_RECORDED + SHEET_MADE
     figure = Figure(figsize=(1.5 * columns + 0.9, 1.05 * len(categories) + 0.9), dpi=90, facecolor="white")
@@ -632,8 +633,9 @@ def contact_sheet(made: Sounds, held_out: Sounds, categories: Sequence[str], fra
     figure.text(0.07, 0.17 / height, words, fontsize=9)
     bar = figure.add_axes((0.62, 0.22 / height, 0.2, 0.1 / height))
     figure.colorbar(picture, cax=bar, orientation="horizontal").ax.tick_params(labelsize=7, pad=1, length=2)
-    png = io.BytesIO()
-    figure.savefig(png, format="png")
+    whole, png = io.BytesIO(), io.BytesIO()
+    figure.savefig(whole, format="png")
+    Image.open(whole).convert("RGB").quantize(128).save(png, format="png", optimize=True)  # a third of the size
     return png.getvalue()
 
 

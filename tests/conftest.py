@@ -53,3 +53,21 @@ def net(ema_weights):
     net = UNet(config_from_shapes({k: tuple(v.shape) for k, v in ema_weights.items()}))
     net.load_state_dict(ema_weights)
     return net.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def lightning(tmp_path_factory):
+    """The genuine Lightning checkpoint, opened."""
+    import ddnb
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DDNB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return ddnb.load(DATA / "lightning.ckpt", device="cpu", **FORMAT)
+
+
+@pytest.fixture(scope="session")
+def drums():
+    """The embedded default."""
+    import ddnb
+
+    return ddnb.load("drums", device="cpu")

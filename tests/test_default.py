@@ -20,11 +20,6 @@ RATE = 44_100
 
 
 @pytest.fixture(scope="module")
-def drums():
-    return ddnb.load("drums", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def sounds(drums):
     """Three of each category, (3, frames) each."""
     return {name: ddnb.generate(drums, 3, 40, category=name).audio[:, 0] for name in CATEGORIES}

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import DATA, FORMAT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import gaussian_v, process_v, toy
@@ -26,18 +25,6 @@ FADE = 80  # frames in 10 ms
 
 def sound(seed=0, frames=1000, channels=1, level=0.2):
     return level * np.random.default_rng(seed).standard_normal((channels, frames)).astype(np.float32)
-
-
-@pytest.fixture(scope="module")
-def lightning(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DDNB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return ddnb.load(DATA / "lightning.ckpt", device="cpu", **FORMAT)
-
-
-@pytest.fixture(scope="module")
-def drums():
-    return ddnb.load("drums", device="cpu")
 
 
 @pytest.fixture

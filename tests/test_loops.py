@@ -7,7 +7,6 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
-from conftest import DATA, FORMAT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import gaussian_v, toy
@@ -44,15 +43,8 @@ def periodic(frames, lines, seed=0, channels=1):
 
 
 @pytest.fixture(scope="module")
-def ckpt(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DDNB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return ddnb.load(DATA / "lightning.ckpt", device="cpu", **FORMAT)
-
-
-@pytest.fixture(scope="module")
-def drums():
-    return ddnb.load("drums", device="cpu")
+def ckpt(lightning):
+    return lightning
 
 
 # --- lengths ------------------------------------------------------------------------------------------------------

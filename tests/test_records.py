@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import soundfile
-from conftest import DATA, FORMAT
+from conftest import DATA
 
 import ddnb
 from ddnb.beats import beat
@@ -22,15 +22,8 @@ def sound(seed=0, frames=480, channels=2, level=0.2):
 
 
 @pytest.fixture(scope="module")
-def ckpt(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DDNB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return ddnb.load(DATA / "lightning.ckpt", device="cpu", **FORMAT)
-
-
-@pytest.fixture(scope="module")
-def drums():
-    return ddnb.load("drums", device="cpu")
+def ckpt(lightning):
+    return lightning
 
 
 @pytest.fixture

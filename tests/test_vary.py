@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from conftest import DATA, FORMAT
 from hypothesis import given
 from hypothesis import strategies as st
 from oracles import gaussian_v, process_v, toy
@@ -29,15 +28,8 @@ def sound(seed=0, frames=480, channels=2, level=0.2):
 
 
 @pytest.fixture(scope="module")
-def ckpt(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DDNB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return ddnb.load(DATA / "lightning.ckpt", device="cpu", **FORMAT)
-
-
-@pytest.fixture(scope="module")
-def drums():
-    return ddnb.load("drums", device="cpu")
+def ckpt(lightning):
+    return lightning
 
 
 @pytest.fixture

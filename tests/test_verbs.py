@@ -16,10 +16,8 @@ from ddnb.sampler import SAMPLERS, seeded_noise
 
 
 @pytest.fixture(scope="module")
-def ckpt(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DDNB_CACHE", str(tmp_path_factory.mktemp("cache")))
-        return ddnb.load(DATA / "lightning.ckpt", device="cpu", **FORMAT)
+def ckpt(lightning):
+    return lightning
 
 
 def generate(ckpt, *args, **kwargs):
