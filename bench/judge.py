@@ -607,7 +607,7 @@ def _interval(value: Sequence[float], digits: int = 2) -> str:
 def contact_sheet(made: Sounds, held_out: Sounds, categories: Sequence[str], frames: int, title: str) -> bytes:
     """Draw log-mel spectrograms, a row per category: some held-out recordings, then the first made sounds; a PNG."""
     from matplotlib.figure import Figure
-from PIL import Image
+    from PIL import Image
 
     columns = SHEET_RECORDED + SHEET_MADE
     figure = Figure(figsize=(1.5 * columns + 0.9, 1.05 * len(categories) + 0.9), dpi=90, facecolor="white")
