@@ -3,11 +3,13 @@
 from .beats import Beat, beat, list_patterns
 from .checkpoints import Checkpoint, convert, list_checkpoints, load, verify
 from .clips import Clip, Clips
+from .copies import Originality, originality
 from .doctor import DatasetReport, check_dataset
 from .edits import extend, inpaint
 from .formats import CheckpointError
 from .interpolation import interpolate
-from .records import remake
+from .packs import pack
+from .records import read_clip, remake
 from .training import finetune
 from .verbs import generate, vary, vary_folder
 
@@ -18,6 +20,7 @@ __all__ = [
     "Clip",
     "Clips",
     "DatasetReport",
+    "Originality",
     "beat",
     "check_dataset",
     "convert",
@@ -29,6 +32,9 @@ __all__ = [
     "list_checkpoints",
     "list_patterns",
     "load",
+    "originality",
+    "pack",
+    "read_clip",
     "remake",
     "vary",
     "vary_folder",

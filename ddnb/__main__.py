@@ -15,9 +15,11 @@ from . import commands as do
 from .audio import SUBTYPES
 from .beats import list_patterns
 from .engine import DEFAULT_SAMPLER, DEFAULT_STEPS
+from .finish import LEVELS
 from .formats import CheckpointError
 from .inpainting import DEFAULT_METHOD, METHODS
 from .loops import MAX_CENTS
+from .packs import FORMATS
 from .recipe import Recipe
 from .runtime import DTYPES
 from .sampler import SAMPLERS, Cancelled
@@ -78,8 +80,24 @@ def _parser() -> argparse.ArgumentParser:
     _add_recipe(train)
     train.set_defaults(run=do.run_finetune)
 
-    again = commands.add_parser("remake", help="make a saved sound again from its JSON file")
-    again.add_argument("record", type=Path, help="the JSON file beside a WAV file, or the WAV file")
+    bundle = commands.add_parser(
+        "pack",
+        help="put sounds into one ZIP file for a music program",
+        description="Put saved sounds into one ZIP file for a music program: one-shots trimmed, levels kept, tempo and "
+        "loop points in the files, records and licences beside them.",
+    )
+    bundle.add_argument("sounds", type=Path, nargs="+", help="sound files, or folders of them")
+    bundle.add_argument("--out", type=Path, default=Path("pack.zip"), help="the ZIP file (pack.zip)")
+    bundle.add_argument("--bits", choices=tuple(SUBTYPES), default="24", help="of the files (24)")
+    bundle.add_argument("--format", choices=tuple(FORMATS), default="wav", help="of one-shots; loops are WAV (wav)")
+    level = "kept: only what is too loud is lowered; each: all at -1 dBFS; together: the loudest there, all by one gain"
+    bundle.add_argument("--level", choices=LEVELS, default="kept", help=f"{level} (kept)")
+    bundle.add_argument("--instruments", action="store_true", help="add an SFZ, a Decent Sampler preset and a drum map")
+    bundle.add_argument("--no-chunks", action="store_true", help="plain WAV files, for machines that refuse others")
+    bundle.set_defaults(run=do.run_pack)
+
+    again = commands.add_parser("remake", help="make a saved sound again from its JSON file, or a whole pack")
+    again.add_argument("record", type=Path, help="the JSON file beside a WAV file, the WAV file, or a pack's ZIP file")
     again.add_argument("--checkpoint", help="the checkpoint, where it was a file that lies elsewhere now")
     again.add_argument("--sounds", type=Path, help="folder of the sounds it was made from (beside the record)")
     _add_output(again, bits="as the record says")
@@ -98,6 +116,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_checkpoint(doctor, None)
     doctor.add_argument("--scratch", choices=tuple(CONFIGS), help="as in finetune, where no checkpoint is the start")
     doctor.set_defaults(run=do.run_check_dataset)
+
+    copies = commands.add_parser("originality", help="look for near copies of training sounds among new ones")
+    copies.add_argument("sounds", type=Path, nargs="+", help="sound files, or folders of them")
+    copies.add_argument("--data", type=Path, required=True, help="folder of the training sounds")
+    copies.set_defaults(run=do.run_originality)
 
     rewrite = commands.add_parser("convert", help="write a checkpoint in another format")
     rewrite.add_argument("source", help="anything that --checkpoint takes")

@@ -6,16 +6,18 @@ soundfile and soxr are imported where they are used: a machine that only trains 
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .chunks import complete
 from .files import atomically
 
 if TYPE_CHECKING:
@@ -26,6 +28,9 @@ _WIDENER_TAPS = 882
 _WIDENER_MEAN = 147  # taps: half a period of 150 Hz at 44.1 kHz
 CEILING_DBFS = -1.0
 """Peak above which a clip is lowered before it is written as integers; below it is left as it is."""
+
+NO_GAIN_DB = 0.001
+"""What 16 bits may add to a peak: a gain below it is none, or a sound that was lowered once would be so again."""
 
 
 def read(path: str | Path, sample_rate: int | None = None, channels: int | None = None) -> tuple[np.ndarray, int]:
@@ -164,7 +169,22 @@ def peak_dbfs(audio: np.ndarray) -> float:
     return 20 * math.log10(peak) if peak else -math.inf
 
 
-def write_wav(path: Path, audio: np.ndarray, sample_rate: int, bits: str = "24") -> float:
+def amplified(audio: np.ndarray, gain_db: float) -> np.ndarray:
+    """A sound louder by so many dB; by 0 the same array."""
+    return audio * 10 ** (gain_db / 20) if gain_db else audio
+
+
+def quantised(audio: np.ndarray, bits: str) -> np.ndarray:
+    """What comes back of a sound, (C, T), that is written with so many bits, a key of ``SUBTYPES``."""
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, audio.T, 44_100, SUBTYPES[bits], format="WAV")
+    file.seek(0)
+    return np.ascontiguousarray(soundfile.read(file, dtype="float32", always_2d=True)[0].T)
+
+
+def write_wav(path: Path, audio: np.ndarray, sample_rate: int, bits: str = "24", chunks: Sequence[bytes] = ()) -> float:
     """Write a WAV file, atomically. Integers cannot hold what is over full scale, so such a clip is lowered.
 
     Args:
@@ -172,6 +192,7 @@ def write_wav(path: Path, audio: np.ndarray, sample_rate: int, bits: str = "24")
         audio: float32 (channels, frames).
         sample_rate: Hz.
         bits: ``"16"``, ``"24"`` or ``"float"``.
+        chunks: what stands after the samples, see ``chunks``.
 
     Returns:
         The gain applied, dB: 0, or less where an integer clip's peak was above ``CEILING_DBFS``.
@@ -189,10 +210,16 @@ def write_wav(path: Path, audio: np.ndarray, sample_rate: int, bits: str = "24")
         raise FileExistsError(f"{path} exists already; nothing was written.")
     if not audio.size or not np.isfinite(audio).all():
         raise ValueError(f"{path.name} was not written: the audio is {'not finite' if audio.size else 'empty'}.")
-    gain_db = 0.0 if bits == "float" else min(0.0, CEILING_DBFS - peak_dbfs(audio))
-    scaled = (audio * 10 ** (gain_db / 20)).T if gain_db else audio.T
+    over_db = peak_dbfs(audio) - CEILING_DBFS
+    gain_db = 0.0 if bits == "float" or over_db <= NO_GAIN_DB else -over_db
+    scaled = amplified(audio, gain_db).T
+
+    def write(part: Path) -> None:
+        soundfile.write(part, scaled, sample_rate, SUBTYPES[bits], format="WAV")
+        complete(part, chunks)
+
     try:
-        atomically(path, lambda part: soundfile.write(part, scaled, sample_rate, SUBTYPES[bits], format="WAV"))
+        atomically(path, write)
     except soundfile.LibsndfileError as error:
         raise OSError(f"{path} could not be written: {error}") from error
     return gain_db

@@ -22,8 +22,9 @@ import torch
 from .audio import peak_dbfs, resample, to_channels
 from .checkpoints import Checkpoint
 from .clips import Clip, settings_of
-from .engine import AnySound, require_sound, source_of
+from .engine import OWN, AnySound, own_clip, require_sound, source_of
 from .files import atomically, free_name
+from .finish import LEAD_S, start_frame
 from .loops import loop_frames
 from .sampler import Cancelled
 from .verbs import generate
@@ -36,13 +37,8 @@ TICKS = 120  # of MIDI a step: 480 a beat
 PEAK_DBFS = -6.0
 """Peak of a sound at the loudest velocity, before the level of its track."""
 
-ONSET_DB = -50.0
-"""Re its peak, where a sound begins; what comes more than ``LEAD_S`` earlier is skipped."""
-
-LEAD_S = 0.001
 CHOKE_S = 0.005  # long enough not to click
 SILENT_DBFS = -120.0
-OWN = "own-sounds"
 OWN_NOTE = 75
 """Claves: the MIDI key of a track that is called like no category."""
 
@@ -87,7 +83,7 @@ class Beat:
     @cached_property
     def clip(self) -> Clip:
         """The loop: ``loop_frames(bpm, bars, sample_rate)`` frames, stereo if a sound is; always the same samples."""
-        data, frames = _data(), loop_frames(self.bpm, self.bars, self.sample_rate)
+        data, frames = drum_data(), loop_frames(self.bpm, self.bars, self.sample_rate)
         channels = max(len(clip.audio) for clip in self.sounds.values())
         sounds = {
             track: _prepared(clip, self.sample_rate, channels, PEAK_DBFS + data["levels_db"].get(track, 0.0))
@@ -117,7 +113,7 @@ class Beat:
         """
         from mido import Message, MetaMessage, MidiFile, MidiTrack, bpm2tempo
 
-        notes, events = _data()["notes"], []
+        notes, events = drum_data()["notes"], []
         for track, at, velocity in _hits(self.tracks, self.bars, self.swing):
             tick, key = round(at * TICKS), {"channel": 9, "note": notes.get(track, OWN_NOTE)}
             events.append((tick, Message("note_on", **key, velocity=round(velocity * 127 / 9))))
@@ -134,25 +130,25 @@ class Beat:
             now = tick
         return MidiFile(type=0, ticks_per_beat=4 * TICKS, tracks=[score])
 
-    def save(self, folder: str | Path, bits: str = "24") -> list[Path]:
+    def save(self, folder: str | Path, bits: str = "24", chunks: bool = True) -> list[Path]:
         """Write the loop and its record as ``Clip.save`` does, and the MIDI file beside them; overwrite nothing.
 
         Returns:
             The paths of the WAV file and of the MIDI file.
         """
         score = self.midi()
-        wav = self.clip.save(folder, bits)
+        wav = self.clip.save(folder, bits, chunks)
         mid = free_name(wav.with_suffix(".mid"))
         atomically(mid, score.save)
         return [wav, mid]
 
     def with_sound(self, track: str, sound: AnySound) -> Beat:
         """Return this beat with another sound on a track: a clip, a sound file, or ``(array (C, T), sample_rate)``."""
-        return replace(self, sounds={**self.sounds, track: _as_clip(track, sound)})
+        return replace(self, sounds={**self.sounds, track: own_clip(sound, track)})
 
     def with_steps(self, track: str, steps: str, sound: AnySound | None = None) -> Beat:
         """Return this beat with other steps on a track; a new track needs a sound."""
-        sounds = self.sounds if sound is None else {**self.sounds, track: _as_clip(track, sound)}
+        sounds = self.sounds if sound is None else {**self.sounds, track: own_clip(sound, track)}
         return replace(self, tracks={**self.tracks, track: steps}, sounds=sounds)
 
     def with_(self, *, bpm: float | None = None, bars: int | None = None, swing: float | None = None) -> Beat:
@@ -213,7 +209,7 @@ def beat(
     wanted = [track for track in tracks if track not in sounds]
     _refuse_extra(sounds, tracks)
     _refuse_mute(wanted, ckpt)
-    clips = {track: _checked(track, _as_clip(track, sound)) for track, sound in sounds.items()}
+    clips = {track: _checked(track, own_clip(sound, track)) for track, sound in sounds.items()}
     rate = max((clip.sample_rate for clip in clips.values()), default=0) if ckpt is None else ckpt.sample_rate
     loop_frames(bpm, bars, rate)  # this and the next line: refused before seconds are spent on sounds
     _hits(tracks, bars, swing)
@@ -225,10 +221,11 @@ def beat(
 
 def list_patterns() -> dict[str, dict[str, Any]]:
     """Return the built-in patterns: name -> bpm, swing, tracks."""
-    return _data()["patterns"]
+    return drum_data()["patterns"]
 
 
-def _data() -> dict[str, Any]:
+def drum_data() -> dict[str, Any]:
+    """What is known of drums: ``levels_db``, ``notes`` (MIDI keys) and ``chokes`` by category, and ``patterns``."""
     return json.loads((Path(__file__).parent / "assets" / "patterns.json").read_text(encoding="utf-8"))
 
 
@@ -324,14 +321,6 @@ def _settings(ckpt: Checkpoint | None, sample_rate: int, making: dict[str, Any])
     return settings_of(ckpt, making)
 
 
-def _as_clip(track: str, sound: AnySound) -> Clip:
-    """The caller's sound as a clip that says where it is from, but not in which folder."""
-    if isinstance(sound, Clip):
-        return sound
-    source = source_of(sound, track)
-    return Clip(np.array(source.audio), source.sample_rate, 0, {"source": source.record, "model": {"name": OWN}})
-
-
 def _checked(track: str, clip: Clip) -> Clip:
     audio, rate = clip.audio, clip.sample_rate
     require_sound(audio, rate, track)
@@ -345,10 +334,7 @@ def _checked(track: str, clip: Clip) -> Clip:
 def _prepared(clip: Clip, sample_rate: int, channels: int, level_dbfs: float) -> np.ndarray:
     """A sound from its attack on, at this peak, (channels, frames)."""
     audio = to_channels(resample(clip.audio, clip.sample_rate, sample_rate), channels)
-    envelope = np.abs(audio).max(axis=0)
-    peak = envelope.max()
-    onset = int(np.argmax(envelope >= peak * 10 ** (ONSET_DB / 20)))
-    start = max(0, onset - round(LEAD_S * sample_rate))
+    start, peak = start_frame(audio, sample_rate), np.abs(audio).max()
     return audio[:, start:] * np.float32(10 ** (level_dbfs / 20) / peak)
 
 

@@ -6,6 +6,7 @@ import datetime
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 
 from .audio import peak_dbfs, write_wav
 from .checkpoints import Checkpoint, list_checkpoints
+from .chunks import acid, smpl
 from .download import SCHEMES
 from .files import atomically, claim_pair, file_sha256, safe_name
 from .loops import SHORTEST_SEAM, seam_db
@@ -23,7 +25,11 @@ from .loops import SHORTEST_SEAM, seam_db
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """One sound: ``audio`` float32 (channels, frames), its rate in Hz, its seed, and how it was made."""
+    """One sound: ``audio`` float32 (channels, frames), its rate in Hz, its seed, and how it was made.
+
+    ``settings`` may hold ``making`` (or ``source``, of a sound that was brought along), ``model``, ``machine``,
+    ``edits`` (what was done to the sound since, see ``finish``) and ``root_note``.
+    """
 
     audio: np.ndarray
     sample_rate: int
@@ -37,8 +43,15 @@ class Clip:
     @property
     def name(self) -> str:
         """A file name without suffix: ``kick_drums_seed7``, ``texture_drums_loop_128bpm_2bars_seed0``,
-        ``my-snare_vary_seed3``, ``a_to_b_2of8``.
+        ``my-snare_vary_seed3``, ``a_to_b_2of8``; with its note where that is known, ``bass_drums_seed1_F1``.
         """
+        note = self.settings.get("root_note")
+        return f"{self._name}_{note['name']}" if note else self._name
+
+    @property
+    def _name(self) -> str:
+        if "source" in self.settings:
+            return _end(self.settings["source"])
         making = self.settings.get("making", {})
         match making.get("verb"):
             case "beat":
@@ -49,7 +62,7 @@ class Clip:
                 parts = [_end(making["source"]), verb]
             case _:
                 category = making.get("category") or {}
-                parts = ["-".join(category), self.settings["model"]["name"]]
+                parts = ["-".join(category), self.settings.get("model", {}).get("name", "sound")]
         parts += ["loop"] if making.get("loop") else []
         parts += _tempo(making) if "bpm" in making else []
         return "_".join([safe_name(part)[:40] for part in parts if part] + [f"seed{self.seed}"])
@@ -60,6 +73,21 @@ class Clip:
         making = self.settings.get("making", {})
         return bool(making.get("loop")) or making.get("verb") == "beat"
 
+    @property
+    def kind(self) -> str:
+        """``"loop"``, ``"bars"`` (of exact bars, but its end is an end), ``"one-shot"``; a sound that was brought along
+        may be anything: ``"own"``.
+        """
+        if "making" not in self.settings:
+            return "own"
+        return "loop" if self.loop else "bars" if "bpm" in self.settings["making"] else "one-shot"
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What ``remake`` needs to make the sound again."""
+        kept = {k: self.settings[k] for k in ("making", "source", "model", "machine", "edits") if k in self.settings}
+        return kept | ({"making": kept["making"] | {"seed": self.seed}} if "making" in kept else {})
+
     @cached_property
     def seam_db(self) -> float | None:
         """How much the seam of a loop sticks out, see ``loops.seam_db``.
@@ -69,7 +97,7 @@ class Clip:
         made_as_loop = self.settings.get("making", {}).get("loop")
         return seam_db(self.audio) if made_as_loop and self.audio.shape[-1] >= SHORTEST_SEAM else None
 
-    def save(self, folder: str | Path, bits: str = "24") -> Path:
+    def save(self, folder: str | Path, bits: str = "24", chunks: bool = True) -> Path:
         """Write the sound as WAV, and beside it a JSON file from which ``remake`` makes it again.
 
         Nothing is overwritten: a name that is taken gets a number. Integer formats lower a clip whose peak
@@ -78,6 +106,8 @@ class Clip:
         Args:
             folder: where to; made if need be.
             bits: ``"16"``, ``"24"`` or ``"float"``.
+            chunks: say in the WAV file where it loops, its tempo, or that it is a one-shot. Samplers made of hardware
+                that refuse such a file want a plain one.
 
         Returns:
             The path of the WAV file.
@@ -90,8 +120,7 @@ class Clip:
             raise ValueError(f"{folder} is no folder: give the folder to save in, the name is {self.name}.wav.")
         path, beside = claim_pair(folder / f"{self.name}.wav")
         try:
-            gain_db = write_wav(path, self.audio, self.sample_rate, bits)
-            text = json.dumps(self._record(path, bits, gain_db), indent=2) + "\n"
+            text = json.dumps(self.write(path, bits, chunks), indent=2) + "\n"
             atomically(beside, lambda part: part.write_text(text, encoding="utf-8"))
         except BaseException:
             path.unlink(missing_ok=True)
@@ -99,22 +128,56 @@ class Clip:
             raise
         return path
 
-    def _record(self, path: Path, bits: str, gain_db: float) -> dict[str, Any]:
+    def write(self, path: Path, bits: str = "24", chunks: bool = True) -> dict[str, Any]:
+        """Write the sound as WAV to a path that is free; return its record. See ``save``, and ``audio.write_wav``."""
+        gain_db = write_wav(path, self.audio, self.sample_rate, bits, self._chunks() if chunks else ())
+        return self._record(path, bits, chunks, gain_db)
+
+    def _chunks(self) -> list[bytes]:
+        """What other programs are told about the sound: what is known, and nothing else.
+
+        Of a loop without a tempo that is where it loops. A program guesses its tempo better than a default would.
+        """
+        note, frames = self.settings.get("root_note"), self.audio.shape[-1]
+        told = [smpl(frames, self.sample_rate)] if self.loop else []
+        if tempo := self._tempo:
+            told.append(acid(tempo["bpm"], tempo["beats"], tempo["beats_per_bar"]))
+        elif self.kind == "one-shot":
+            told.append(acid(note=note and note["note"]))
+        return told
+
+    @property
+    def _tempo(self) -> dict[str, Any]:
+        """What was declared about it; nothing where nothing was."""
+        making = self.settings.get("making", {})
+        if "bpm" not in making:
+            return {}
+        bars, beats_per_bar = making["bars"], making.get("beats_per_bar", 4)
+        return {"bpm": making["bpm"], "bars": bars, "beats_per_bar": beats_per_bar, "beats": bars * beats_per_bar}
+
+    def _music(self) -> dict[str, Any]:
+        tempo, length_s = self._tempo, Fraction(self.audio.shape[-1], self.sample_rate)
+        if tempo:  # before it was rounded to whole frames
+            length_s = Fraction(60 * tempo["beats"]) / Fraction(tempo["bpm"])
+        note = self.settings.get("root_note")
+        return {"type": self.kind, **tempo, "exact_length_s": str(length_s)} | ({"root_note": note} if note else {})
+
+    def _record(self, path: Path, bits: str, chunks: bool, gain_db: float) -> dict[str, Any]:
         channels, frames = self.audio.shape
-        shape = {"frames": frames, "sample_rate": self.sample_rate, "channels": channels, "bits": bits}
+        shape = {"frames": frames, "sample_rate": self.sample_rate, "channels": channels}
+        form = {"bits": bits, "chunks": chunks}
         level = {
             "peak_dbfs": round(peak_dbfs(self.audio), 3) if self.audio.any() else None,
-            "gain_db": round(gain_db, 6),
+            "gain_db": gain_db,  # not rounded: by it a file's samples are made again
             "samples_over_full_scale": int((np.abs(self.audio) > 1).sum()),
         }
         if self.seam_db is not None:
             level["seam_db"] = round(self.seam_db, 1)
         return {
-            "file": {"name": path.name, "sha256": file_sha256(path), **shape},
+            "file": {"name": path.name, "sha256": file_sha256(path), **shape, **form},
+            "music": self._music(),
             "level": level,
-            "making": self.settings["making"] | {"seed": self.seed},
-            "model": self.settings["model"],
-            "machine": self.settings["machine"],
+            **self.provenance,
         }
 
 
@@ -135,9 +198,9 @@ class Clips(Sequence[Clip]):
             return Clips(self.audio[index], self.sample_rate, self.seeds[index], self.settings)
         return Clip(self.audio[index], self.sample_rate, self.seeds[index], self.settings)
 
-    def save(self, folder: str | Path, bits: str = "24") -> list[Path]:
+    def save(self, folder: str | Path, bits: str = "24", chunks: bool = True) -> list[Path]:
         """Write every clip, as ``Clip.save`` does; returns the paths of the WAV files."""
-        return [clip.save(folder, bits) for clip in self]
+        return [clip.save(folder, bits, chunks) for clip in self]
 
     def _repr_html_(self) -> str:
         from .widgets import clips_html  # notebooks only: the one import that points up

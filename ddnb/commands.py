@@ -19,6 +19,7 @@ from .audio import CEILING_DBFS, peak_dbfs
 from .beats import beat
 from .checkpoints import Checkpoint, convert, list_checkpoints, load, verify
 from .clips import Clips
+from .copies import originality
 from .doctor import check_dataset
 from .edits import extend, inpaint
 from .engine import DEFAULT_STEPS, Tempo, seed_list
@@ -26,6 +27,7 @@ from .files import atomically, file_sha256, free_name
 from .guidance import Category
 from .interpolation import interpolate
 from .loops import MAX_CENTS, loop_frames
+from .packs import pack
 from .pictures import contact_sheet
 from .recipe import Recipe
 from .records import read_record, remake
@@ -343,16 +345,39 @@ def run_check_dataset(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def run_pack(arguments: argparse.Namespace) -> int:
+    _check_writable(arguments.out.parent)
+    sounds = [sound_files(place) if place.expanduser().is_dir() else [place] for place in arguments.sounds]
+    names = ("bits", "format", "level", "instruments")
+    options = {name: getattr(arguments, name) for name in names} | {"chunks": not arguments.no_chunks}
+    print(pack([path for some in sounds for path in some], arguments.out, **options))
+    return 0
+
+
+def run_originality(arguments: argparse.Namespace) -> int:
+    given = [sound.expanduser() for sound in arguments.sounds]
+    sounds = [file for path in given for file in (sound_files(path) if path.is_dir() else [path])]
+    with _Bar("comparing", "sound") as bar:
+        report = originality(sounds, arguments.data, on_progress=bar)
+    print(report)
+    return 1 if report.duplicates or any(row.near for row in report.rows) else 0
+
+
 def run_remake(arguments: argparse.Namespace) -> int:
     _check_writable(arguments.out)
     record = read_record(arguments.record)
     clips = remake(arguments.record, arguments.checkpoint, arguments.sounds)
-    file = record.get("file", {})
-    arguments.bits = arguments.bits or file.get("bits")
-    (path,) = _save(clips, arguments)
-    if arguments.bits == file.get("bits"):
-        same = file_sha256(path) == file.get("sha256")
-        print(f"ddnb: {'the same file, byte for byte' if same else 'not quite the file it was'}", file=sys.stderr)
+    files = [each.get("file", {}) for each in record.get("sounds", [record])]
+    bits = arguments.bits
+    arguments.bits, arguments.chunks = bits or files[0].get("bits"), files[0].get("chunks", False)
+    paths = _save(clips, arguments)
+    if bits in (None, files[0].get("bits")):
+        then = {file.get("sha256") for file in files}
+        same = sum(file_sha256(path) in then for path in paths)
+        if len(files) > 1:
+            print(f"ddnb: {same} of {len(files)} are the same file, byte for byte", file=sys.stderr)
+        else:
+            print(f"ddnb: {'the same file, byte for byte' if same else 'not quite the file it was'}", file=sys.stderr)
     return 0
 
 
@@ -385,7 +410,7 @@ def run_convert(arguments: argparse.Namespace) -> int:
 def _save(clips: Clips, arguments: argparse.Namespace) -> list[Path]:
     bits, paths = arguments.bits or "24", []
     for clip in clips:
-        paths.append(clip.save(arguments.out, bits))
+        paths.append(clip.save(arguments.out, bits, getattr(arguments, "chunks", True)))
         print(paths[-1], flush=True)
         if clip.seam_db is not None:
             print(f"ddnb: its seam, up to 0 dB it cannot be told: {clip.seam_db:+.0f} dB", file=sys.stderr)

@@ -39,6 +39,9 @@ MAX_LOOP_S = 600.0
 """Long loops are made in windows, whose memory does not grow with the length."""
 
 MAX_CLIPS = 10_000
+OWN = "own-sounds"
+"""In place of a network's name, of sounds that none has made."""
+
 _MAX_CHANNELS = 32
 
 
@@ -400,13 +403,24 @@ def source_of(sound: AnySound, what: str = "audio") -> Source:
 
 def _source_of_clip(clip: Clip, what: str) -> Source:
     require_sound(clip.audio, clip.sample_rate, what)
-    if "source" in clip.settings:  # a sound that was brought along, as the tracks of a beat keep it
-        return Source(clip.audio, clip.sample_rate, clip.settings["source"]["name"], clip.settings["source"])
-    if "making" not in clip.settings:
+    settings = clip.settings
+    if "source" in settings and "edits" not in settings:  # brought along, as the tracks of a beat keep it
+        return Source(clip.audio, clip.sample_rate, settings["source"]["name"], settings["source"])
+    if "source" not in settings and "making" not in settings:
         return _source_of_array((clip.audio, clip.sample_rate), what)
-    record = {k: clip.settings[k] for k in ("making", "model", "machine") if k in clip.settings}
-    record["making"] = record["making"] | {"seed": clip.seed}
-    return Source(clip.audio, clip.sample_rate, clip.name, {"name": clip.name, "record": record})
+    return Source(clip.audio, clip.sample_rate, clip.name, {"name": clip.name, "record": clip.provenance})
+
+
+def own_clip(sound: AnySound, what: str = "audio") -> Clip:
+    """A sound that was brought along as a clip that says where it is from, but not in which folder.
+
+    Raises:
+        FileNotFoundError, ValueError: as ``source_of``.
+    """
+    if isinstance(sound, Clip):
+        return sound
+    source = source_of(sound, what)
+    return Clip(np.array(source.audio), source.sample_rate, 0, {"source": source.record, "model": {"name": OWN}})
 
 
 def _source_of_array(sound: Any, what: str) -> Source:

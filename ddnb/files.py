@@ -12,6 +12,9 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
+RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{i}" for port in ("COM", "LPT") for i in range(10))}
+"""What no file on Windows may be called, whatever its suffix."""
+
 
 def atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Let ``write`` fill a temporary neighbour of ``path``, then rename it: no half-written file, whatever happens.
@@ -72,7 +75,8 @@ def claim_pair(path: Path) -> tuple[Path, Path]:
 
 def safe_name(text: str) -> str:
     """Turn a text into a file name that every system takes: letters, digits, ``-`` and ``_``."""
-    return re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[:80] or "sound"
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[:80] or "sound"
+    return f"{name}_" if name.upper() in RESERVED else name
 
 
 def file_sha256(path: Path) -> str:

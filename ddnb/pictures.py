@@ -49,6 +49,25 @@ def picture(clip: Clip) -> bytes:
     return _png(figure)
 
 
+def waveform_picture(audio: np.ndarray) -> bytes:
+    """Draw a waveform by itself, as high as it goes; returns a PNG of 1120 x 160.
+
+    Args:
+        audio: (channels, frames).
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11.2, 1.6), dpi=100)
+    axes = figure.subplots()
+    low, high = _envelope(audio.mean(axis=0), 1120)
+    axes.fill_between(np.arange(len(low)), low, high, color=BLUE, linewidth=0.6)
+    most = max(np.abs(low).max(), np.abs(high).max(), 1e-4)
+    axes.set(xlim=(0, max(len(low) - 1, 1)), ylim=(-most, most))
+    axes.axis("off")
+    figure.subplots_adjust(0, 0, 1, 1)
+    return _png(figure)
+
+
 def _joins(clip: Clip) -> list[float]:
     """Where gaps begin and end, or a sound was made longer, as shares of its length."""
     making = clip.settings.get("making", {})
@@ -118,6 +137,26 @@ def contact_sheet(clips: Sequence[Clip]) -> bytes:
             category = " and ".join(clip.settings.get("making", {}).get("category", {}))
             what = f"{category or clip.settings['model']['name']}, seed {clip.seed}"
             axes.set_title(f"{what}\npeak {peak_dbfs(clip.audio):.1f} dBFS", fontsize=8, color=GREY)
+    return _png(figure)
+
+
+def waveform_sheet(clips: Sequence[Clip], names: Sequence[str]) -> bytes:
+    """Draw the waveforms of sounds side by side, each as high as it goes, below its name and peak; returns a PNG."""
+    from matplotlib.figure import Figure
+
+    rows = -(-len(clips) // _COLUMNS)
+    figure = Figure(figsize=(9, 0.8 * rows), dpi=100)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, _COLUMNS), ylim=(rows, 0))  # one for all: hundreds take seconds
+    axes.axis("off")
+    for i, (clip, name) in enumerate(zip(clips, names, strict=True)):
+        row, column = divmod(i, _COLUMNS)
+        low, high = _envelope(clip.audio.mean(axis=0), 210)
+        height = 0.32 / max(np.abs(low).max(), np.abs(high).max(), 1e-4)
+        across = column + np.linspace(0.03, 0.97, len(low))
+        axes.fill_between(across, row + 0.65 - height * low, row + 0.65 - height * high, color=BLUE, linewidth=0.6)
+        short = name if len(name) <= 36 else f"{name[:18]}…{name[-17:]}"
+        title = f"{short}, {peak_dbfs(clip.audio):.0f} dB"
+        axes.text(column + 0.5, row + 0.22, title, fontsize=6, color=GREY, ha="center")
     return _png(figure)
 
 

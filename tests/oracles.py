@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import struct
 import sys
 import types
 from functools import cache
@@ -96,3 +97,26 @@ def k_denoiser(model):
         return x * c_in.view(-1, 1, 1) ** 2 - v * (sigma * c_in).view(-1, 1, 1)
 
     return denoise
+
+
+def riff_chunks(path):
+    """The chunks of a file, by name, as the standard says they lie; fails where sizes or paddings are wrong."""
+    content = path.read_bytes()
+    riff, size, kind = struct.unpack("<4sI4s", content[:12])
+    assert (riff, kind, size) == (b"RIFF", b"WAVE", len(content) - 8)
+    place, found = 12, {}
+    while place < len(content):
+        name, size = struct.unpack("<4sI", content[place : place + 8])
+        assert name not in found and place + 8 + size <= len(content)
+        found[name] = content[place + 8 : place + 8 + size]
+        place += 8 + size + size % 2
+    assert place == len(content)
+    return found
+
+
+def wav_promises(path):
+    """The numbers of a WAV file's loop and of its tempo; None where it has none."""
+    found = riff_chunks(path)
+    loop = struct.unpack("<15I", found[b"smpl"]) if b"smpl" in found else None
+    song = struct.unpack("<IHHfIHHf", found[b"acid"]) if b"acid" in found else None
+    return loop, song

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import soundfile
 from conftest import DATA
 
 import ddnb
+from ddnb import finish
 from ddnb.beats import beat
 from ddnb.clips import Clip
 from ddnb.records import VERBS
@@ -268,6 +270,62 @@ def test_a_variation_of_a_beat(drums, files):
     one = ddnb.vary(drums, made.sounds["zap"], 0.3, 1, steps=1)
     assert one.settings["making"]["source"]["name"] == "a.wav"
     np.testing.assert_array_equal(ddnb.remake(one.save(files)[0]).audio, one.audio)
+
+
+# --- saved sounds, taken up again -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bits", ["16", "24", "float"])
+@pytest.mark.parametrize("loud", [False, True])
+def test_a_saved_sound_is_the_samples_of_its_file_and_made_again_as_these(bits, loud, ckpt, files, tmp_path):
+    """Its gain and its rounding are part of it: what is made from it is made from the file, not from the network."""
+    clip = ddnb.vary(ckpt, (sound(level=4.0 if loud else 0.2), RATE), 0, 1)[0]
+    path = clip.save(tmp_path, bits)
+    back = ddnb.read_clip(path)
+    np.testing.assert_array_equal(back.audio, soundfile.read(path, dtype="float32")[0].T)
+    assert (back.name, back.seed, back.sample_rate) == (clip.name, clip.seed, clip.sample_rate)
+    assert ("edits" in back.settings) == (bits != "float")
+    again = back.save(tmp_path / "again", bits)
+    assert again.read_bytes() == path.read_bytes()  # not lowered, and not rounded, a second time
+    for made in (again, ddnb.vary(ckpt, back, 0.4, 1, steps=1).save(tmp_path / "varied")[0]):
+        record = json.loads(made.with_suffix(".json").read_text())
+        remade = ddnb.remake(made, ckpt, sounds=[(sound(level=4.0 if loud else 0.2), RATE)])
+        assert remade[0].save(tmp_path / "remade", record["file"]["bits"]).read_bytes() == made.read_bytes()
+
+
+def test_a_file_that_is_not_as_it_was_saved_is_a_sound_of_ones_own(ckpt, files):
+    path = ddnb.generate(ckpt, 1, steps=1, duration_s=0.01).save(files)[0]
+    assert "making" in ddnb.read_clip(path).settings
+    soundfile.write(path, sound(9).T, RATE, "FLOAT")
+    for place in (path, files / "a.wav"):
+        clip = ddnb.read_clip(place)
+        assert clip.settings["source"]["name"] == place.name and "making" not in clip.settings
+        assert clip.name == place.stem and clip.kind == "own"
+    for text in ("[]", "{}", "no json", '{"file": {"sha256": "0"}}', '{"file": 5}'):
+        (files / "a.json").write_text(text)
+        assert ddnb.read_clip(files / "a.wav").kind == "own"
+    with pytest.raises(FileNotFoundError):
+        ddnb.read_clip(files / "missing.wav")
+
+
+def test_a_sound_of_ones_own_is_found_again_by_what_is_in_it(ckpt, files, tmp_path):
+    """Nobody has made it, so it is looked for; what was done to it is done again."""
+    clip = ddnb.read_clip(files / "a.wav")
+    clip.settings["edits"] = [{"first_frame": 7, "frames": 400, "gain_db": -3.0}]
+    clip = replace(clip, audio=finish.apply(clip.audio, clip.settings["edits"][0]))
+    path = clip.save(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"a\.wav"):
+        ddnb.remake(path)
+    for made in (path, ddnb.vary(ckpt, clip, 0.3, 1, steps=1).save(tmp_path)[0], ddnb.read_clip(path).save(tmp_path)):
+        again = ddnb.remake(made, ckpt, sounds=files)[0]
+        assert again.save(tmp_path / "again").read_bytes() == made.read_bytes()
+
+
+@pytest.mark.parametrize("edits", [5, ["cut"], [{"frames": 10**9}], [{"louder": 3}], [{"fade_frames": "x"}], [[]]])
+def test_edits_that_are_none(edits, ckpt, files):
+    path = ddnb.generate(ckpt, 1, steps=1, duration_s=0.01).save(files)[0].with_suffix(".json")
+    with pytest.raises(ValueError, match="no record of a sound made by ddnb: its edits are wrong"):
+        ddnb.remake(json.loads(path.read_text()) | {"edits": edits}, ckpt)
 
 
 # --- what is no record ------------------------------------------------------------------------------------------------
