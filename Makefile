@@ -6,8 +6,9 @@ TORCH ?= torch
 VENV ?= .venv
 MINUTES ?= 1e6
 BIN := $(VENV)/bin
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help samples test test-all test-colab test-current lint notebooks lab bench dataset train-default judge address clean
+.PHONY: help samples test test-all test-colab test-current test-browser lint notebooks lab app bench dataset train-default judge address clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,6 +41,15 @@ test-colab: .venvs/colab/ready ## the notebooks and widgets on Colab's versions
 test-current: .venvs/current/ready ## the same on JupyterLab's
 	.venvs/current/bin/python -m pytest tests/test_widgets.py tests/test_notebooks.py
 
+test-browser: .venvs/colab/ready .venvs/current/ready $(VENV)/browser ## the Studio in a real browser; pictures into build/browser
+	$(BIN)/python -m pytest -m browser
+
+# Chromium where there is none yet: on Debian and Ubuntu.
+$(VENV)/browser: $(VENV)/tested
+	$(BIN)/pip install --quiet --editable '.[browser]'
+	command -v chromium >/dev/null || { $(SUDO) apt-get update -qq && $(SUDO) apt-get install -y -qq chromium; }
+	touch $@
+
 .venvs/%/ready: tests/constraints-%.txt tools/make_stack.py $(VENV)/tested
 	$(BIN)/python tools/make_stack.py $* .venvs/$*
 	touch $@
@@ -52,8 +62,12 @@ notebooks: $(VENV)/tested ## build notebooks/*.ipynb from notebooks/*.py
 	$(BIN)/python tools/build_notebooks.py
 
 lab: $(VENV)/installed ## JupyterLab on the notebooks
-	$(BIN)/pip install --quiet 'jupyterlab>=4'
+	$(BIN)/pip install --quiet --editable '.[lab]'
 	$(BIN)/jupyter lab --notebook-dir notebooks
+
+app: $(VENV)/installed ## the Studio as a web page, for this computer only: no code, a kernel per visitor
+	$(BIN)/pip install --quiet --editable '.[app]'
+	$(BIN)/voila notebooks/studio.ipynb --Voila.ip=127.0.0.1
 
 bench: $(VENV)/tested ## the measurements of bench/README.md, an hour
 	$(BIN)/python bench/steps.py

@@ -353,7 +353,7 @@ def test_traps_are_noticed(code):
     assert traps(code)
 
 
-@pytest.mark.parametrize("path", [*sorted((ROOT / "ddnb").glob("*.py")), *SOURCES], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*sorted((ROOT / "ddnb").rglob("*.py")), *SOURCES], ids=lambda path: path.stem)
 def test_no_traps(path):
     """A name that exists in JupyterLab but not in Colab, or the other way round, fails in front of a class."""
     assert traps(path.read_text(encoding="utf-8")) == []

@@ -16,6 +16,7 @@ import ddnb
 from ddnb import check_dataset, dataset, finetune, pictures, training, widgets
 from ddnb.clips import Clip, Clips
 from ddnb.training import Record
+from ddnb.widgets import following, jobs
 
 SETTINGS = {"model": {"name": "model <b>&"}, "making": {"asked": 3}, "machine": {}}
 
@@ -66,14 +67,14 @@ def test_names_are_text_not_html(three):
 
 
 def test_player_is_made_of_widgets_with_the_same_content(three):
-    box = widgets.player(three)
-    assert len(box.children) == 3
-    for card, clip in zip(box.children, three, strict=True):
-        caption, image = card.children
+    player = widgets.player(three)
+    assert len(player.cards) == 3
+    for card, clip in zip(player.cards, three, strict=True):
+        caption, image, _ = card.children
         assert clip.name in caption.value
         assert len(sounds(caption.value)) == 1
         assert Image.open(io.BytesIO(bytes(image.value))).size == (560, 280)
-    assert len(widgets.player(three[0]).children) == 1
+    assert len(widgets.player(three[0]).cards) == 1
 
 
 def test_many_sounds_stay_below_the_limit_of_one_output():
@@ -94,7 +95,7 @@ def test_the_picture_shows_when_and_how_high():
     """Half a second of silence, then a 5 kHz tone: the left half is dark, and the tone is a line, not everywhere."""
     sound = np.zeros((1, 44100), np.float32)
     sound[0, 22050:] = 0.5 * np.sin(2 * np.pi * 5000 * np.arange(22050) / 44100)
-    picture = np.asarray(Image.open(io.BytesIO(widgets.picture(Clip(sound, 44100, 0, SETTINGS)))).convert("RGBA"))
+    picture = np.asarray(Image.open(io.BytesIO(pictures.picture(Clip(sound, 44100, 0, SETTINGS)))).convert("RGBA"))
     spectrogram = picture[150:, :, :3].sum(axis=-1).astype(float)
     left, right = spectrogram[:, 20:250], spectrogram[:, 310:540]
     assert right.max() > left.max() + 100
@@ -115,7 +116,7 @@ def test_clips_show_themselves(three):
 
 
 def shown(report):
-    return Image.open(io.BytesIO(widgets.dataset_picture(report))).convert("RGBA")
+    return Image.open(io.BytesIO(pictures.dataset_picture(report))).convert("RGBA")
 
 
 def test_a_dataset_report_shows_itself_with_a_picture():
@@ -168,7 +169,7 @@ def test_every_class_is_in_the_picture():
 
 def test_progress_ends_full_and_says_how_to_stop(monkeypatch):
     shown = []
-    monkeypatch.setattr(widgets, "display", shown.append)
+    monkeypatch.setattr(jobs, "display", shown.append)
     progress = widgets.Progress("making <b>")
     assert not shown
     progress(1, 50, None)
@@ -185,10 +186,10 @@ def test_progress_ends_full_and_says_how_to_stop(monkeypatch):
 
 
 def test_progress_of_a_download_of_unknown_size(monkeypatch):
-    monkeypatch.setattr(widgets, "display", lambda _: None)
+    monkeypatch.setattr(jobs, "display", lambda _: None)
     progress = widgets.Progress("downloading")
     progress(5_000_000, None)
-    assert "5 MB" in progress.label.value
+    assert "5 MB" in progress.box.label.value
 
 
 # Training
@@ -198,7 +199,7 @@ def test_progress_of_a_download_of_unknown_size(monkeypatch):
 def screen(monkeypatch):
     """What was displayed."""
     shown = []
-    monkeypatch.setattr(widgets, "display", shown.append)
+    monkeypatch.setattr(following, "display", shown.append)
     return shown
 
 
@@ -235,7 +236,7 @@ def test_follow_hands_on_every_record_and_ends_full(screen):
 def test_follow_says_how_long_and_how_to_stop_while_it_runs(screen, monkeypatch):
     """The time left is that of the steps to come; a run that goes on at step 40 has not done 40 in no time."""
     now = [0.0]
-    monkeypatch.setattr(widgets.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(following.time, "monotonic", lambda: now[0])
     for record in widgets.follow(records(first=40, last=90, steps=100)):
         now[0] += 30
         if record.step == 60:
@@ -261,7 +262,7 @@ def test_follow_is_on_the_screen_before_the_first_step(screen):
 def test_follow_draws_seldom(screen, monkeypatch):
     """Drawing at every step would take longer than training."""
     drawn = []
-    monkeypatch.setattr(widgets, "loss_picture", lambda *given: drawn.append(given) or b"png")
+    monkeypatch.setattr(following, "loss_picture", lambda *given: drawn.append(given) or b"png")
     for _ in widgets.follow(records(last=2000, steps=2000)):
         pass
     assert 2 <= len(drawn) <= 3
@@ -278,8 +279,10 @@ def test_an_interrupt_while_drawing_saves_and_ends_quietly(screen, monkeypatch):
                 raise interrupt
         return b"png"
 
-    monkeypatch.setattr(widgets, "loss_picture", draw)
-    monkeypatch.setattr(widgets._Training, "draw_at", property(lambda self: 0.0, lambda self, at: None), raising=False)
+    monkeypatch.setattr(following, "loss_picture", draw)
+    monkeypatch.setattr(
+        following._Training, "draw_at", property(lambda self: 0.0, lambda self, at: None), raising=False
+    )
     seen = [record.step for record in widgets.follow(records(closed=closed))]
     assert seen == list(range(20)) and closed == [20]
     assert "step 20 of 50: stopped; run the same cell again to go on" in parts(screen)[1].value
@@ -413,11 +416,11 @@ def test_a_run_without_demos_says_how_to_have_some(tmp_path):
 def test_sounds_of_a_folder_can_be_heard_before_training(tmp_path):
     report = check_dataset(dataset.EXAMPLES)
     box = widgets.dataset_player(report, 6)
-    captions = [card.children[0].value for card in box.children]
+    captions = [card.children[0].value for card in box.cards]
     assert sorted({re.search(r"<b>(\w+)/", text)[1] for text in captions}) == ["hat", "kick", "snare"]
     assert len(captions) == 6 and all(len(sounds(text)) == 1 for text in captions)
     soundfile.write(tmp_path / "long.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 8000 * 12), 8000)
-    (card,) = widgets.dataset_player(check_dataset(tmp_path)).children
+    (card,) = widgets.dataset_player(check_dataset(tmp_path)).cards
     assert "10.00 s" in card.children[0].value and "first 10 s" in card.children[0].value
 
 
@@ -450,7 +453,7 @@ def groove():
 
 def test_a_click_on_a_step_changes_the_beat_and_what_is_heard(groove):
     sequencer = widgets.Sequencer(groove)
-    second = sequencer.children[0].children[2]  # after the track's name and the first step
+    second = sequencer.children[0].children[0].children[2]  # after the track's name and the first step
     heard = sequencer.children[-1].value
     second.click()
     assert sequencer.beat.tracks["kick"] == "99..9...9...9..." and second.description == "9"
@@ -465,7 +468,7 @@ def test_a_click_on_a_step_changes_the_beat_and_what_is_heard(groove):
 def test_the_last_hit_cannot_be_taken_away(groove):
     """The beat stays as it was, and the panel says why."""
     sequencer = widgets.Sequencer(groove.with_steps("closed_hat", "." * 16).with_steps("kick", "5" + "." * 15))
-    step = sequencer.children[0].children[1]
+    step = sequencer.children[0].children[0].children[1]
     step.click()
     assert "No hit" in sequencer.children[-1].value
     assert sequencer.beat.tracks["kick"][0] == "5" and step.description == "5"
@@ -483,7 +486,7 @@ def test_another_sound_for_a_track():
     ckpt = ddnb.load("drums", device="cpu")
     made = ddnb.beat(ckpt, {"tracks": {"kick": "9..............."}}, steps=1)
     sequencer = widgets.Sequencer(made, ckpt)
-    sequencer.children[0].children[0].click()
+    sequencer.children[0].children[0].children[0].click()
     assert sequencer.beat.sounds["kick"].seed == 1
     assert np.abs(sequencer.beat.clip.audio - made.clip.audio).max() > 1e-3
 

@@ -1,0 +1,113 @@
+"""A beat on the screen: a grid of steps to be clicked, and its picture."""
+
+from __future__ import annotations
+
+import html
+import threading
+from collections.abc import Callable
+
+import ipywidgets
+from IPython.display import Image
+
+from ..beats import Beat
+from ..checkpoints import Checkpoint
+from ..loops import BPM
+from ..pictures import BLUE, beat_picture
+from ..verbs import generate
+from .players import audio_html, caption
+
+
+def draw_beat(beat: Beat) -> Image:
+    """Draw the steps of a beat, louder ones more solid."""
+    return Image(beat_picture(beat.tracks), format="png")
+
+
+class Sequencer(ipywidgets.VBox):
+    """A beat to be changed by clicking: each change renders it anew.
+
+    A step goes from silent to loud to soft and back. With a checkpoint, the button beside a track makes another sound
+    for it.
+
+    Attributes:
+        beat: the beat as it is now; ``sequencer.beat.save("out")`` keeps it.
+
+    Args:
+        beat: what ``ddnb.beat`` returned.
+        ckpt: to make other sounds with.
+        on_change: called with each new beat.
+    """
+
+    def __init__(
+        self, beat: Beat, ckpt: Checkpoint | None = None, on_change: Callable[[Beat], object] = lambda beat: None
+    ):
+        self.beat, self._ckpt, self._lock = beat, ckpt, threading.RLock()
+        self._on_change = on_change
+        self._seeds = {track: clip.seed for track, clip in beat.sounds.items()}
+        self._bpm = ipywidgets.BoundedFloatText(
+            value=beat.bpm, min=BPM[0], max=BPM[1], step=1, description="BPM", layout=ipywidgets.Layout(width="160px")
+        )
+        self._swing = ipywidgets.FloatSlider(value=beat.swing, min=0.5, max=0.75, step=0.01, description="swing")
+        self._bpm.observe(lambda change: self._change(lambda: self.beat.with_(bpm=change["new"])), "value")
+        self._swing.observe(lambda change: self._change(lambda: self.beat.with_(swing=change["new"])), "value")
+        self._player = ipywidgets.HTML()
+        rows = [self._row(track, steps) for track, steps in beat.tracks.items()]
+        grid = ipywidgets.VBox(rows, layout=ipywidgets.Layout(width="100%", overflow="auto"))
+        super().__init__([grid, ipywidgets.HBox([self._bpm, self._swing]), self._player])
+        self._hear(beat)
+
+    def _row(self, track: str, steps: str) -> ipywidgets.HBox:
+        name = ipywidgets.Button(
+            description=track.replace("_", " "),
+            icon="random" if self._can_make(track) else "",
+            tooltip=f"another {track.replace('_', ' ')}" if self._can_make(track) else track,
+            disabled=not self._can_make(track),
+            layout=ipywidgets.Layout(width="120px", min_width="120px"),
+        )
+        name.on_click(lambda _: self._change(lambda: self._another(track)))
+        row = [name, *(self._step(track, k, step) for k, step in enumerate(steps))]
+        return ipywidgets.HBox(row, layout=ipywidgets.Layout(width="max-content"))
+
+    def _step(self, track: str, k: int, step: str) -> ipywidgets.Button:
+        margin = "0 1px 0 6px" if k % 4 == 0 else "0 1px"
+        layout = ipywidgets.Layout(width="24px", min_width="24px", padding="0", margin=margin)
+        button = ipywidgets.Button(layout=layout, tooltip=f"{track.replace('_', ' ')}, step {k + 1}")
+        self._paint(button, step)
+
+        def turn(_: ipywidgets.Button) -> None:
+            steps = self.beat.tracks[track]
+            new = {".": "9"}.get(steps[k], "5" if steps[k] > "5" else ".")
+            if self._change(lambda: self.beat.with_steps(track, steps[:k] + new + steps[k + 1 :])):
+                self._paint(button, new)
+
+        button.on_click(turn)
+        return button
+
+    def _paint(self, button: ipywidgets.Button, step: str) -> None:
+        button.description = "" if step == "." else step
+        button.style.button_color = None if step == "." else BLUE if step > "5" else "#93c5fd"
+
+    def _can_make(self, track: str) -> bool:
+        return self._ckpt is not None and track in self._ckpt.categories
+
+    def _another(self, track: str) -> Beat:
+        clips = generate(self._ckpt, 1, self._seeds[track] + 1, category=track)
+        if not clips:
+            raise RuntimeError("interrupted: the sound is as it was")
+        self._seeds[track] += 1
+        return self.beat.with_sound(track, clips[0])
+
+    def _change(self, make: Callable[[], Beat]) -> bool:
+        """Take over a new beat; one that cannot be is told about instead. A click may come in another thread."""
+        with self._lock:
+            try:
+                beat = make()
+                self._hear(beat)
+            except (ValueError, RuntimeError, MemoryError, ArithmeticError) as error:
+                self._player.value = f"<b>{html.escape(str(error))}</b>"
+                return False
+            self.beat = beat
+            self._on_change(beat)
+            return True
+
+    def _hear(self, beat: Beat) -> None:
+        self._player.value = f"{caption(beat.clip)}{audio_html(beat.clip)}"

@@ -1,0 +1,240 @@
+"""Sounds that come into a panel: from a path, a folder, an upload or another clip; and a stretch of one."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ipywidgets
+import numpy as np
+
+from ..audio import read
+from ..clips import Clip
+from ..engine import AnySound, Source, source_of
+from ..files import safe_name
+from ..pictures import waveform_picture
+from ..records import remake
+from ..runtime import in_colab
+from ..verbs import sound_files
+
+UPLOAD_LIMIT_BYTES = 8_000_000
+"""Jupyter's websocket takes messages of 10 MiB; a larger one is dropped without a word."""
+
+_LISTED = 500
+_WIDTH = "560px"
+
+
+class SoundPicker(ipywidgets.VBox):
+    """Choose a sound: type a path, pick from a folder, upload a file, or be handed a clip.
+
+    Args:
+        label: what the sound is for.
+        on_change: called with the sound, or none, whenever another one is chosen.
+        guarded: wraps callbacks so that their errors are shown.
+    """
+
+    def __init__(self, label: str, on_change: Callable[[Source | None], object], guarded: Callable[..., Any]):
+        self._on_change = on_change
+        self._sound: AnySound | Mapping[str, Any] | None = None
+        self.path = ipywidgets.Combobox(
+            description=label,
+            placeholder="path of a sound file, or of a folder",
+            ensure_option=False,
+            continuous_update=False,
+            layout=ipywidgets.Layout(width="460px", max_width="100%"),
+        )
+        self.path.observe(guarded(lambda change: self._go_to(change["new"])), "value")
+        self.upload = ipywidgets.FileUpload(multiple=False, description="Upload")
+        self.upload.observe(guarded(lambda _: self._take_upload()), "value")
+        self._name = ipywidgets.HTML()
+        row = [self.path] if in_colab() else [self.path, self.upload]  # there it fails above about 1 MB
+        super().__init__([ipywidgets.HBox(row, layout=ipywidgets.Layout(flex_flow="row wrap")), self._name])
+        self._show(None)
+
+    def require(self) -> None:
+        """Raise ValueError if no sound is chosen."""
+        if self._sound is None:
+            raise ValueError("Choose a sound first: type a path, upload a file, or press a button below a clip.")
+
+    def sound(self) -> AnySound:
+        """The sound that is chosen; a clip of a loaded state is made again now, which may take a while."""
+        self.require()
+        if isinstance(self._sound, Mapping):
+            self.take(remake(dict(self._sound))[0])
+        return self._sound
+
+    def take(self, sound: AnySound) -> None:
+        """Choose a sound that is at hand."""
+        source = source_of(sound)
+        self._sound = sound
+        self._show(source)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What is chosen, as JSON: a path, or the record of a clip."""
+        if isinstance(self._sound, str | Path):
+            return {"path": str(self._sound)}
+        if isinstance(self._sound, Mapping):
+            return {"record": dict(self._sound)}
+        record = {} if self._sound is None else source_of(self._sound).record.get("record", {})
+        return {"record": _short(record)} if record else {}
+
+    @state.setter
+    def state(self, state: Mapping[str, Any]) -> None:
+        if "path" in state:
+            self.path.value = str(state["path"])
+        elif "record" in state and state != self.state:
+            self._sound = state["record"]
+            self._name.value = "A clip of these settings: it is made again when it is needed."
+
+    def _go_to(self, text: str) -> None:
+        text = text.strip().strip("\"'")
+        if not text:
+            return
+        path = Path(text).expanduser()
+        if path.is_dir():
+            self.path.options = [str(p) for p in sound_files(path)[:_LISTED]]
+            self._name.value = f"{len(self.path.options)} sounds in this folder: empty the field to pick one of them"
+            return
+        self.take(str(path))
+
+    def _take_upload(self) -> None:
+        for name, content in uploaded(self.upload):
+            self.take(clip_of_bytes(name, content))
+
+    def _show(self, source: Source | None) -> None:
+        if source is None:
+            limit = "" if in_colab() else f" Uploads: up to {UPLOAD_LIMIT_BYTES / 1e6:.0f} MB."
+            self._name.value = f"<span style='opacity:.7'>No sound yet.{limit}</span>"
+        else:
+            what = f"{source.name}, {source.duration_s:.2f} s, {source.sample_rate} Hz"
+            self._name.value = html.escape(what)
+        self._on_change(source)
+
+
+def _short(record: Mapping[str, Any]) -> dict[str, Any]:
+    """A record without what is not needed to make its sound again."""
+    needed = ("name", "source", "sample_rate", "frames", "weights_sha256")
+    return {**record, "model": {k: v for k, v in record["model"].items() if k in needed}}
+
+
+def uploaded(widget: ipywidgets.FileUpload) -> list[tuple[str, bytes]]:
+    """Return (name, content) of what was uploaded: a dictionary in ipywidgets 7, a tuple in 8."""
+    value = widget.value
+    if isinstance(value, dict):
+        return [(name, bytes(one["content"])) for name, one in value.items()]
+    return [(one["name"], bytes(one["content"])) for one in value]
+
+
+def clip_of_bytes(name: str, content: bytes, limit_bytes: int | None = UPLOAD_LIMIT_BYTES) -> Clip:
+    """Return a sound file that came as bytes as a clip; its name is kept, wherever it pretends to lie.
+
+    Raises:
+        ValueError: it is larger than ``limit_bytes``, or no sound.
+    """
+    name = Path(name.replace("\\", "/")).name
+    if limit_bytes is not None and len(content) > limit_bytes:
+        raise ValueError(
+            f"{name} has {len(content) / 1e6:.0f} MB; uploads go up to {limit_bytes / 1e6:.0f} MB. Put it into a "
+            "folder that the notebook sees, and type its path."
+        )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / (safe_name(Path(name).stem) + Path(name).suffix[:8])
+        path.write_bytes(content)
+        try:
+            audio, rate = read(path)
+        except ValueError as error:
+            raise ValueError(str(error).replace(path.name, name)) from error
+    source = {"name": name, "sha256": hashlib.sha256(content).hexdigest()}
+    return Clip(audio, rate, 0, {"source": source, "model": {"name": Path(name).stem}})
+
+
+# A stretch is chosen by dragging over the waveform. Scripts never run in a widget, attributes of elements do: they
+# draw the stretch while the pointer moves, and at the end write it into a hidden text field, which Python reads.
+_AT = "var r=this.getBoundingClientRect(),x=Math.min(1,Math.max(0,(event.clientX-r.left)/r.width));"
+_DOWN = _AT + "this.dataset.from=x;this.setPointerCapture(event.pointerId);event.preventDefault()"
+_DRAW = "var a=Math.min(x,+this.dataset.from),b=Math.max(x,+this.dataset.from),s=this.lastElementChild.style;"
+_MOVE = "if(this.dataset.from===undefined)return;" + _AT + _DRAW + "s.left=100*a+'%';s.width=100*(b-a)+'%'"
+_UP = (
+    "if(this.dataset.from===undefined)return;" + _AT + _DRAW + "delete this.dataset.from;if(b-a<.002)return;"
+    "var field=this.closest('.ddnb-region').querySelector('.ddnb-span input');field.value=a+' '+b;"
+    "['input','change'].forEach(function(e){field.dispatchEvent(new Event(e,{bubbles:true}))})"
+)
+
+
+class Region(ipywidgets.VBox):
+    """A stretch of a sound, chosen by dragging over its waveform, or with a slider below it."""
+
+    def __init__(self):
+        self._png, self._source, self._wanted = b"", None, None
+        self._wave = ipywidgets.HTML()
+        self._span = ipywidgets.Text(layout=ipywidgets.Layout(display="none"))
+        self._span.add_class("ddnb-span")
+        self._span.observe(lambda change: self._dragged(change["new"]), "value")
+        self.slider = ipywidgets.FloatRangeSlider(
+            description="from, to (s)",
+            min=0.0,
+            max=1.0,
+            step=0.001,
+            readout_format=".3f",
+            layout=ipywidgets.Layout(width=_WIDTH, max_width="100%"),
+        )
+        self.slider.observe(lambda _: self._draw(), "value")
+        super().__init__([self._wave, self.slider, self._span])
+        self.add_class("ddnb-region")
+        self.layout.display = "none"
+
+    @property
+    def value(self) -> tuple[float, float]:
+        """Seconds from the beginning of the sound."""
+        return self._wanted or tuple(self.slider.value)
+
+    @value.setter
+    def value(self, value: tuple[float, float]) -> None:
+        if self._source is None:  # until there is a sound
+            self._wanted = tuple(value)
+        else:
+            self.slider.value = tuple(value)
+
+    def show(self, source: Source | None) -> None:
+        """Take another sound; the stretch is its third quarter until another is chosen."""
+        if source is None:
+            self.layout.display = "none"
+            return
+        self._png, length = waveform_picture(source.audio), source.duration_s
+        self._source = None  # no drawing in between
+        self.slider.min, self.slider.max = 0.0, max(length, self.slider.min + 1e-3)
+        self.slider.value = self._wanted or (0.5 * length, 0.75 * length)
+        self._source, self._wanted = source, None
+        self.layout.display = ""
+        self._draw()
+
+    def _dragged(self, text: str) -> None:
+        try:
+            first, last = (float(x) * self.slider.max for x in text.split())
+        except ValueError:  # half-typed, or emptied
+            return
+        self.slider.value = (first, last)
+
+    def _draw(self) -> None:
+        if self._source is None:
+            return
+        first, last = (np.clip(100 * s / self.slider.max, 0, 100) for s in self.slider.value)
+        shade = "position:absolute;top:0;bottom:0;pointer-events:none;background:rgba(217,119,6,.35);outline:1px solid"
+        self._wave.value = (
+            f'<div style="position:relative;width:{_WIDTH};max-width:100%;cursor:crosshair;touch-action:none" '
+            f'onpointerdown="{_js(_DOWN)}" onpointermove="{_js(_MOVE)}" onpointerup="{_js(_UP)}">'
+            f'<img alt="waveform of {html.escape(self._source.name)}" draggable="false" '
+            'style="width:100%;display:block" '
+            f'src="data:image/png;base64,{base64.b64encode(self._png).decode()}">'
+            f'<div style="{shade};left:{first:.2f}%;width:{last - first:.2f}%"></div></div>'
+        )
+
+
+def _js(code: str) -> str:
+    return html.escape(code)
