@@ -8,7 +8,7 @@ MINUTES ?= 1e6
 BIN := $(VENV)/bin
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 
-.PHONY: help samples test test-all test-colab test-current test-browser lint notebooks lab app bench dataset train-default judge address clean
+.PHONY: help samples test test-all test-slow test-colab test-current test-browser lint notebooks lab app bench dataset train-default judge address clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,11 +35,14 @@ test: $(VENV)/tested ## the tests, a few minutes
 test-all: $(VENV)/tested ## the slow ones too: a full-size network, the wheel
 	$(BIN)/python -m pytest -m "not network and not gpu and not browser"
 
+test-slow: $(VENV)/tested ## these slow ones alone
+	$(BIN)/python -m pytest -m "slow and not network and not gpu"
+
 test-colab: .venvs/colab/ready ## the notebooks and widgets on Colab's versions
-	.venvs/colab/bin/python -m pytest tests/test_widgets.py tests/test_notebooks.py
+	.venvs/colab/bin/python -m pytest tests/test_widgets.py tests/test_studio.py tests/test_notebooks.py
 
 test-current: .venvs/current/ready ## the same on JupyterLab's
-	.venvs/current/bin/python -m pytest tests/test_widgets.py tests/test_notebooks.py
+	.venvs/current/bin/python -m pytest tests/test_widgets.py tests/test_studio.py tests/test_notebooks.py
 
 test-browser: .venvs/colab/ready .venvs/current/ready $(VENV)/browser ## the Studio in a real browser; pictures into build/browser
 	$(BIN)/python -m pytest -m browser

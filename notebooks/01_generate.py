@@ -88,9 +88,13 @@ from ddnb import runtime, widgets
 ckpt = ddnb.load(checkpoint, on_progress=widgets.Progress("downloading"))
 wanted = category if category in ckpt.categories else None
 clips = ddnb.generate(ckpt, how_many, seed, category=wanted, steps=steps, on_step=widgets.Progress())
-widgets.player(clips)
+heard = widgets.player(clips)
+heard
 
 # %% [markdown]
+# The pads play at a click, or at their keys once one of them was clicked. Tick *keep* below the sounds
+# you like: they go into your pack at the end.
+#
 # What should you hear? Four kicks, no two alike; in the spectrogram each begins at once, sinks, and
 # ends in silence.
 #
@@ -264,13 +268,13 @@ print(f"largest difference: {abs(again.audio[0] - clips[0].audio).max():.6f}")
 widgets.player(again)
 
 # %% [markdown]
-# To take everything home, first put the folder into one zip file:
+# To take sounds home, make a pack of those that you kept, or of all. It is one zip file, made for a
+# DAW: one-shots without the silence around them, marked as such; a list from which every sound can be
+# made again, a picture, licences.
 
 # %%
-import shutil
-
-archive = shutil.make_archive("sounds", "zip", "sounds")
-print(archive)
+pack = ddnb.pack(heard.kept or clips, "sounds.zip")
+print(pack)
 
 # %% [markdown]
 # On Colab the next cell hands it to your browser; allow the download when asked. Elsewhere it does
@@ -279,9 +283,7 @@ print(archive)
 
 # %%
 if runtime.in_colab():
-    from google.colab import files
-
-    files.download(archive)
+    widgets.hand_over(pack)
 
 # %% [markdown]
 # ## Try this

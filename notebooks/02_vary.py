@@ -290,19 +290,15 @@ print(f"largest difference: {abs(again.audio[0] - clips[0].audio).max():.6f}")
 widgets.player(again)
 
 # %% [markdown]
-# To take everything home, put the folder into one zip file. On Colab your browser then asks whether
-# to save it; elsewhere it lies where the line below says. Unpack it and drag the WAV files into your
-# DAW.
+# To take everything home, make a pack of it: one zip file, made for a DAW, with a list from which every
+# sound can be made again. On Colab your browser then asks whether to save it; elsewhere it lies where
+# the line below says.
 
 # %%
-import shutil
-
-archive = shutil.make_archive("variations", "zip", "variations")
-print(archive)
+pack = ddnb.pack(clips, "variations.zip")
+print(pack)
 if runtime.in_colab():
-    from google.colab import files
-
-    files.download(archive)
+    widgets.hand_over(pack)
 
 # %% [markdown]
 # ## Try this

@@ -216,18 +216,15 @@ paths = walk.save("walk")
 print(*paths, sep="\n")
 
 # %% [markdown]
-# To take everything home, put the folder into one zip file. On Colab your browser then asks whether
-# to save it; elsewhere it lies where the line below says.
+# To take everything home, make a pack of it: one zip file, made for a DAW, with a list from which every
+# sound can be made again. On Colab your browser then asks whether to save it; elsewhere it lies where
+# the line below says.
 
 # %%
-import shutil
-
-archive = shutil.make_archive("walk", "zip", "walk")
-print(archive)
+pack = ddnb.pack(walk, "walk.zip")
+print(pack)
 if runtime.in_colab():
-    from google.colab import files
-
-    files.download(archive)
+    widgets.hand_over(pack)
 
 # %% [markdown]
 # In a sampler, lay the positions over the velocities of one key: a soft stroke plays the first

@@ -224,6 +224,21 @@ widgets.player([clips[0] for clips in asked])
 # to the kick.
 
 # %% [markdown]
+# ## Did it copy?
+#
+# A network that trains for long on few sounds learns them by heart. The originality check looks for
+# the nearest of your sounds to each new one, whatever their level, and puts the two side by side.
+# What counts as near it learns from your folder, from how near its own sounds are to each other.
+
+# %%
+ddnb.originality([clips[0] for clips in asked], folder)
+
+# %% [markdown]
+# "No near copy found in this folder" is all it can say: it knows no other sounds than these. After a
+# long training run it again; when copies appear, an earlier of the run's `best-step` files is the
+# better model.
+
+# %% [markdown]
 # ## Take it home
 #
 # The model is one file. The next cell writes it once more, as a `.ckpt` for the original Dance

@@ -18,6 +18,9 @@ from ..runtime import in_colab
 from ..sampler import Cancelled
 
 REFRESH_S = 0.1
+FITTING = "calc(100% - 4px)"
+"""Widest layout of a control inside a narrow panel: it has a margin of 2 px."""
+
 STOP = "the stop button keeps what is finished"
 
 

@@ -258,10 +258,10 @@ def _pads(clips: Sequence[Clip], ids: Sequence[str]) -> str:
         hint = f"; key {key}" if key else ""
         pads.append(
             f'<button type="button" data-clip="{name}" title="{what}{hint}" aria-label="clip {i + 1}, {what}" '
-            f'style="min-height:44px;cursor:pointer"><b>{key or i + 1}</b> '
+            f'style="flex:1 1 96px;max-width:160px;min-height:44px;cursor:pointer"><b>{key or i + 1}</b> '
             f'<small style="opacity:.7">{_short(clip)}</small></button>'
         )
-    grid = "display:grid;grid-template-columns:repeat(auto-fill,minmax(96px,1fr));gap:6px;max-width:840px"
+    grid = "display:flex;flex-wrap:wrap;gap:6px;max-width:840px"
     return (
         "<div><small style='opacity:.7'>Click a pad, or press its key once one of them has the focus.</small>"
         f'<div role="group" aria-label="pads" data-lm-suppress-shortcuts="true" style="{grid};margin:4px 0 12px" '

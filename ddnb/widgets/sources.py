@@ -21,6 +21,7 @@ from ..pictures import waveform_picture
 from ..records import remake
 from ..runtime import in_colab
 from ..verbs import sound_files
+from .jobs import FITTING
 
 UPLOAD_LIMIT_BYTES = 8_000_000
 """Jupyter's websocket takes messages of 10 MiB; a larger one is dropped without a word."""
@@ -46,7 +47,7 @@ class SoundPicker(ipywidgets.VBox):
             placeholder="path of a sound file, or of a folder",
             ensure_option=False,
             continuous_update=False,
-            layout=ipywidgets.Layout(width="460px", max_width="100%"),
+            layout=ipywidgets.Layout(width="460px", max_width=FITTING),
         )
         self.path.observe(guarded(lambda change: self._go_to(change["new"])), "value")
         self.upload = ipywidgets.FileUpload(multiple=False, description="Upload")
@@ -182,7 +183,7 @@ class Region(ipywidgets.VBox):
             max=1.0,
             step=0.001,
             readout_format=".3f",
-            layout=ipywidgets.Layout(width=_WIDTH, max_width="100%"),
+            layout=ipywidgets.Layout(width=_WIDTH, max_width=FITTING),
         )
         self.slider.observe(lambda _: self._draw(), "value")
         super().__init__([self._wave, self.slider, self._span])

@@ -18,7 +18,7 @@ from ..clips import Clip
 from ..copies import originality
 from ..files import atomically, safe_name
 from ..packs import pack
-from .jobs import Jobs
+from .jobs import FITTING, Jobs
 from .players import OUTPUT_LIMIT_BYTES, Player, originality_html
 from .sequencer import Sequencer
 from .tabs import BeatTab, Generate, Inpaint, Interpolate, Loop, Made, Tab, Vary, help_html
@@ -146,7 +146,7 @@ class Studio(ipywidgets.VBox):
             value=self.ckpt.name,
             options=list(list_checkpoints()),
             description="model",
-            layout=_ROW(width="310px", max_width="100%"),
+            layout=_ROW(width="310px", max_width=FITTING),
         )
         get = self._button(
             "Load", "download", "open this model; a published one is 886 MB", lambda: self.load(self._model.value)
@@ -154,7 +154,7 @@ class Studio(ipywidgets.VBox):
         presets = ipywidgets.Dropdown(
             options=["", *_presets()],
             description="preset",
-            layout=_ROW(width="310px", max_width="100%"),
+            layout=_ROW(width="310px", max_width=FITTING),
         )
         presets.observe(self.jobs.guarded(lambda change: self._apply(change["new"])), "value")
         self.jobs.disable_while_busy(get)
@@ -163,7 +163,7 @@ class Studio(ipywidgets.VBox):
     def _below(self) -> ipywidgets.Widget:
         words = ipywidgets.HTML(help_html(self.tabs))
         text = ipywidgets.Textarea(layout=_ROW(width="100%", height="160px"))
-        path = ipywidgets.Text("studio.json", description="file", layout=_ROW(width="310px", max_width="100%"))
+        path = ipywidgets.Text("studio.json", description="file", layout=_ROW(width="310px", max_width=FITTING))
 
         def show() -> None:
             text.value = json.dumps(self.state, indent=1)
@@ -288,7 +288,7 @@ class Keepers(ipywidgets.VBox):
         self._cards: dict[int, tuple[Clip | Beat, ipywidgets.Widget]] = {}
         self._empty = ipywidgets.HTML("Nothing is kept yet: tick 'keep' below a sound.")
         self._list = ipywidgets.Box(layout=_ROW(flex_flow="row wrap"))
-        wide = {"width": "310px", "max_width": "100%"}
+        wide = {"width": "310px", "max_width": FITTING}
         self.name = ipywidgets.Text("my-sounds", description="name", layout=_ROW(**wide))
         self.folder = ipywidgets.Text(str(folder), description="folder", layout=_ROW(**wide))
         self.format = ipywidgets.Dropdown(

@@ -16,6 +16,7 @@ from ..engine import MAX_DURATION_S, AnySound, source_of
 from ..interpolation import interpolate
 from ..loops import BPM
 from ..verbs import generate, vary
+from .jobs import FITTING
 from .sources import Region, SoundPicker
 
 ANY = "any"
@@ -48,7 +49,7 @@ class Tab(ipywidgets.VBox):
         """Add a control with its tooltip; the trait is called differently in ipywidgets 7 and 8."""
         setattr(control, "tooltip" if control.has_trait("tooltip") else "description_tooltip", hint)
         control.style.description_width = "110px"
-        control.layout.width, control.layout.max_width = "310px", "100%"
+        control.layout.width, control.layout.max_width = "310px", FITTING
         self.controls[name], self.hints[name] = control, hint
 
     def lay_out(self) -> None:
