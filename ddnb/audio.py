@@ -82,8 +82,9 @@ def _decode_with_ffmpeg(path: Path, error: Exception, stack: contextlib.ExitStac
     if not path.stat().st_size:
         raise ValueError(f"{path.name} is empty.") from error
     if (ffmpeg := shutil.which("ffmpeg")) is None:
+        why = str(error).rpartition(": ")[2].rstrip(".")
         raise ValueError(
-            f"{path.name} cannot be read as sound ({error}). If it plays elsewhere, convert it to WAV or FLAC, "
+            f"{path.name} cannot be read as sound ({why}). If it plays elsewhere, convert it to WAV or FLAC, "
             "or install ffmpeg."
         ) from error
     wav = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "decoded.wav"

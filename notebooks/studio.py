@@ -85,7 +85,7 @@ panel
 # %% [markdown]
 # ## Sounds of your own
 #
-# In JupyterLab, type the path of a sound or of a folder into *vary this*, or press *Upload*. On Colab,
+# In JupyterLab, type the path of a sound or of a folder into *vary this*, or upload a file. On Colab,
 # set `bring` and run the next cell: it asks for a file, or records from your microphone for
 # `seconds`, and puts the sound into the panel. Allow the microphone when the browser asks. Elsewhere
 # the cell does nothing.
@@ -140,8 +140,8 @@ print(*(clip.name for clip in panel.results), sep="\n")
 #   what a maintainer needs.
 # - **The panel is gone after a restart:** run the cells again. *Settings as text* at the bottom brings
 #   your settings back, if you have copied or saved them.
-# - **An upload does not arrive:** it is too large for the browser's connection. Put the file into a
-#   folder and type its path.
+# - **An upload is refused:** it is too large for the browser's connection. Put the file into a folder
+#   and type its path.
 
 # %% [markdown]
 # ## Credits, licence, sources

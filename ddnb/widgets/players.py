@@ -32,7 +32,7 @@ OUTPUT_LIMIT_BYTES = 8_000_000
 PREVIEW_RATE = 22_050
 PAD_KEYS = "12345678qwertyui"
 _PICTURE_BYTES = 150_000  # a spectrogram of noise, the largest there is, as text
-_CARD = "300px"
+_CARD = "284px"
 _PAIRS = 8
 
 # What a player does by itself, with no trip to Python. Scripts never run in a widget, attributes of elements do.
@@ -82,7 +82,7 @@ class Player(ipywidgets.VBox):
         self.clips = [clip for clip, _, _ in cards]
         self._keep = [ipywidgets.Checkbox(value=kept, description="keep", indent=False) for _ in cards]
         for box, clip in zip(self._keep, self.clips, strict=True):
-            box.layout = ipywidgets.Layout(width="72px")
+            box.layout = ipywidgets.Layout(width="58px")
             if on_keep is not None:
                 box.observe(lambda change, clip=clip: on_keep(clip, change["new"]), "value")
         prefix = f"clip-{uuid.uuid4().hex[:8]}"
@@ -227,10 +227,8 @@ def _card(
     away: bool,
 ) -> ipywidgets.VBox:
     clip, sound, png = card
-    buttons = [
-        ipywidgets.Button(description=what, tooltip=f"{what}: {clip.name}", layout=ipywidgets.Layout(width="auto"))
-        for what in actions
-    ]
+    small = ipywidgets.Layout(width="auto", padding="0 5px", margin="2px 1px")
+    buttons = [ipywidgets.Button(description=what, tooltip=f"{what}: {clip.name}", layout=small) for what in actions]
     for button, act in zip(buttons, actions.values(), strict=True):
         button.on_click(lambda _, act=act: act(clip))
     switch = f"<label><input type='checkbox' {'checked ' * clip.loop}onchange=\"{_LOOP}\"> loop</label>"
@@ -242,7 +240,7 @@ def _card(
     text = ipywidgets.HTML(f"<div>{caption(clip)}{sound.replace('<audio ', f'<audio id={name} ', 1)}{below}</div>")
     image = ipywidgets.Image(value=png, format="png", layout=ipywidgets.Layout(width="280px"))
     row = ipywidgets.HBox([keep, *buttons], layout=ipywidgets.Layout(flex_flow="row wrap"))
-    layout = ipywidgets.Layout(width=_CARD, max_width="100%", margin="0 16px 16px 0", align_items="flex-start")
+    layout = ipywidgets.Layout(width=_CARD, max_width="100%", margin="0 12px 16px 0", align_items="flex-start")
     return ipywidgets.VBox([text, image, row], layout=layout)
 
 

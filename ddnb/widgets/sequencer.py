@@ -12,7 +12,7 @@ from IPython.display import Image
 from ..beats import Beat
 from ..checkpoints import Checkpoint
 from ..loops import BPM
-from ..pictures import BLUE, beat_picture
+from ..pictures import beat_picture
 from ..verbs import generate
 from .players import audio_html, caption
 
@@ -20,6 +20,9 @@ from .players import audio_html, caption
 def draw_beat(beat: Beat) -> Image:
     """Draw the steps of a beat, louder ones more solid."""
     return Image(beat_picture(beat.tracks), format="png")
+
+
+_LOUD, _SOFT = "#2f76e6", "#6b7a90"  # black and white letters, of either theme, have a contrast above 4.3 on both
 
 
 class Sequencer(ipywidgets.VBox):
@@ -84,7 +87,7 @@ class Sequencer(ipywidgets.VBox):
 
     def _paint(self, button: ipywidgets.Button, step: str) -> None:
         button.description = "" if step == "." else step
-        button.style.button_color = None if step == "." else BLUE if step > "5" else "#93c5fd"
+        button.style.button_color = None if step == "." else _LOUD if step > "5" else _SOFT
 
     def _can_make(self, track: str) -> bool:
         return self._ckpt is not None and track in self._ckpt.categories

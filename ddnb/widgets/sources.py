@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import html
+import json
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,8 +24,8 @@ from ..runtime import in_colab
 from ..verbs import sound_files
 from .jobs import FITTING
 
-UPLOAD_LIMIT_BYTES = 8_000_000
-"""Jupyter's websocket takes messages of 10 MiB; a larger one is dropped without a word."""
+UPLOAD_LIMIT_BYTES = 7_000_000
+"""Jupyter's websocket takes messages of 10 MiB, a file is a third longer as text; more would be dropped silently."""
 
 _LISTED = 500
 _WIDTH = "560px"
@@ -50,10 +51,10 @@ class SoundPicker(ipywidgets.VBox):
             layout=ipywidgets.Layout(width="460px", max_width=FITTING),
         )
         self.path.observe(guarded(lambda change: self._go_to(change["new"])), "value")
-        self.upload = ipywidgets.FileUpload(multiple=False, description="Upload")
-        self.upload.observe(guarded(lambda _: self._take_upload()), "value")
         self._name = ipywidgets.HTML()
-        row = [self.path] if in_colab() else [self.path, self.upload]  # there it fails above about 1 MB
+        row = [self.path]
+        if not in_colab():  # where messages are smaller still
+            row.append(Upload(guarded(lambda name, content: self.take(clip_of_bytes(name, content)))))
         super().__init__([ipywidgets.HBox(row, layout=ipywidgets.Layout(flex_flow="row wrap")), self._name])
         self._show(None)
 
@@ -104,32 +105,55 @@ class SoundPicker(ipywidgets.VBox):
             return
         self.take(str(path))
 
-    def _take_upload(self) -> None:
-        for name, content in uploaded(self.upload):
-            self.take(clip_of_bytes(name, content))
-
     def _show(self, source: Source | None) -> None:
         if source is None:
-            limit = "" if in_colab() else f" Uploads: up to {UPLOAD_LIMIT_BYTES / 1e6:.0f} MB."
-            self._name.value = f"<span style='opacity:.7'>No sound yet.{limit}</span>"
+            self._name.value = "<span style='opacity:.7'>No sound yet.</span>"
         else:
             what = f"{source.name}, {source.duration_s:.2f} s, {source.sample_rate} Hz"
             self._name.value = html.escape(what)
         self._on_change(source)
 
 
+# Scripts never run in a widget, attributes of elements do. This one looks at the size first: ipywidgets' own FileUpload
+# sends whatever is chosen, the connection drops what is too large, and the widget waits for an answer for ever.
+_READ = (
+    "var file=this.files[0],said=this.closest('div').querySelector('output');if(!file)return;"
+    "if(file.size>LIMIT){said.textContent=file.name+' has '+Math.round(file.size/1e6)+' MB; uploads go up to '+"
+    "LIMIT/1e6+' MB. Put it into a folder that the notebook sees, and type its path.';this.value='';return}"
+    "said.textContent='';"
+    "var reader=new FileReader(),field=this.closest('.ddnb-upload').querySelector('.ddnb-file input');"
+    "reader.onload=function(){field.value=JSON.stringify([file.name,reader.result.split(',')[1]||'']);"
+    "field.dispatchEvent(new Event('change',{bubbles:true}))};reader.readAsDataURL(file)"
+).replace("LIMIT", str(UPLOAD_LIMIT_BYTES))
+
+
+class Upload(ipywidgets.VBox):
+    """A file of the visitor's computer; ``on_file(name, content)`` is called with each."""
+
+    def __init__(self, on_file: Callable[[str, bytes], object]):
+        limit = f"up to {UPLOAD_LIMIT_BYTES / 1e6:.0f} MB"
+        choose = ipywidgets.HTML(
+            f"<div><label>upload, {limit}: <input type='file' accept='audio/*' style='color:inherit;max-width:100%' "
+            f'onchange="{html.escape(_READ)}"></label> <output></output></div>'
+        )
+        self._field = ipywidgets.Text(continuous_update=False, layout=ipywidgets.Layout(display="none"))
+        self._field.add_class("ddnb-file")
+        self._field.observe(lambda change: self._arrived(change["new"]), "value")
+        self._on_file = on_file
+        super().__init__([choose, self._field])
+        self.add_class("ddnb-upload")
+
+    def _arrived(self, text: str) -> None:
+        if text:
+            self._field.value = ""
+            name, content = json.loads(text)
+            self._on_file(str(name), base64.b64decode(content))
+
+
 def _short(record: Mapping[str, Any]) -> dict[str, Any]:
     """A record without what is not needed to make its sound again."""
     needed = ("name", "source", "sample_rate", "frames", "weights_sha256")
     return {**record, "model": {k: v for k, v in record["model"].items() if k in needed}}
-
-
-def uploaded(widget: ipywidgets.FileUpload) -> list[tuple[str, bytes]]:
-    """Return (name, content) of what was uploaded: a dictionary in ipywidgets 7, a tuple in 8."""
-    value = widget.value
-    if isinstance(value, dict):
-        return [(name, bytes(one["content"])) for name, one in value.items()]
-    return [(one["name"], bytes(one["content"])) for one in value]
 
 
 def clip_of_bytes(name: str, content: bytes, limit_bytes: int | None = UPLOAD_LIMIT_BYTES) -> Clip:
