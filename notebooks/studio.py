@@ -70,13 +70,15 @@ use_drive = False  # @param {type:"boolean"}
 # DAW, and a list from which every sound can be made again.
 
 # %%
+from IPython.display import display
+
 from ddnb import runtime, widgets
 
 if use_drive and runtime.in_colab():
     folder = widgets.drive_folder()
 panel = widgets.studio(checkpoint, folder)
+display(panel)
 panel.make()
-panel
 
 # %% [markdown]
 # While it works, *Cancel* stops after the current step and keeps what is finished. On Colab there is

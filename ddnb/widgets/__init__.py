@@ -6,6 +6,7 @@ Only widgets that ipywidgets 7.7.1 (Colab) and 8 (JupyterLab) have in common are
 from .colab import drive_folder, hand_over, record, upload
 from .following import curve, demos, follow
 from .jobs import Jobs, Progress
+from .panel import Studio, studio
 from .players import (
     Player,
     Snapshots,
@@ -18,7 +19,6 @@ from .players import (
     player,
 )
 from .sequencer import Sequencer, draw_beat
-from .studio import Studio, studio
 
 __all__ = [
     "Jobs",

@@ -74,19 +74,27 @@ def upload(folder: str | Path = "uploads") -> list[Path]:
 
     Raises:
         RuntimeError: not on Colab.
-        ValueError: a file that is no sound; the others are kept.
+        ValueError: nothing was chosen, or some of it is no sound; what is one is kept.
     """
     _require_colab("upload")
     from google.colab import files
 
-    paths = []
+    paths, refused = [], []
     for name, content in files.upload().items():
         Path(name).unlink(missing_ok=True)  # Colab leaves a copy beside the notebook
-        suffix = Path(name).suffix[:8]
-        path = free_name(Path(folder) / f"{safe_name(Path(name).stem)}{suffix}")
-        clip_of_bytes(name, content, limit_bytes=None)  # refuses what is no sound
+        path = free_name(Path(folder) / f"{safe_name(Path(name).stem)}{Path(name).suffix[:8]}")
+        try:
+            clip_of_bytes(name, content, limit_bytes=None)
+        except ValueError as error:
+            refused.append(str(error))
+            continue
         atomically(path, lambda part, content=content: part.write_bytes(content))
         paths.append(path)
+    if refused:
+        kept = f" These are in {folder}: {', '.join(path.name for path in paths)}." if paths else ""
+        raise ValueError(" ".join(refused) + kept)
+    if not paths:
+        raise ValueError("Nothing was uploaded: run the cell again and choose a file.")
     return paths
 
 

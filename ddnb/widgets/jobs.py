@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import os
 import threading
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import ipywidgets
@@ -97,18 +98,25 @@ class Jobs(ipywidgets.VBox):
         """Buttons that cannot be pressed while a job runs."""
         self._idle += buttons
 
-    def start(self, what: str, work: Callable[..., Any], then: Callable[[Any], object] = lambda _: None) -> bool:
+    def start(
+        self,
+        what: str,
+        work: Callable[..., Any],
+        then: Callable[[Any], object] = lambda _: None,
+        can_cancel: bool = True,
+    ) -> bool:
         """Run ``then(work(on_step=..., cancel=...))``; a job that is asked for while another runs is refused.
 
         Args:
             what: what it does, in words, for the bar.
             work: takes ``on_step`` and ``cancel``, as the verbs do.
             then: shows the result.
+            can_cancel: whether the work looks at ``cancel``.
 
         Returns:
             Whether it was started; in the foreground it is over by now.
         """
-        if not self._begin():
+        if not self._begin(can_cancel):
             self.say("Something is being made already: wait for it, or cancel it.")
             return False
         if self.foreground:
@@ -151,11 +159,12 @@ class Jobs(ipywidgets.VBox):
             self.say("")
             self.progress.start()
             self.progress.at(what, 0, 1)
-            with warnings.catch_warnings(record=True) as said:
-                warnings.simplefilter("always", UserWarning)
+            with _heard() as said:
                 result = work(on_step=lambda *given: self._step(what, *given), cancel=self._cancelled)
-            then(result)
-            self._say_end("cancelled" if self._cancelled.is_set() else "done")
+                then(result)
+            # in a cell the verbs take the stop button for a cancel, and say so
+            stopped = self._cancelled.is_set() or any(text.startswith("interrupted") for text in said)
+            self._say_end("cancelled" if stopped else "done")
             self._note(said)
         except (Cancelled, KeyboardInterrupt):
             self._say_end("cancelled")
@@ -165,13 +174,14 @@ class Jobs(ipywidgets.VBox):
         finally:
             self._end_of_job()
 
-    def _begin(self) -> bool:
+    def _begin(self, can_cancel: bool) -> bool:
         with self._lock:
             if self._running:
                 return False
-            self._running = True
             self._cancelled.clear()
             self._set_busy(True)
+            self.cancel.disabled = not can_cancel
+            self._running = True
             return True
 
     def _end_of_job(self) -> None:
@@ -184,19 +194,19 @@ class Jobs(ipywidgets.VBox):
         self.progress.at(what, done, total, "stopping after this step" if self._cancelled.is_set() else hint)
 
     def _stop(self) -> None:
-        if self.busy:
-            self._cancelled.set()
-            self.progress.label.value = "stopping after this step"
+        with self._lock:
+            if self._running and not self.cancel.disabled:
+                self._cancelled.set()
+                self.progress.label.value = "stopping after this step"
 
     def _say_end(self, how: str) -> None:
         took = words(time.monotonic() - self.progress.started)
         self.progress.bar.value = self.progress.bar.max if how == "done" else 0
         self.progress.label.value = f"{how}, {took}"
 
-    def _note(self, said: Iterable[warnings.WarningMessage]) -> None:
-        texts = dict.fromkeys(str(w.message) for w in said if issubclass(w.category, UserWarning))
-        if texts:
-            self.say(" ".join(f"{text[:1].upper()}{text[1:].rstrip('.')}." for text in texts))
+    def _note(self, said: Iterable[str]) -> None:
+        if said:
+            self.say(" ".join(f"{text[:1].upper()}{text[1:].rstrip('.')}." for text in dict.fromkeys(said)))
 
     def _tell(self, error: Exception) -> None:
         text = str(error) or type(error).__name__
@@ -205,7 +215,40 @@ class Jobs(ipywidgets.VBox):
     def _set_busy(self, busy: bool) -> None:
         for button in self._idle:
             button.disabled = busy
-        self.cancel.disabled = not busy
+        if not busy:
+            self.cancel.disabled = True
+
+
+_HEARD: dict[int, list[str]] = {}  # thread -> what was warned of in its job
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[list[str]]:
+    """Collect the warnings of this thread: ``catch_warnings`` would take those of the user's own cells too."""
+    _listen()
+    me = threading.get_ident()
+    said = _HEARD[me] = []
+    try:
+        yield said
+    finally:
+        del _HEARD[me]
+
+
+def _listen() -> None:
+    """Let warnings of a job go to its panel, and all others where they went before."""
+    before = warnings.showwarning
+    if getattr(before, "of_jobs", False):
+        return
+
+    def show(message, category, *where, **more):  # as the standard library calls it
+        said = _HEARD.get(threading.get_ident())
+        if said is not None and issubclass(category, UserWarning):
+            said.append(str(message))
+        else:
+            before(message, category, *where, **more)
+
+    show.of_jobs = True
+    warnings.showwarning = show
 
 
 def words(seconds: float) -> str:

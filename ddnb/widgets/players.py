@@ -29,7 +29,7 @@ from ..pictures import dataset_picture, grids_picture, picture, seam_picture, sp
 OUTPUT_LIMIT_BYTES = 8_000_000
 """Colab refuses a cell output of more than about 10 MB; pictures included. Above this sum players get previews."""
 
-PREVIEW_RATE = 22_050
+PREVIEW_RATE, PREVIEW_S = 22_050, 60
 PAD_KEYS = "12345678qwertyui"
 _PICTURE_BYTES = 150_000  # a spectrogram of noise, the largest there is, as text
 _CARD = "284px"
@@ -271,7 +271,7 @@ def _short(clip: Clip) -> str:
     """What tells a clip from its neighbours."""
     making = clip.settings.get("making", {})
     if making.get("verb") == "interpolate":
-        return f"{clip.seed + 1} of {making['asked']}"
+        return html.escape(f"{clip.seed + 1} of {making['asked']}")
     return html.escape(f"{'-'.join(making.get('category') or ())} {clip.seed}".strip()[:16])
 
 
@@ -294,14 +294,16 @@ def cards_of(clips: Sequence[Clip], rest: str = "show them as clips[{}:]") -> tu
             break
         cards.append((clip, audio, png))
     left = len(clips) - len(cards)
-    note = "" if whole else "Many sounds at once: the players hold mono previews; saved files are whole."
+    preview = f"mono previews of up to {PREVIEW_S} s; saved files are whole."
+    note = "" if whole else f"Too much for one page: the players hold {preview}"
     more = f" {left} more do not fit here: {rest.format(len(cards))}." if left else ""
     return cards, f"<p>{note}{more}</p>" if note else ""
 
 
 def _preview(clip: Clip) -> Clip:
     rate = min(PREVIEW_RATE, clip.sample_rate)
-    mono = resample(clip.audio.mean(axis=0, keepdims=True), clip.sample_rate, rate)
+    start = clip.audio[:, : PREVIEW_S * clip.sample_rate]
+    mono = resample(start.mean(axis=0, keepdims=True), clip.sample_rate, rate)
     return replace(clip, audio=mono, sample_rate=rate)
 
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import html
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import ipywidgets
 from IPython.display import Image
 
 from ..beats import Beat
 from ..checkpoints import Checkpoint
+from ..clips import Clip
 from ..loops import BPM
 from ..pictures import beat_picture
+from ..sampler import Cancelled
 from ..verbs import generate
 from .players import audio_html, caption
 
@@ -38,13 +41,18 @@ class Sequencer(ipywidgets.VBox):
         beat: what ``ddnb.beat`` returned.
         ckpt: to make other sounds with.
         on_change: called with each new beat.
+        run: runs ``work`` and hands its result to ``then``, as ``Jobs.start`` does; by default at once.
     """
 
     def __init__(
-        self, beat: Beat, ckpt: Checkpoint | None = None, on_change: Callable[[Beat], object] = lambda beat: None
+        self,
+        beat: Beat,
+        ckpt: Checkpoint | None = None,
+        on_change: Callable[[Beat], object] = lambda beat: None,
+        run: Callable[..., object] | None = None,
     ):
         self.beat, self._ckpt, self._lock = beat, ckpt, threading.RLock()
-        self._on_change = on_change
+        self._on_change, self._run = on_change, run or self._at_once
         self._seeds = {track: clip.seed for track, clip in beat.sounds.items()}
         self._bpm = ipywidgets.BoundedFloatText(
             value=beat.bpm, min=BPM[0], max=BPM[1], step=1, description="BPM", layout=ipywidgets.Layout(width="160px")
@@ -66,7 +74,7 @@ class Sequencer(ipywidgets.VBox):
             disabled=not self._can_make(track),
             layout=ipywidgets.Layout(width="120px", min_width="120px"),
         )
-        name.on_click(lambda _: self._change(lambda: self._another(track)))
+        name.on_click(lambda _: self._another(track))
         row = [name, *(self._step(track, k, step) for k, step in enumerate(steps))]
         return ipywidgets.HBox(row, layout=ipywidgets.Layout(width="max-content"))
 
@@ -92,12 +100,26 @@ class Sequencer(ipywidgets.VBox):
     def _can_make(self, track: str) -> bool:
         return self._ckpt is not None and track in self._ckpt.categories
 
-    def _another(self, track: str) -> Beat:
-        clips = generate(self._ckpt, 1, self._seeds[track] + 1, category=track)
-        if not clips:
-            raise RuntimeError("interrupted: the sound is as it was")
-        self._seeds[track] += 1
-        return self.beat.with_sound(track, clips[0])
+    def _another(self, track: str) -> None:
+        seed = self._seeds[track] + 1
+
+        def work(**job: Any) -> Clip:
+            clips = generate(self._ckpt, 1, seed, category=track, **job)
+            if not clips:
+                raise Cancelled("stopped: the sound is as it was")
+            return clips[0]
+
+        def take(clip: Clip) -> None:
+            if self._change(lambda: self.beat.with_sound(track, clip)):
+                self._seeds[track] = seed
+
+        self._run(f"another {track.replace('_', ' ')}", work, take)
+
+    def _at_once(self, what: str, work: Callable[..., Clip], then: Callable[[Clip], object]) -> None:
+        try:
+            then(work())
+        except (ValueError, RuntimeError, MemoryError, ArithmeticError) as error:
+            self._player.value = f"<b>{html.escape(str(error))}</b>"
 
     def _change(self, make: Callable[[], Beat]) -> bool:
         """Take over a new beat; one that cannot be is told about instead. A click may come in another thread."""

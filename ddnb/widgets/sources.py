@@ -8,6 +8,7 @@ import html
 import json
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import ipywidgets
 import numpy as np
 
 from ..audio import read
+from ..checkpoints import Checkpoint
 from ..clips import Clip
 from ..engine import AnySound, Source, source_of
 from ..files import safe_name
@@ -58,22 +60,30 @@ class SoundPicker(ipywidgets.VBox):
         super().__init__([ipywidgets.HBox(row, layout=ipywidgets.Layout(flex_flow="row wrap")), self._name])
         self._show(None)
 
-    def require(self) -> None:
-        """Raise ValueError if no sound is chosen."""
+    def chosen(self) -> Callable[[Checkpoint], AnySound]:
+        """Return a function that gives what is chosen now; a clip of loaded settings is made again by it.
+
+        Raises:
+            ValueError: nothing is chosen.
+        """
         if self._sound is None:
             raise ValueError("Choose a sound first: type a path, upload a file, or press a button below a clip.")
+        return partial(self._made, self._sound)
 
-    def sound(self) -> AnySound:
-        """The sound that is chosen; a clip of a loaded state is made again now, which may take a while."""
-        self.require()
-        if isinstance(self._sound, Mapping):
-            self.take(remake(dict(self._sound))[0])
-        return self._sound
+    def _made(self, chosen: AnySound | Mapping[str, Any], ckpt: Checkpoint) -> AnySound:
+        if not isinstance(chosen, Mapping):
+            return chosen
+        same = chosen["model"].get("weights_sha256") == ckpt.info["weights_sha256"]
+        clip = remake(dict(chosen), ckpt if same else None)[0]
+        if self._sound is chosen:  # and nothing else since
+            self.take(clip)
+        return clip
 
     def take(self, sound: AnySound) -> None:
         """Choose a sound that is at hand."""
         source = source_of(sound)
         self._sound = sound
+        self.path.value = str(sound) if isinstance(sound, str | Path) else ""
         self._show(source)
 
     @property
@@ -83,16 +93,27 @@ class SoundPicker(ipywidgets.VBox):
             return {"path": str(self._sound)}
         if isinstance(self._sound, Mapping):
             return {"record": dict(self._sound)}
-        record = {} if self._sound is None else source_of(self._sound).record.get("record", {})
-        return {"record": _short(record)} if record else {}
+        if self._sound is None:
+            return {}
+        record = source_of(self._sound).record
+        return {"record": _short(record["record"])} if "record" in record else {"upload": record["name"]}
 
     @state.setter
     def state(self, state: Mapping[str, Any]) -> None:
+        if state == self.state:
+            return
         if "path" in state:
+            if state["path"] == self.path.value:  # else nothing would follow from it
+                self._go_to(self.path.value)
             self.path.value = str(state["path"])
-        elif "record" in state and state != self.state:
-            self._sound = state["record"]
+            return
+        self._sound = state.get("record")
+        self.path.value = ""
+        self._show(None)
+        if "record" in state:
             self._name.value = "A clip of these settings: it is made again when it is needed."
+        elif "upload" in state:
+            self._name.value = html.escape(f"{state['upload']} was uploaded: please do it again.")
 
     def _go_to(self, text: str) -> None:
         text = text.strip().strip("\"'")
@@ -229,7 +250,7 @@ class Region(ipywidgets.VBox):
     def show(self, source: Source | None) -> None:
         """Take another sound; the stretch is its third quarter until another is chosen."""
         if source is None:
-            self.layout.display = "none"
+            self._source, self.layout.display = None, "none"
             return
         self._png, length = waveform_picture(source.audio), source.duration_s
         self._source = None  # no drawing in between

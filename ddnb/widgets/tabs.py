@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import ipywidgets
+from traitlets import TraitError
 
 from ..beats import Beat, beat, list_patterns
 from ..checkpoints import Checkpoint
@@ -42,6 +43,7 @@ class Tab(ipywidgets.VBox):
     def __init__(self, *above: ipywidgets.Widget):
         self.controls: dict[str, ipywidgets.Widget] = {}
         self.hints: dict[str, str] = {}
+        self._category: str | None = None  # asked for by a state, of a network that is not there yet
         self._above = list(above)
         super().__init__()
 
@@ -54,15 +56,17 @@ class Tab(ipywidgets.VBox):
 
     def lay_out(self) -> None:
         """Show the controls, side by side where there is room."""
+        self.defaults = {name: control.value for name, control in self.controls.items() if name != "seed"}
         box = ipywidgets.Box(list(self.controls.values()), layout=ipywidgets.Layout(flex_flow="row wrap"))
         self.children = [*self._above, box]
 
     def know(self, ckpt: Checkpoint) -> None:
         """Offer what this checkpoint can do."""
         if "category" in self.controls:
-            control, before = self.controls["category"], self.controls["category"].value
+            control, wanted = self.controls["category"], self._category or self.controls["category"].value
             control.options = [ANY, *ckpt.categories]
-            control.value = before if before in control.options else ANY
+            control.value = wanted if wanted in control.options else ANY
+            self._category = None if wanted in control.options else self._category
             control.disabled = not ckpt.categories
         if "guidance_scale" in self.controls:
             self.controls["guidance_scale"].disabled = not ckpt.categories
@@ -78,11 +82,17 @@ class Tab(ipywidgets.VBox):
         if "seed" in self.controls:
             self.controls["seed"].value = chance.randrange(LARGEST_SEED)
 
-    def next_seeds(self) -> None:
-        """Go on to seeds that were not used yet."""
-        if "seed" in self.controls:
-            used = self.controls["n"].value if "n" in self.controls else 1
-            self.controls["seed"].value = (self.controls["seed"].value + used) % LARGEST_SEED
+    def seeds(self) -> tuple[int, int] | None:
+        """The first seed, and the one after the last; none without seeds."""
+        if "seed" not in self.controls:
+            return None
+        first = self.controls["seed"].value
+        return first, (first + (self.controls["n"].value if "n" in self.controls else 1)) % LARGEST_SEED
+
+    def go_on(self, seeds: tuple[int, int] | None) -> None:
+        """Go on to seeds that were not used yet, unless another one was typed meanwhile."""
+        if seeds and self.controls["seed"].value == seeds[0]:
+            self.controls["seed"].value = seeds[1]
 
     @property
     def state(self) -> dict[str, Any]:
@@ -91,8 +101,16 @@ class Tab(ipywidgets.VBox):
     @state.setter
     def state(self, state: Mapping[str, Any]) -> None:
         for name, value in state.items():
-            if name in self.controls:
-                self.controls[name].value = value
+            if name == "category" and value not in self.controls[name].options:
+                self._category = value
+            elif name in self.controls:
+                self._set(name, value)
+
+    def _set(self, name: str, value: Any) -> None:
+        try:
+            self.controls[name].value = value
+        except TraitError as error:
+            raise ValueError(f"{self.title}: {name}={value!r} does not fit: {error}") from error
 
     def _value(self, *names: str) -> dict[str, Any]:
         return {name: self.controls[name].value for name in names}
@@ -181,11 +199,11 @@ class Vary(Tab):
         self.lay_out()
 
     def work(self) -> Work:
-        self.picker.require()
+        chosen = self.picker.chosen()
         given = self._options() | self._value("strength", "n", "seed", "match_level")
 
         def work(ckpt: Checkpoint, **job: Any) -> list[Clip]:
-            sound = self.picker.sound()
+            sound = chosen(ckpt)
             return list(vary(ckpt, sound, **tempo_of(sound), **given, **job))
 
         return work
@@ -201,7 +219,8 @@ class Vary(Tab):
     @state.setter
     def state(self, state: Mapping[str, Any]) -> None:
         Tab.state.fset(self, state)
-        self.picker.state = state.get("sound", {})
+        if "sound" in state:
+            self.picker.state = state["sound"]
 
 
 class Interpolate(Tab):
@@ -220,10 +239,9 @@ class Interpolate(Tab):
         self.lay_out()
 
     def work(self) -> Work:
-        self.a.require()
-        self.b.require()
+        a, b = self.a.chosen(), self.b.chosen()
         given = self._options() | self._value("n", "depth")
-        return lambda ckpt, **job: list(interpolate(ckpt, self.a.sound(), self.b.sound(), **given, **job))
+        return lambda ckpt, **job: list(interpolate(ckpt, a(ckpt), b(ckpt), **given, **job))
 
     @property
     def state(self) -> dict[str, Any]:
@@ -232,7 +250,9 @@ class Interpolate(Tab):
     @state.setter
     def state(self, state: Mapping[str, Any]) -> None:
         Tab.state.fset(self, state)
-        self.a.state, self.b.state = state.get("a", {}), state.get("b", {})
+        for name, picker in (("a", self.a), ("b", self.b)):
+            if name in state:
+                picker.state = state[name]
 
 
 class Inpaint(Tab):
@@ -255,13 +275,13 @@ class Inpaint(Tab):
         self._turn()
 
     def work(self) -> Work:
-        self.picker.require()
+        chosen = self.picker.chosen()
         given = self._options() | self._value("n", "seed")
         (first, last), more_s = self.region.value, self.controls["duration_s"].value
         fill, backwards = self.way.value == self.WAYS[0], self.way.value == self.WAYS[2]
 
         def work(ckpt: Checkpoint, **job: Any) -> list[Clip]:
-            sound = self.picker.sound()
+            sound = chosen(ckpt)
             if fill:
                 return list(inpaint(ckpt, sound, first, last, loop=_is_loop(sound), **given, **job))
             duration_s = source_of(sound).duration_s + more_s
@@ -282,8 +302,11 @@ class Inpaint(Tab):
     @state.setter
     def state(self, state: Mapping[str, Any]) -> None:
         Tab.state.fset(self, state)
+        if state.get("way", self.way.value) not in self.WAYS:
+            raise ValueError(f"{self.title}: way={state['way']!r} does not fit: it is one of {', '.join(self.WAYS)}.")
         self.way.value = state.get("way", self.way.value)
-        self.picker.state = state.get("sound", {})
+        if "sound" in state:
+            self.picker.state = state["sound"]
         if "region" in state:
             self.region.value = tuple(state["region"])
 
@@ -362,9 +385,14 @@ class BeatTab(Tab):
 
     @state.setter
     def state(self, state: Mapping[str, Any]) -> None:
-        Tab.state.fset(self, state)
-        if isinstance(state.get("groove"), Mapping):
-            self.groove = dict(state["groove"])
+        # the pattern first: it brings its tempo along
+        Tab.state.fset(self, {"pattern": state.get("pattern", self.controls["pattern"].value), **state})
+        self.groove = dict(state["groove"]) if isinstance(state.get("groove"), Mapping) else None
+
+    def take(self, beat: Beat) -> None:
+        """Remember a beat whose steps, tempo or swing were changed."""
+        self.groove = {"tracks": dict(beat.tracks), "swing": beat.swing}
+        self._set("bpm", beat.bpm)
 
 
 def tempo_of(sound: AnySound) -> dict[str, Any]:

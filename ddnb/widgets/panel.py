@@ -6,7 +6,9 @@ import base64
 import html
 import json
 import random
+import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,10 @@ import ipywidgets
 from ..beats import Beat
 from ..checkpoints import Checkpoint, list_checkpoints, load
 from ..clips import Clip
-from ..copies import originality
+from ..copies import Originality, originality
 from ..files import atomically, safe_name
 from ..packs import pack
-from .jobs import FITTING, Jobs
+from .jobs import FITTING, Jobs, Progress
 from .players import OUTPUT_LIMIT_BYTES, Player, originality_html
 from .sequencer import Sequencer
 from .tabs import BeatTab, Generate, Inpaint, Interpolate, Loop, Made, Tab, Vary, help_html
@@ -39,8 +41,9 @@ class Studio(ipywidgets.VBox):
         jobs: runs what takes long; ``panel.jobs.wait()`` waits for it.
     """
 
-    def __init__(self, ckpt: Checkpoint, folder: str | Path, foreground: bool | None):
-        self.ckpt, self.results, self.kept = ckpt, [], []
+    def __init__(self, ckpt: Checkpoint, source: str, folder: str | Path, foreground: bool | None):
+        self.ckpt, self.results = ckpt, []
+        self._lock = threading.RLock()  # callbacks may come in several threads
         self._chance = random.Random()
         self.jobs = Jobs(foreground)
         guarded = self.jobs.guarded
@@ -64,7 +67,7 @@ class Studio(ipywidgets.VBox):
         self.jobs.disable_while_busy(self._make, self._surprise)
         super().__init__([self._head(), self._pages, buttons, self.jobs, self._shown, self._below()])
         self._pages.observe(guarded(lambda _: self._turn()), "selected_index")
-        self._know(ckpt)
+        self._know(ckpt, source)
         self._turn()
         self._count()
         self.add_class("ddnb-studio")
@@ -76,8 +79,8 @@ class Studio(ipywidgets.VBox):
         tab = self.tab
         if tab is None:
             return self.jobs.say("Open another tab to make sounds: here are those that you kept.")
-        work, ckpt = tab.work(), self.ckpt
-        self.jobs.start(tab.title.lower(), lambda **job: work(ckpt, **job), lambda made: self._show(made, tab))
+        work, ckpt, seeds = tab.work(), self.ckpt, tab.seeds()
+        self.jobs.start(tab.title.lower(), lambda **job: work(ckpt, **job), lambda made: self._show(made, tab, seeds))
         return None
 
     def surprise(self) -> None:
@@ -92,7 +95,7 @@ class Studio(ipywidgets.VBox):
         def work(on_step: Callable[..., None], cancel: object) -> Checkpoint:
             return load(source, on_progress=on_step)
 
-        self.jobs.start(f"loading {source}", work, self._know)
+        self.jobs.start(f"loading {source}", work, lambda ckpt: self._know(ckpt, source), can_cancel=False)
 
     def vary(self, sound: Clip) -> None:
         """Open the tab Vary with a sound."""
@@ -107,10 +110,14 @@ class Studio(ipywidgets.VBox):
 
     def keep(self, sound: Clip | Beat) -> None:
         """Put a sound into the keepers."""
-        if sound not in self.kept:
-            self.kept.append(sound)
-            self.keepers.add(sound)
-            self._count()
+        with self._lock:
+            if sound not in self.kept:
+                self.keepers.add(sound)
+                self._count()
+
+    @property
+    def kept(self) -> list[Clip | Beat]:
+        return self.keepers.sounds
 
     @property
     def packs(self) -> list[Path]:
@@ -126,24 +133,32 @@ class Studio(ipywidgets.VBox):
     def state(self) -> dict[str, Any]:
         title = "Keepers" if self.tab is None else self.tab.title
         tabs = {tab.title: tab.state for tab in self.tabs}
-        return {"ddnb studio": _STATE, "model": self._model.value, "tab": title, **tabs}
+        return {"ddnb studio": _STATE, "model": self._source, "tab": title, **tabs}
 
     @state.setter
     def state(self, state: Mapping[str, Any]) -> None:
         if not isinstance(state, Mapping) or state.get("ddnb studio") != _STATE:
             raise ValueError('This is no state of the Studio: it begins with {"ddnb studio": 1.')
+        before = self.state
+        try:
+            self._restore(state)
+        except (ValueError, TypeError, AttributeError) as error:
+            self._restore(before)  # all of it or nothing
+            raise ValueError(f"These settings cannot be taken: {error}") from error
+        if state.get("model", self._source) != self._source:
+            self._model.value = str(state["model"])
+            self.jobs.say(f"These settings are of {state['model']}: press Load to have it.")
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
         for tab in self.tabs:
-            tab.state = state.get(tab.title, {})
-        self._open(state.get("tab", self.tabs[0].title))
-        if state.get("model", self._model.value) != self._model.value:
-            self._model.value = state["model"]
-            self.jobs.say(f"This state was made with {state['model']}: press Load to have it.")
+            if tab.title in state:
+                tab.state = state[tab.title]
+        self._open(state.get("tab"))
 
     # What stands around the tabs
 
     def _head(self) -> ipywidgets.Widget:
         self._model = ipywidgets.Combobox(
-            value=self.ckpt.name,
             options=list(list_checkpoints()),
             description="model",
             layout=_ROW(width="310px", max_width=FITTING),
@@ -201,8 +216,8 @@ class Studio(ipywidgets.VBox):
 
     # What follows from a press
 
-    def _know(self, ckpt: Checkpoint) -> None:
-        self.ckpt, self._model.value = ckpt, ckpt.name
+    def _know(self, ckpt: Checkpoint, source: str) -> None:
+        self.ckpt, self._source, self._model.value = ckpt, source, source
         for tab in self.tabs:
             tab.know(ckpt)
 
@@ -210,22 +225,24 @@ class Studio(ipywidgets.VBox):
         for button in (self._make, self._surprise, self._go_on):
             button.layout.display = "none" if self.tab is None else ""
 
-    def _open(self, title: str) -> None:
-        titles = [tab.title for tab in self.tabs]
-        self._pages.selected_index = titles.index(title) if title in titles else len(titles)
+    def _open(self, title: str | None) -> None:
+        titles = [*(tab.title for tab in self.tabs), "Keepers"]
+        if title in titles:
+            self._pages.selected_index = titles.index(title)
 
     def _apply(self, name: str) -> None:
         if not name:
             return
         preset = _presets()[name]
         tab = next(tab for tab in self.tabs if tab.title == preset["tab"])
-        tab.state = {k: v for k, v in preset.items() if k != "category" or v in tab.controls["category"].options}
+        tab.state = tab.defaults | preset
         self._open(tab.title)
 
-    def _show(self, made: Made, tab: Tab) -> None:
+    def _show(self, made: Made, tab: Tab, seeds: tuple[int, int] | None) -> None:
         guarded = self.jobs.guarded
         if isinstance(made, Beat):
-            sequencer = Sequencer(made, self.ckpt, on_change=lambda beat: self._heard(beat, tab))
+            changed = partial(self._heard, tab=tab)
+            sequencer = Sequencer(made, self.ckpt, on_change=changed, run=self.jobs.start)
             keep = self._button("Keep this beat", "check", "put it into the keepers", lambda: self.keep(sequencer.beat))
             self.results = [made.clip]
             self._shown.children = [sequencer, ipywidgets.HBox([keep])]
@@ -235,11 +252,11 @@ class Studio(ipywidgets.VBox):
         else:
             self._shown.children = [ipywidgets.HTML("Nothing was finished.")]
         if made and self._go_on.value:
-            tab.next_seeds()
+            tab.go_on(seeds)
 
     def _heard(self, beat: Beat, tab: Tab) -> None:
         """A step was clicked: the tab remembers the groove."""
-        tab.groove = {"tracks": dict(beat.tracks), "bpm": beat.bpm, "swing": beat.swing}
+        tab.take(beat)
         self.results = [beat.clip]
 
     def _actions(self) -> dict[str, Callable[[Clip], object]]:
@@ -262,12 +279,12 @@ class Studio(ipywidgets.VBox):
             self._unkeep(clip)
 
     def _unkeep(self, sound: Clip | Beat) -> None:
-        self.kept.remove(sound)
-        self.keepers.remove(sound)
-        for player in self._shown.children:
-            if isinstance(player, Player):
-                player.untick(sound)
-        self._count()
+        with self._lock:
+            self.keepers.remove(sound)
+            for player in self._shown.children:
+                if isinstance(player, Player):
+                    player.untick(sound)
+            self._count()
 
     def _count(self) -> None:
         self._pages.set_title(len(self.tabs), f"Keepers ({len(self.kept)})")
@@ -285,6 +302,8 @@ class Keepers(ipywidgets.VBox):
     ):
         self._jobs, self._actions, self._on_remove = jobs, actions, on_remove
         self.packs: list[Path] = []
+        self._report: Originality | None = None
+        self._compared_sounds: list[Clip | Beat] = []
         self._cards: dict[int, tuple[Clip | Beat, ipywidgets.Widget]] = {}
         self._empty = ipywidgets.HTML("Nothing is kept yet: tick 'keep' below a sound.")
         self._list = ipywidgets.Box(layout=_ROW(flex_flow="row wrap"))
@@ -323,9 +342,8 @@ class Keepers(ipywidgets.VBox):
     def add(self, sound: Clip | Beat) -> None:
         """Show a sound that is kept."""
         clip = sound.clip if isinstance(sound, Beat) else sound
-        card = Player(
-            [clip], self._actions, on_keep=lambda _, keep: None if keep else self._on_remove(sound), kept=True
-        )
+        on_keep = self._jobs.guarded(lambda _, keep: None if keep else self._on_remove(sound))
+        card = Player([clip], self._actions, on_keep=on_keep, kept=True)
         self._cards[id(sound)] = (sound, card)
         self._refresh()
 
@@ -338,31 +356,38 @@ class Keepers(ipywidgets.VBox):
         self._list.children = [card for _, card in self._cards.values()]
         self._empty.layout.display = "none" if self._cards else ""
 
-    def _sounds(self) -> list[Clip | Beat]:
-        if not self._cards:
-            raise ValueError("Nothing is kept yet: tick 'keep' below a sound.")
+    @property
+    def sounds(self) -> list[Clip | Beat]:
+        """What is kept, in its order."""
         return [sound for sound, _ in self._cards.values()]
 
+    def _require(self) -> list[Clip | Beat]:
+        if not self._cards:
+            raise ValueError("Nothing is kept yet: tick 'keep' below a sound.")
+        return self.sounds
+
     def _export(self) -> None:
-        sounds, (kind, bits) = self._sounds(), self.format.value
+        sounds, (kind, bits) = self._require(), self.format.value
         path = Path(self.folder.value).expanduser() / f"{safe_name(self.name.value)}.zip"
         given = {"bits": bits, "format": kind, "level": self.level.value, "instruments": self.instruments.value}
-        self._jobs.start("packing", lambda on_step, cancel: pack(sounds, path, **given), self._packed)
+        given["origins"] = self._report if self._compared_sounds == sounds else None
+        self._jobs.start("packing", lambda on_step, cancel: pack(sounds, path, **given), self._packed, can_cancel=False)
 
     def _packed(self, path: Path) -> None:
         self.packs.append(path)
         self._done.value = f"{html.escape(str(path))} is written. {_link(path)}"
 
     def _check(self) -> None:
-        clips = [sound.clip if isinstance(sound, Beat) else sound for sound in self._sounds()]
+        sounds = self._require()
         folder = self.training.value.strip() or None
 
         def work(on_step: Callable[..., None], cancel: object) -> Any:
-            return originality(clips, folder, on_progress=on_step, cancel=cancel)
+            return originality(sounds, folder, on_progress=on_step, cancel=cancel)
 
-        self._jobs.start("comparing", work, self._compared)
+        self._jobs.start("comparing", work, lambda report: self._compared(report, sounds))
 
-    def _compared(self, report: Any) -> None:
+    def _compared(self, report: Originality, sounds: list[Clip | Beat]) -> None:
+        self._report, self._compared_sounds = report, sounds
         self._found.value = originality_html(report)
 
 
@@ -377,7 +402,9 @@ def studio(
         foreground: run long work in the cell instead of a thread; by default on Colab, where what a thread changes is
             not shown.
     """
-    return Studio(load(ckpt) if isinstance(ckpt, str) else ckpt, folder, foreground)
+    if isinstance(ckpt, Checkpoint):
+        return Studio(ckpt, ckpt.info["source"], folder, foreground)
+    return Studio(load(ckpt, on_progress=Progress("downloading")), str(ckpt), folder, foreground)
 
 
 def _presets() -> dict[str, dict[str, Any]]:
