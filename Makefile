@@ -70,7 +70,7 @@ lab: $(VENV)/installed ## JupyterLab on the notebooks
 
 app: $(VENV)/installed ## the Studio as a web page, for this computer only: no code, a kernel per visitor
 	$(BIN)/pip install --quiet --editable '.[app]'
-	$(BIN)/voila notebooks/studio.ipynb --Voila.ip=127.0.0.1
+	$(BIN)/voila notebooks/studio.ipynb --Voila.ip=127.0.0.1 --TagRemovePreprocessor.remove_cell_tags=notebook
 
 bench: $(VENV)/tested ## the measurements of bench/README.md, an hour
 	$(BIN)/python bench/steps.py

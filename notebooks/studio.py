@@ -23,7 +23,7 @@
 # **Time and hardware:** as long as you like; the first four sounds take some seconds on any computer.
 # The published networks want a graphics card, such as Colab's free T4.
 
-# %% [markdown]
+# %% [markdown] tags=["notebook"]
 # What you will do:
 #
 # - make sounds, and hear many of them quickly;
@@ -47,7 +47,7 @@ from ddnb.runtime import summary
 
 print(summary())
 
-# %% [markdown]
+# %% [markdown] tags=["notebook"]
 # ## Settings
 #
 # - `checkpoint`: the network to begin with. `drums` is built in; you can load another one later.
@@ -80,11 +80,11 @@ panel = widgets.studio(checkpoint, folder)
 display(panel)
 panel.make()
 
-# %% [markdown]
+# %% [markdown] tags=["notebook"]
 # While it works, *Cancel* stops after the current step and keeps what is finished. On Colab there is
 # no such button: the stop button of the cell does it.
 
-# %% [markdown]
+# %% [markdown] tags=["notebook"]
 # ## Sounds of your own
 #
 # In JupyterLab, type the path of a sound or of a folder into *vary this*, or upload a file. On Colab,
@@ -97,32 +97,32 @@ panel.make()
 bring = "nothing"  # @param ["nothing", "a file", "a recording"]
 seconds = 4  # @param {type:"slider", min:1, max:30, step:1}
 
-# %% [markdown]
+# %% [markdown] tags=["notebook"]
 # The sound appears in the tabs *Vary*, *Interpolate* and *Inpaint / extend*.
 
-# %%
+# %% tags=["notebook"]
 if runtime.in_colab() and bring == "a file":
     panel.bring(widgets.upload()[0])
 if runtime.in_colab() and bring == "a recording":
     panel.bring(widgets.record(seconds=seconds))
 
-# %% [markdown]
+# %% [markdown] tags=["notebook"]
 # ## Take it home
 #
 # In JupyterLab a link appears below *Export a pack*, and the file lies in the folder that is named
 # there. On Colab, run the next cell after an export: your browser asks whether to save the pack.
 # Unpack it and drag its folder into your DAW.
 
-# %%
+# %% tags=["notebook"]
 if runtime.in_colab() and panel.packs:
     widgets.hand_over(panel.packs[-1])
 print(*panel.packs or ["no pack yet"], sep="\n")
 
-# %% [markdown]
+# %% [markdown] tags=["notebook"]
 # The panel and your cells share everything: `panel.kept` are the sounds that you keep,
 # `panel.results` those on the screen, `panel.ckpt` the network, `panel.state` the settings.
 
-# %%
+# %% tags=["notebook"]
 print(*(clip.name for clip in panel.results), sep="\n")
 
 # %% [markdown]

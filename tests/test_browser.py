@@ -66,7 +66,8 @@ class FrontEnd:
         common = ["--no-browser", f"--port={self.port}"]
         if self.name == "voila":
             theme = ["--theme=dark"] if self.dark else []
-            return ["studio.ipynb", *common, "--Voila.ip=127.0.0.1", *theme]
+            shown = "--TagRemovePreprocessor.remove_cell_tags=notebook"  # as "make app" has it
+            return ["studio.ipynb", *common, "--Voila.ip=127.0.0.1", shown, *theme]
         common += ["--allow-root", "--ip=127.0.0.1"]
         if self.name == "notebook":
             return [*common, "--NotebookApp.token=", "--NotebookApp.password=", f"--notebook-dir={work}"]

@@ -243,7 +243,7 @@ def test_a_path_is_a_sound(wav):
     shown = []
     chosen = picker(shown)
     chosen.path.value = f' "{wav}" '  # as Windows copies it
-    assert chosen.chosen()(None) == str(wav) and shown[-1].duration_s == 0.5
+    assert chosen.chosen()(None).duration_s == 0.5 and shown[-1].duration_s == 0.5
     assert chosen.state == {"path": str(wav)}
 
 
@@ -263,7 +263,20 @@ def test_a_bad_path_is_told_and_keeps_what_was_chosen(path, wav, tmp_path, monke
     chosen.path.value = str(wav)
     chosen.path.value = path
     assert path in runner.message.value
-    assert chosen.chosen()(None) == str(wav)
+    assert chosen.chosen()(None).settings["source"]["name"] == wav.name
+
+
+def test_a_file_that_ddnb_saved_is_known_by_its_record(drums, tmp_path):
+    """A variation of a saved kick would forget that it is one, and could not be made again."""
+    saved = ddnb.generate(drums, 1, 7, category="kick", steps=2).save(tmp_path)[0]
+    chosen = picker()
+    chosen.path.value = str(saved)
+    assert chosen.state == {"path": str(saved)}
+    varied = ddnb.vary(drums, chosen.chosen()(drums), 0.3, 1, steps=2)
+    assert varied.settings["making"]["category"] == {"kick": 1.0}
+    record = varied.save(tmp_path)[0]
+    saved.unlink()
+    np.testing.assert_array_equal(ddnb.remake(record).audio, varied.audio)
 
 
 def test_an_upload_arrives_whole_and_leaves_no_trace_in_the_page(wav):

@@ -18,10 +18,10 @@ import numpy as np
 from ..audio import read
 from ..checkpoints import Checkpoint
 from ..clips import Clip
-from ..engine import AnySound, Source, source_of
+from ..engine import Source, source_of
 from ..files import safe_name
 from ..pictures import waveform_picture
-from ..records import remake
+from ..records import read_clip, remake
 from ..runtime import in_colab
 from ..verbs import sound_files
 from .jobs import FITTING
@@ -44,7 +44,8 @@ class SoundPicker(ipywidgets.VBox):
 
     def __init__(self, label: str, on_change: Callable[[Source | None], object], guarded: Callable[..., Any]):
         self._on_change = on_change
-        self._sound: AnySound | Mapping[str, Any] | None = None
+        self._sound: Clip | Mapping[str, Any] | None = None
+        self._path = ""
         self.path = ipywidgets.Combobox(
             description=label,
             placeholder="path of a sound file, or of a folder",
@@ -60,7 +61,7 @@ class SoundPicker(ipywidgets.VBox):
         super().__init__([ipywidgets.HBox(row, layout=ipywidgets.Layout(flex_flow="row wrap")), self._name])
         self._show(None)
 
-    def chosen(self) -> Callable[[Checkpoint], AnySound]:
+    def chosen(self) -> Callable[[Checkpoint], Clip]:
         """Return a function that gives what is chosen now; a clip of loaded settings is made again by it.
 
         Raises:
@@ -70,7 +71,7 @@ class SoundPicker(ipywidgets.VBox):
             raise ValueError("Choose a sound first: type a path, upload a file, or press a button below a clip.")
         return partial(self._made, self._sound)
 
-    def _made(self, chosen: AnySound | Mapping[str, Any], ckpt: Checkpoint) -> AnySound:
+    def _made(self, chosen: Clip | Mapping[str, Any], ckpt: Checkpoint) -> Clip:
         if not isinstance(chosen, Mapping):
             return chosen
         same = chosen["model"].get("weights_sha256") == ckpt.info["weights_sha256"]
@@ -79,18 +80,19 @@ class SoundPicker(ipywidgets.VBox):
             self.take(clip)
         return clip
 
-    def take(self, sound: AnySound) -> None:
-        """Choose a sound that is at hand."""
-        source = source_of(sound)
-        self._sound = sound
-        self.path.value = str(sound) if isinstance(sound, str | Path) else ""
+    def take(self, sound: Clip | str | Path) -> None:
+        """Choose a clip or a file; what ddnb made is known by the record beside it."""
+        clip = sound if isinstance(sound, Clip) else read_clip(sound)
+        source = source_of(clip)
+        self._sound, self._path = clip, "" if clip is sound else str(sound)
+        self.path.value = self._path
         self._show(source)
 
     @property
     def state(self) -> dict[str, Any]:
         """What is chosen, as JSON: a path, or the record of a clip."""
-        if isinstance(self._sound, str | Path):
-            return {"path": str(self._sound)}
+        if self._path:
+            return {"path": self._path}
         if isinstance(self._sound, Mapping):
             return {"record": dict(self._sound)}
         if self._sound is None:
@@ -103,11 +105,9 @@ class SoundPicker(ipywidgets.VBox):
         if state == self.state:
             return
         if "path" in state:
-            if state["path"] == self.path.value:  # else nothing would follow from it
-                self._go_to(self.path.value)
             self.path.value = str(state["path"])
             return
-        self._sound = state.get("record")
+        self._sound, self._path = state.get("record"), ""
         self.path.value = ""
         self._show(None)
         if "record" in state:
@@ -124,7 +124,8 @@ class SoundPicker(ipywidgets.VBox):
             self.path.options = [str(p) for p in sound_files(path)[:_LISTED]]
             self._name.value = f"{len(self.path.options)} sounds in this folder: empty the field to pick one of them"
             return
-        self.take(str(path))
+        if str(path) != self._path:
+            self.take(path)
 
     def _show(self, source: Source | None) -> None:
         if source is None:

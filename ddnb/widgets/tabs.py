@@ -13,7 +13,7 @@ from ..beats import Beat, beat, list_patterns
 from ..checkpoints import Checkpoint
 from ..clips import Clip
 from ..edits import extend, inpaint
-from ..engine import MAX_DURATION_S, AnySound, source_of
+from ..engine import MAX_DURATION_S
 from ..interpolation import interpolate
 from ..loops import BPM
 from ..verbs import generate, vary
@@ -283,8 +283,8 @@ class Inpaint(Tab):
         def work(ckpt: Checkpoint, **job: Any) -> list[Clip]:
             sound = chosen(ckpt)
             if fill:
-                return list(inpaint(ckpt, sound, first, last, loop=_is_loop(sound), **given, **job))
-            duration_s = source_of(sound).duration_s + more_s
+                return list(inpaint(ckpt, sound, first, last, loop=sound.loop, **given, **job))
+            duration_s = sound.duration_s + more_s
             return list(extend(ckpt, sound, duration_s, backwards=backwards, **given, **job))
 
         return work
@@ -395,15 +395,11 @@ class BeatTab(Tab):
         self._set("bpm", beat.bpm)
 
 
-def tempo_of(sound: AnySound) -> dict[str, Any]:
+def tempo_of(clip: Clip) -> dict[str, Any]:
     """Loop and tempo of a clip, as options of ``vary``."""
-    making = sound.settings.get("making", {}) if isinstance(sound, Clip) else {}
+    making = clip.settings.get("making", {})
     tempo = {name: making[name] for name in ("bpm", "bars", "beats_per_bar") if name in making}
-    return ({"loop": True} if _is_loop(sound) else {}) | tempo
-
-
-def _is_loop(sound: AnySound) -> bool:
-    return isinstance(sound, Clip) and sound.loop
+    return ({"loop": True} if clip.loop else {}) | tempo
 
 
 def help_html(tabs: Iterable[Tab]) -> str:
