@@ -98,7 +98,8 @@ def _parser() -> argparse.ArgumentParser:
 
     again = commands.add_parser("remake", help="make a saved sound again from its JSON file, or a whole pack")
     again.add_argument("record", type=Path, help="the JSON file beside a WAV file, the WAV file, or a pack's ZIP file")
-    again.add_argument("--checkpoint", help="the checkpoint, where it was a file that lies elsewhere now")
+    where = "the checkpoint, where it was a link, or a file that lies elsewhere now; may be given several times"
+    again.add_argument("--checkpoint", action="append", help=where)
     again.add_argument("--sounds", type=Path, help="folder of the sounds it was made from (beside the record)")
     _add_output(again, bits="as the record says")
     again.set_defaults(run=do.run_remake)

@@ -22,6 +22,9 @@ from .download import SCHEMES
 from .files import atomically, claim_pair, file_sha256, safe_name
 from .loops import SHORTEST_SEAM, seam_db
 
+LONGEST_NAME = 140
+"""Characters of a clip's name, so that a suffix and a number still fit into what every system takes."""
+
 
 @dataclass(frozen=True, eq=False)
 class Clip:
@@ -46,7 +49,8 @@ class Clip:
         ``my-snare_vary_seed3``, ``a_to_b_2of8``; with its note where that is known, ``bass_drums_seed1_F1``.
         """
         note = self.settings.get("root_note")
-        return f"{self._name}_{note['name']}" if note else self._name
+        # as a whole: its parts may be from a record that anybody has written
+        return safe_name(f"{self._name}_{note['name']}" if note else self._name, LONGEST_NAME)
 
     @property
     def _name(self) -> str:
@@ -118,7 +122,15 @@ class Clip:
         folder = Path(folder).expanduser()
         if folder.suffix.lower() in (".wav", ".json") or folder.is_file():
             raise ValueError(f"{folder} is no folder: give the folder to save in, the name is {self.name}.wav.")
-        path, beside = claim_pair(folder / f"{self.name}.wav")
+        return self.save_as(folder / f"{self.name}.wav", bits, chunks)
+
+    def save_as(self, path: Path, bits: str = "24", chunks: bool = True) -> Path:
+        """Write the sound and its JSON file under a name of your own; where that is taken, with a number. See ``save``.
+
+        Raises:
+            ValueError: unknown ``bits``; nothing is written.
+        """
+        path, beside = claim_pair(path)
         try:
             text = json.dumps(self.write(path, bits, chunks), indent=2) + "\n"
             atomically(beside, lambda part: part.write_text(text, encoding="utf-8"))

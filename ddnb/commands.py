@@ -18,7 +18,7 @@ from tqdm import tqdm
 from .audio import CEILING_DBFS, peak_dbfs
 from .beats import beat
 from .checkpoints import Checkpoint, convert, list_checkpoints, load, verify
-from .clips import Clips
+from .clips import Clip, Clips
 from .copies import originality
 from .doctor import check_dataset
 from .edits import extend, inpaint
@@ -27,10 +27,10 @@ from .files import atomically, file_sha256, free_name
 from .guidance import Category
 from .interpolation import interpolate
 from .loops import MAX_CENTS, loop_frames
-from .packs import pack
+from .packs import file_samples_sha256, pack, packed_name
 from .pictures import contact_sheet
 from .recipe import Recipe
-from .records import read_record, remake
+from .records import PACK, read_clip, read_record, remade
 from .runs import RunFolder
 from .runtime import pick
 from .schedule import time_grid
@@ -82,7 +82,7 @@ def run_vary(arguments: argparse.Namespace) -> int:
     options |= {} if arguments.max_cents is None else {"max_cents": arguments.max_cents}
 
     def make(sound: Path, seeds: Sequence[int], ckpt: Checkpoint, on_step) -> Clips:
-        return vary(ckpt, sound, arguments.strength, seed=seeds, on_step=on_step, **options)
+        return vary(ckpt, read_clip(sound), arguments.strength, seed=seeds, on_step=on_step, **options)
 
     return _edit(arguments, "varying", make, sounds, seeds)
 
@@ -92,7 +92,7 @@ def run_inpaint(arguments: argparse.Namespace) -> int:
     options = _options(arguments) | {"method": arguments.method, "loop": arguments.loop}
 
     def make(sound: Path, seeds: Sequence[int], ckpt: Checkpoint, on_step) -> Clips:
-        return inpaint(ckpt, sound, start_s, end_s, seed=seeds, on_step=on_step, **options)
+        return inpaint(ckpt, read_clip(sound), start_s, end_s, seed=seeds, on_step=on_step, **options)
 
     return _edit(arguments, "filling", make, [arguments.audio], seeds)
 
@@ -102,7 +102,7 @@ def run_extend(arguments: argparse.Namespace) -> int:
     options = _options(arguments) | {"method": arguments.method, "backwards": arguments.backwards}
 
     def make(sound: Path, seeds: Sequence[int], ckpt: Checkpoint, on_step) -> Clips:
-        return extend(ckpt, sound, arguments.duration_s, seed=seeds, on_step=on_step, **options)
+        return extend(ckpt, read_clip(sound), arguments.duration_s, seed=seeds, on_step=on_step, **options)
 
     return _edit(arguments, "extending", make, [arguments.audio], seeds)
 
@@ -144,6 +144,7 @@ def run_interpolate(arguments: argparse.Namespace) -> int:
             raise FileNotFoundError(f"No sound file at {end}.")
     _check_writable(arguments.out)
     ckpt = _ready(arguments)
+    ends = [read_clip(end) if isinstance(end, Path) else end for end in ends]
     options = _options(arguments) | {"to_category": arguments.to_category, "duration_s": arguments.duration_s}
     with _Bar("interpolating", "step") as bar:
         clips = interpolate(
@@ -365,20 +366,34 @@ def run_originality(arguments: argparse.Namespace) -> int:
 
 def run_remake(arguments: argparse.Namespace) -> int:
     _check_writable(arguments.out)
-    record = read_record(arguments.record)
-    clips = remake(arguments.record, arguments.checkpoint, arguments.sounds)
-    files = [each.get("file", {}) for each in record.get("sounds", [record])]
-    bits = arguments.bits
-    arguments.bits, arguments.chunks = bits or files[0].get("bits"), files[0].get("chunks", False)
-    paths = _save(clips, arguments)
-    if bits in (None, files[0].get("bits")):
-        then = {file.get("sha256") for file in files}
-        same = sum(file_sha256(path) in then for path in paths)
-        if len(files) > 1:
-            print(f"ddnb: {same} of {len(files)} are the same file, byte for byte", file=sys.stderr)
+    made = remade(arguments.record, arguments.checkpoint, arguments.sounds)
+    asked, is_pack = 1, PACK in (record := read_record(arguments.record))
+    if is_pack:
+        asked = len(record["sounds"])
+    files, samples, other_bits = 0, 0, False
+    for record, clip in made:
+        file = record.get("file", {})
+        bits, chunks = arguments.bits or str(file.get("bits", "24")), bool(file.get("chunks"))
+        name = packed_name(file["name"]) if is_pack else clip.name
+        path = clip.save_as(arguments.out.expanduser() / f"{name}.wav", bits, chunks)
+        _say_saved(path, clip, bits)
+        other_bits |= bits != file.get("bits")
+        if "samples_sha256" in file:
+            samples += file_samples_sha256(path) == file["samples_sha256"]
         else:
-            print(f"ddnb: {'the same file, byte for byte' if same else 'not quite the file it was'}", file=sys.stderr)
+            files += file_sha256(path) == file.get("sha256")
+    if not other_bits:
+        print(f"ddnb: {_how_many_same(files, samples, asked)}", file=sys.stderr)
     return 0
+
+
+def _how_many_same(files: int, samples: int, asked: int) -> str:
+    """Of sounds that were made again; of those that were FLAC files, and are WAV now, the samples are compared."""
+    if asked == 1:
+        exact = "the same file, byte for byte" if files else "not quite the file it was"
+        return "the same sound, sample for sample" if samples else exact
+    said = f"{files} of {asked} are the same file, byte for byte"
+    return f"{said}; {samples}, which were FLAC, are the same sound, sample for sample" if samples else said
 
 
 def run_checkpoints(arguments: argparse.Namespace) -> int:
@@ -410,13 +425,17 @@ def run_convert(arguments: argparse.Namespace) -> int:
 def _save(clips: Clips, arguments: argparse.Namespace) -> list[Path]:
     bits, paths = arguments.bits or "24", []
     for clip in clips:
-        paths.append(clip.save(arguments.out, bits, getattr(arguments, "chunks", True)))
-        print(paths[-1], flush=True)
-        if clip.seam_db is not None:
-            print(f"ddnb: its seam, up to 0 dB it cannot be told: {clip.seam_db:+.0f} dB", file=sys.stderr)
-        if bits != "float" and (over := peak_dbfs(clip.audio) - CEILING_DBFS) > 0:
-            print(f"ddnb: {clip.name} was turned down by {over:.1f} dB to fit; --bits float keeps it", file=sys.stderr)
+        paths.append(clip.save(arguments.out, bits))
+        _say_saved(paths[-1], clip, bits)
     return paths
+
+
+def _say_saved(path: Path, clip: Clip, bits: str) -> None:
+    print(path, flush=True)
+    if clip.seam_db is not None:
+        print(f"ddnb: its seam, up to 0 dB it cannot be told: {clip.seam_db:+.0f} dB", file=sys.stderr)
+    if bits != "float" and (over := peak_dbfs(clip.audio) - CEILING_DBFS) > 0:
+        print(f"ddnb: {clip.name} was turned down by {over:.1f} dB to fit; --bits float keeps it", file=sys.stderr)
 
 
 def _check_writable(folder: Path) -> None:

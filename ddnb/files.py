@@ -73,9 +73,9 @@ def claim_pair(path: Path) -> tuple[Path, Path]:
     raise AssertionError("unreachable: there is always a next number")
 
 
-def safe_name(text: str) -> str:
-    """Turn a text into a file name that every system takes: letters, digits, ``-`` and ``_``."""
-    name = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[:80] or "sound"
+def safe_name(text: str, most: int = 80) -> str:
+    """Turn a text into a file name that every system takes: ``most`` letters, digits, ``-`` and ``_``, no suffix."""
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[:most] or "sound"
     return f"{name}_" if name.upper() in RESERVED else name
 
 

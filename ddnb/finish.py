@@ -67,16 +67,19 @@ def _faded(audio: np.ndarray, frames: int) -> np.ndarray:
 
 def start_frame(audio: np.ndarray, sample_rate: int) -> int:
     """The frame a millisecond before a sound's attack, or 0."""
+    return max(0, _onset(audio) - round(LEAD_S * sample_rate))
+
+
+def _onset(audio: np.ndarray) -> int:
     envelope = np.abs(audio).max(axis=0)
-    onset = int(np.argmax(envelope >= envelope.max() * 10 ** (ONSET_DB / 20)))
-    return max(0, onset - round(LEAD_S * sample_rate))
+    return int(np.argmax(envelope >= envelope.max() * 10 ** (ONSET_DB / 20)))
 
 
 def trimmed(audio: np.ndarray, sample_rate: int) -> dict[str, int]:
     """How to trim a one-shot: from a millisecond before its attack to 10 ms after it has ended, faded out.
 
-    The fade lies behind what is heard; a sound that is cut off at its end fades within it, a very short one over its
-    last quarter. Trimming what is trimmed already changes nothing.
+    The fade lies behind what is heard; a sound that is cut off at its end fades within it, a very short one over the
+    last quarter from its attack on. Trimming what is trimmed already changes nothing.
 
     Returns:
         The edit; empty where there is nothing to do.
@@ -85,7 +88,8 @@ def trimmed(audio: np.ndarray, sample_rate: int) -> dict[str, int]:
         return {}
     first, fade = start_frame(audio, sample_rate), round(FADE_S * sample_rate)
     left = audio[:, first:]
-    within = 0 if not left[:, -1].any() else min(fade, left.shape[-1] // 4)  # ends in zero: has been faded before
+    sounding = audio.shape[-1] - _onset(audio)  # an attack in the very last frame is not faded away
+    within = 0 if not left[:, -1].any() else min(fade, sounding // 4)  # ends in zero: has been faded before
     # looked for in the faded sound, or a second look would find another end
     envelope = np.abs(_faded(left, within)).max(axis=0)
     heard = int(np.flatnonzero(envelope >= np.abs(audio).max() * 10 ** (TAIL_DB / 20))[-1]) + 1
@@ -99,7 +103,8 @@ def trimmed(audio: np.ndarray, sample_rate: int) -> dict[str, int]:
 def true_peak_dbfs(audio: np.ndarray, loop: bool = False) -> float:
     """Largest magnitude that a converter will meet, between the samples too, dB re full scale.
 
-    Four times oversampled, as ITU-R BS.1770-4 annex 2 proposes. That reads up to 0.7 dB low near half the sample rate.
+    Four times oversampled, as ITU-R BS.1770-4 annex 2 proposes. That reads noise up to half the
+    sample rate up to 1.1 dB low, drums by some hundredths of a dB.
 
     Args:
         audio: (channels, frames).
@@ -167,8 +172,13 @@ def root_note(audio: np.ndarray, sample_rate: int) -> dict[str, Any] | None:
     if np.mean((clarity >= _CLEAR) & (np.abs(keys - key) <= _STEADY_CENTS / 100)) < _SHARE:
         return None
     note = round(key)
-    name = f"{NOTES[note % 12]}{note // 12 - 1}"
-    return {"note": note, "name": name, "cents": round(100 * (key - note), 1), "how": "measured, steady and clear"}
+    cents = round(100 * (key - note), 1)
+    return {"note": note, "name": note_name(note), "cents": cents, "how": "measured, steady and clear"}
+
+
+def note_name(note: int) -> str:
+    """What a MIDI key is called: 60 is C4, sharps as in Fs1."""
+    return f"{NOTES[note % 12]}{note // 12 - 1}"
 
 
 def _pitch(piece: np.ndarray, sample_rate: int) -> tuple[float, float]:

@@ -9,13 +9,12 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from xml.sax.saxutils import quoteattr
 
 from .beats import OWN_NOTE, drum_data
 
 KEYS = 128
-_FIRST_KEY = 36  # where drum pads begin
+_MIDDLE_C = 60
 
 
 @dataclass(frozen=True)
@@ -40,18 +39,19 @@ class Zone:
 def keys(sounds: Sequence[tuple[str | None, bool]]) -> list[int | None]:
     """Return the key of each sound, given its category and whether it is a loop.
 
-    The first of a category lies where General MIDI has that drum (the first of none of these on ``beats.OWN_NOTE``),
-    so that the MIDI files of beats play them; the others on the next free keys, from the lowest drum pad upwards and
-    then below it, one-shots before loops. What comes after the 128th key has none.
+    The first of a drum lies where General MIDI has it, so that the MIDI files of beats play it. All others lie from
+    middle C upwards and then downwards, category by category, loops last. The keys of drums that are not there stay
+    empty while others are free. What comes after the 128th key has none.
     """
     notes, places = drum_data()["notes"], {}
     for i, (category, loop) in enumerate(sounds):
-        key = notes.get(category, OWN_NOTE)
-        if not loop and key not in places.values():
-            places[i] = key
-    taken = set(places.values())
-    free = (key for key in chain(range(_FIRST_KEY, KEYS), range(_FIRST_KEY - 1, -1, -1)) if key not in taken)
-    later = sorted((i for i in range(len(sounds)) if i not in places), key=lambda i: (sounds[i][1], i))
+        if not loop and category in notes and notes[category] not in places.values():
+            places[i] = notes[category]
+    drums = {*notes.values(), OWN_NOTE}
+    others = [key for key in (*range(_MIDDLE_C, KEYS), *range(_MIDDLE_C - 1, -1, -1)) if key not in drums]
+    free = [*others, *sorted(drums - set(places.values()))]
+    later = [i for i in range(len(sounds)) if i not in places]
+    later.sort(key=lambda i: (sounds[i][1], sounds[i][0] is None, sounds[i][0] or "", i))
     places |= dict(zip(later, free, strict=False))
     return [places.get(i) for i in range(len(sounds))]
 

@@ -17,14 +17,14 @@ import numpy as np
 
 from .audio import SUBTYPES
 from .beats import Beat
-from .clips import Clip
+from .clips import LONGEST_NAME, Clip
 from .copies import Originality
-from .engine import require_sound
+from .engine import require_sound, samples_sha256
 from .files import atomically, file_sha256, free_name, safe_name
 from .finish import LEVELS, apply, gains_db, root_note, trimmed, true_peak_dbfs
 from .instruments import Zone, drum_map, dspreset, keys, sfz
 from .pictures import waveform_sheet
-from .records import PACK, read_clip
+from .records import PACK, VERSION, read_clip
 
 FORMATS = {"wav": tuple(SUBTYPES), "flac": ("16", "24")}
 NOT_KNOWN = "not known"
@@ -76,19 +76,24 @@ def pack(
             brings the loudest there, and all others by the same gain.
         instruments: add the sounds on keys, for SFZ players and Decent Sampler, and a drum map.
         chunks: as for ``Clip.save``.
-        origins: what ``ddnb.originality(clips, folder)`` returned for the same clips; it goes into the records.
+        origins: what ``ddnb.originality(clips, folder)`` returned for the same sounds, in the same order; it goes into
+            the records.
 
     Returns:
         The path of the ZIP file.
 
     Raises:
         FileNotFoundError: no such sound.
-        ValueError: no sound, one that is silent, empty or not finite, or unknown ``bits``, ``format`` or ``level``.
+        ValueError: no sound, one that is silent, empty or not finite, unknown ``bits``, ``format`` or ``level``, or
+            ``origins`` of other sounds.
         OSError: the file cannot be written. Nothing is left behind then.
     """
     path = Path(path).expanduser()
     _require_options(path, bits, format, level)
-    packed = _finished(list(_several(clips)), level, bits)
+    sounds = list(_several(clips))
+    if origins is not None:
+        _require_same([clip for clip, _ in sounds], [row.clip for row in origins.rows])
+    packed = _finished(sounds, level, bits)
     target = free_name(path)
     try:
         atomically(target, lambda part: _write(part, packed, bits, format, chunks, instruments, origins))
@@ -106,6 +111,16 @@ def _require_options(path: Path, bits: str, format: str, level: str) -> None:
         raise ValueError(f"bits={bits!r}: {format} has {', '.join(FORMATS[format])}.")
     if level not in LEVELS:
         raise ValueError(f"level={level!r}: known are {', '.join(LEVELS)}.")
+
+
+def _require_same(clips: Sequence[Clip], checked: Sequence[Clip]) -> None:
+    """Refuse what was found out about other sounds; the same ones need not be the same objects."""
+    again = "give what ddnb.originality returned for these sounds, in this order."
+    if len(checked) != len(clips):
+        raise ValueError(f"origins: {len(checked)} sounds were checked, and {len(clips)} are to be packed: {again}")
+    for number, (clip, other) in enumerate(zip(clips, checked, strict=True), 1):
+        if clip.sample_rate != other.sample_rate or not np.array_equal(clip.audio, other.audio):
+            raise ValueError(f"origins: sound {number}, {clip.name}, is not the one that was checked: {again}")
 
 
 def _several(clips: Any) -> Iterator[tuple[Clip, bytes | None]]:
@@ -171,6 +186,13 @@ def _names(clips: Sequence[Clip]) -> list[str]:
     return names
 
 
+def packed_name(name: str) -> str:
+    """A sound's path in a pack, without suffix, as it may be used anywhere: anybody may have written the manifest."""
+    *folders, last = name.split("/")[-2:]
+    stem = last.rpartition(".")[0] or last
+    return "/".join(safe_name(part, LONGEST_NAME) for part in (*folders, stem))
+
+
 def _folder(clip: Clip) -> str:
     """Never with a tempo: some programs look for one there too."""
     if clip.kind in ("loop", "bars"):
@@ -213,7 +235,7 @@ def _write(
                 record["file"]["midi"] = f"{each.name}.mid"
                 add(f"{each.name}.mid", each.midi)
             records.append(record | {"origin": origins.record(index) if origins else {"verdict": _UNCHECKED}})
-        add("manifest.json", json.dumps({PACK: 1, "name": top, "sounds": records}, indent=2) + "\n")
+        add("manifest.json", json.dumps({PACK: VERSION, "name": top, "sounds": records}, indent=2) + "\n")
         add("manifest.csv", _table(records).encode("utf-8-sig"))
         shown = packed[:_SHEET]
         add("contact_sheet.png", waveform_sheet([each.clip for each in shown], [each.name for each in shown]))
@@ -233,7 +255,8 @@ def _sound(packed: _Packed, scratch: Path, bits: str, format: str, chunks: bool)
     path = wav
     if format == "flac" and packed.clip.kind not in ("loop", "bars"):
         path = _as_flac(wav, bits)
-        record["file"]["sha256"] = file_sha256(path)
+        # another version of FLAC gives another file of the same samples
+        record["file"] |= {"sha256": file_sha256(path), "samples_sha256": file_samples_sha256(path)}
     record["file"]["name"] = f"{packed.name}{path.suffix}"
     record["level"]["true_peak_dbfs"] = round(packed.true_peak_dbfs + record["level"]["gain_db"], 3)
     content = path.read_bytes()
@@ -252,6 +275,13 @@ def _as_flac(wav: Path, bits: str) -> Path:
     return flac
 
 
+def file_samples_sha256(path: Path) -> str:
+    """What the samples of a file are known by, whatever kind of file they are in."""
+    import soundfile
+
+    return samples_sha256(soundfile.read(path, dtype="float32", always_2d=True)[0].T)
+
+
 def _zones(packed: Sequence[_Packed], records: Sequence[dict[str, Any]]) -> list[Zone]:
     """The sounds that have a key; a mixture of categories is in none."""
     loops = [each.clip.loop for each in packed]
@@ -268,9 +298,10 @@ def _zones(packed: Sequence[_Packed], records: Sequence[dict[str, Any]]) -> list
 
 
 def _table(records: Sequence[dict[str, Any]]) -> str:
-    """The records as CSV, a column per entry of each group; what is deeper is JSON in one cell."""
+    """The records as CSV: first what one looks for, then a column per entry; what is deeper is JSON in one cell."""
     rows = [
-        {
+        _row(record)
+        | {
             f"{group}.{key}" if isinstance(values, dict) else group: _cell(value)
             for group, values in record.items()
             for key, value in (values.items() if isinstance(values, dict) else [("", values)])
@@ -282,6 +313,21 @@ def _table(records: Sequence[dict[str, Any]]) -> str:
     table.writeheader()
     table.writerows(rows)
     return text.getvalue()
+
+
+def _row(record: dict[str, Any]) -> dict[str, Any]:
+    """What one looks for in a table of sounds."""
+    file, music = record["file"], record["music"]
+    return {
+        "name": _cell(file["name"]),
+        "type": music["type"],
+        "seconds": round(file["frames"] / file["sample_rate"], 3),
+        "bpm": music.get("bpm", ""),
+        "bars": music.get("bars", ""),
+        "note": (music.get("root_note") or {}).get("name", ""),
+        "seed": record.get("making", {}).get("seed", ""),
+        "licence": _cell(record.get("model", {}).get("licence", "")),
+    }
 
 
 def _cell(value: Any) -> Any:
@@ -350,7 +396,8 @@ def _about_files(records: Sequence[dict[str, Any]], chunks: bool) -> str:
 
 def _about_instruments(top: str, left_out: int) -> str:
     text = f"Play them: {top}.sfz is for SFZ players, {top}.dspreset for Decent Sampler; drum_map.csv lists the keys. "
-    text += "Drums lie where General MIDI has them, the others on the next free keys."
+    text += "The first of each drum lies where General MIDI has it, all others from middle C on, category by "
+    text += "category."
     return text + (f" Sounds left out there, as a keyboard has 128 keys: {left_out}." if left_out else "")
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import ddnb
 from ddnb.audio import peak_dbfs, quantised
-from ddnb.finish import FADE_S, LEAD_S, apply, gains_db, root_note, start_frame, trimmed, true_peak_dbfs
+from ddnb.finish import FADE_S, LEAD_S, apply, gains_db, note_name, root_note, start_frame, trimmed, true_peak_dbfs
 
 RATE = 44_100
 
@@ -136,6 +136,17 @@ def test_a_spike_before_a_quiet_end():
         assert trimmed(once, RATE) == {}
 
 
+@pytest.mark.parametrize("place", [0, 1, 2, 5, 40])
+@pytest.mark.parametrize("around", [0.0, 1e-5])
+def test_a_click_at_the_very_end(place, around):
+    """Faded away it would leave nothing to find the end of: one such sound took a whole pack with it."""
+    click = np.full((1, 1000), around, np.float32)
+    click[0, -1 - place] = 1
+    once = apply(click, trimmed(click, RATE))
+    assert np.abs(once).max() == 1 and once.shape[1] <= 45 + place
+    assert trimmed(once, RATE) == {}
+
+
 @pytest.mark.parametrize("frames", [1, 2, 3, 5, 44])
 def test_tiny_and_silent_sounds(frames):
     click = np.full((1, frames), 0.5, np.float32)
@@ -226,6 +237,7 @@ def test_notes_are_known(note, rate):
 
 
 def test_names_of_notes():
+    assert [note_name(key) for key in (0, 60, 66, 127)] == ["C-1", "C4", "Fs4", "G9"]
     assert [root_note(plucked(hz), RATE)["name"] for hz in (440, 43.654, 46.249, 261.63)] == ["A4", "F1", "Fs1", "C4"]
 
 

@@ -8,6 +8,7 @@ import re
 import subprocess
 import zipfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import PurePosixPath
 from xml.etree import ElementTree
 
@@ -18,7 +19,7 @@ import pytest
 import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
-from oracles import wav_promises
+from oracles import true_peak, wav_promises
 
 import ddnb
 from ddnb.__main__ import main
@@ -26,10 +27,13 @@ from ddnb.audio import quantised
 from ddnb.clips import Clip
 from ddnb.engine import source_of
 from ddnb.files import safe_name
-from ddnb.finish import trimmed, true_peak_dbfs
+from ddnb.finish import trimmed
 from ddnb.instruments import keys
 
 RATE = 44_100
+READS_LOW_DB = 0.1
+"""What four times oversampling may miss of the peak of sounds with little near half the sample rate."""
+
 pytestmark = pytest.mark.filterwarnings("ignore:The way to noise")
 
 
@@ -40,6 +44,13 @@ def at(*steps):
 def hit(level=0.5, frames=8000, seed=0, channels=1):
     decay = np.exp(-np.arange(frames) / 800)
     return (level * np.random.default_rng(seed).uniform(-1, 1, (channels, frames)) * decay).astype(np.float32)
+
+
+def dull(audio):
+    """Without what is above 0.8 of half the sample rate: of white noise four times oversampling misses up to 1 dB."""
+    spectrum = np.fft.rfft(audio)
+    spectrum[:, int(0.8 * spectrum.shape[-1]) :] = 0
+    return np.fft.irfft(spectrum, audio.shape[-1]).astype(np.float32)
 
 
 def made(audio=None, seed=0, category="kick", name="net", **making):
@@ -82,7 +93,7 @@ def everything(drums, tmp_path_factory):
     """A sound of each kind that there is, with the files that some were made from."""
     folder = tmp_path_factory.mktemp("everything")
     own = folder / "mine.wav"
-    soundfile.write(own, hit(0.9, 20_000, seed=5).T, RATE, "PCM_24")
+    soundfile.write(own, dull(hit(0.9, 20_000, seed=5)).T, RATE, "PCM_24")
     few = {"steps": 4}
     kicks = ddnb.generate(drums, 2, category="kick", **few)
     saved = kicks[1].save(folder / "saved", "16")
@@ -208,8 +219,8 @@ def test_every_file_is_as_its_record_says(everything, tmp_path):
         assert (song is not None) == (music["type"] in ("one-shot", "bars") or "bpm" in music)
         if "bpm" in music:
             assert song[7] == np.float32(music["bpm"])
-        peak = true_peak_dbfs(pack.audio(i), music["type"] == "loop")
-        assert record["level"]["true_peak_dbfs"] == pytest.approx(peak, abs=0.01) and peak <= -0.99
+        peak = true_peak(pack.audio(i), music["type"] == "loop")
+        assert record["level"]["true_peak_dbfs"] == pytest.approx(peak, abs=READS_LOW_DB) and peak <= -1 + READS_LOW_DB
         assert record["origin"] == {"verdict": "not checked"}
         assert file["name"] in pack.readme
 
@@ -268,22 +279,22 @@ def test_flac_for_one_shots_and_wav_for_loops(everything, tmp_path):
 
 
 def test_levels_of_a_pack(packed):
-    clips = [made(hit(level, seed=i)) for i, level in enumerate((0.05, 0.5, 1.9))]
-    before = [true_peak_dbfs(clip.audio) for clip in clips]
+    clips = [made(dull(hit(level, seed=i))) for i, level in enumerate((0.05, 0.5, 1.9))]
+    before = [true_peak(clip.audio) for clip in clips]
     for level in ("kept", "each", "together"):
         pack = packed(clips, level=level)
-        after = [true_peak_dbfs(pack.audio(i)) for i in range(3)]
-        assert after[2] == pytest.approx(-1, abs=0.01)
+        after = [true_peak(pack.audio(i)) for i in range(3)]
+        assert after[2] == pytest.approx(-1, abs=READS_LOW_DB)
         match level:
             case "kept":
-                assert after[:2] == pytest.approx(before[:2], abs=0.01)
+                assert after[:2] == pytest.approx(before[:2], abs=0.03)
             case "each":
-                assert after == pytest.approx([-1, -1, -1], abs=0.01)
+                assert after == pytest.approx([-1, -1, -1], abs=READS_LOW_DB)
             case "together":
-                assert np.diff(after) == pytest.approx(np.diff(before), abs=0.01)
+                assert np.diff(after) == pytest.approx(np.diff(before), abs=0.03)
         for i, record in enumerate(pack.sounds):
             gain = sum(edit.get("gain_db", 0) for edit in record.get("edits", ()))
-            assert gain == pytest.approx(after[i] - before[i], abs=0.01)
+            assert gain == pytest.approx(after[i] - before[i], abs=0.03)
             assert (f"gain {gain:+.1f} dB" in pack.readme) or not gain
 
 
@@ -309,6 +320,9 @@ NAMES = [
     "Ünï",
     "-",
     "aux.wav",
+    "/../../../ESCAPED",
+    "C:\\..\\x",
+    "\n\x00\x1b",
 ]
 
 
@@ -316,8 +330,12 @@ NAMES = [
 def test_every_name_is_safe(name, packed):
     clips = [made(name=name), made(category=name, seed=1), made(name=name, category=name, loop=True)]
     clips.append(Clip(hit(), RATE, 0, {"source": {"name": f"{name}.wav", "sha256": "0"}, "model": {"name": "own"}}))
+    clips.append(made(verb="interpolate", a={"name": name}, b={"seed": name}, asked=name))
+    clips.append(replace(made(), seed=name))
+    clips.append(made())
+    clips[-1].settings["root_note"] = {"note": 40, "name": name}
     pack = packed(clips, instruments=True)
-    assert len(pack.sounds) == 4
+    assert len(pack.sounds) == len(set(pack.names) & {f"{pack.top}/{s['file']['name']}" for s in pack.sounds}) == 7
     for path in pack.names:
         for part in PurePosixPath(path).parts:
             assert re.fullmatch(r"[A-Za-z0-9_.-]+", part) and len(part) < 150
@@ -369,14 +387,37 @@ def test_licences_of_all_networks_are_stated(everything, tmp_path, lightning):
     assert pack.sounds[0]["making"]["source"]["record"]["model"]["licence"] == "MIT"
 
 
-def test_origins_go_into_the_records(packed):
-    class Origins:
-        def record(self, i):
-            return {"verdict": f"no near copy found {i}"}
-
-    pack = packed([made(), made(seed=1)], origins=Origins())
-    assert [r["origin"]["verdict"] for r in pack.sounds] == ["no near copy found 0", "no near copy found 1"]
+def test_origins_go_into_the_records(packed, tmp_path):
+    for i in range(3):
+        soundfile.write(tmp_path / f"{i}.wav", hit(seed=i).T, RATE, "FLOAT")
+    clips = [made(seed=1), made(hit(seed=9), seed=9)]
+    pack = packed(clips, origins=ddnb.originality(clips, tmp_path))
+    origins = [record["origin"] for record in pack.sounds]
+    assert origins[0]["verdict"] == "near copy of 1.wav" and origins[1]["verdict"].startswith("no near copy")
+    assert [origin["files"] for origin in origins] == [3, 3]
     assert "compared with a folder" in pack.readme
+
+
+def test_origins_of_what_is_packed_in_whatever_form(drums, packed, tmp_path):
+    """Each look into Clips gives another clip, and each reading of a file."""
+    clips = ddnb.generate(drums, 2, category="kick", steps=1)
+    beat = ddnb.beat(drums, {"tracks": {"kick": at(0)}}, steps=1)
+    path = clips[1].save(tmp_path)
+    pack = packed([clips, beat, path], origins=ddnb.originality([*clips, beat.clip, path], None))
+    assert [record["origin"]["verdict"] for record in pack.sounds] == ["not checked"] * 4
+
+
+def test_origins_of_other_sounds_are_refused(tmp_path):
+    """By number alone, a pack would say of one sound what was found out about another."""
+    clips = [made(seed=i) for i in range(3)]
+    origins = ddnb.originality(clips, None)
+    for others in (clips[::-1], [*clips[:2], made(seed=7)], [*clips[:2], replace(clips[2], sample_rate=48_000)]):
+        with pytest.raises(ValueError, match=r"origins: sound \d, kick_net_seed\d, is not the one that was checked"):
+            ddnb.pack(others, tmp_path / "p.zip", origins=origins)
+    for others in (clips[:2], [*clips, made(seed=7)]):
+        with pytest.raises(ValueError, match="origins: 3 sounds were checked, and . are to be packed"):
+            ddnb.pack(others, tmp_path / "p.zip", origins=origins)
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- instruments ------------------------------------------------------------------------------------------------------
@@ -421,6 +462,8 @@ def test_keys(sounds):
     assert len(set(used)) == len(used) == min(len(sounds), 128) and set(used) <= set(range(128))
     if ("kick", False) in sounds:
         assert places[sounds.index(("kick", False))] == 36
+    if len(sounds) < 100:  # a snare that is not there is not played by another sound
+        assert (38 in used) == (("snare", False) in sounds)
 
 
 def test_more_sounds_than_keys(packed):
@@ -496,6 +539,90 @@ def test_a_zip_that_is_no_pack(content, tmp_path):
         ddnb.remake({"ddnb pack": 1, "sounds": []})
 
 
+def pack_of(manifest, path):
+    """A pack with such a manifest, an object or a text."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("p/manifest.json", manifest if isinstance(manifest, str) else json.dumps(manifest))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("manifest", "message"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ("x", "not a JSON record"),
+        ('{"a": 1, "b": 2}', "another program's"),
+        ("[]", "another program's"),
+        ({"ddnb pack": 99, "sounds": []}, "has version 99, and this ddnb reads 1: update ddnb"),
+        ({"ddnb pack": 1, "sounds": {"a": 1}}, "'sounds' is no list"),
+        ({"ddnb pack": 1}, "'sounds' is no list"),
+        ({"ddnb pack": 1, "sounds": [1]}, "no record"),
+        ({"ddnb pack": 1, "sounds": [{"file": {"name": "a.wav"}, "model": None, "making": {}}]}, "no record.*'model'"),
+        ({"ddnb pack": 1, "sounds": [{"file": [], "making": {}}]}, "no record.*'file'"),
+        ({"ddnb pack": 1, "sounds": [{"making": {}}]}, "lacks the name of its file"),
+        ({"ddnb pack": 1, "sounds": [{"file": {"name": "a.wav"}}]}, "no record.*'making'"),
+        ({"ddnb pack": 1, "sounds": [{"file": {"name": "a.wav"}, "making": {"verb": "beat"}}]}, "no record.*'model'"),
+    ],
+    ids=str,
+)
+def test_a_manifest_that_anybody_may_have_written(manifest, message, tmp_path):
+    """A sentence, where there was a RecursionError, an AttributeError or a TypeError."""
+    path = pack_of(manifest, tmp_path / "p.zip")
+    with pytest.raises(ValueError, match=message):
+        ddnb.remake(path)
+    (tmp_path / "manifest.json").write_text(manifest if isinstance(manifest, str) else json.dumps(manifest))
+    with pytest.raises(ValueError, match=message if "another" not in message else "no record"):
+        ddnb.remake(tmp_path / "manifest.json")
+    soundfile.write(tmp_path / "a.wav", hit().T, RATE)
+    assert ddnb.read_clip(tmp_path / "a.wav").kind == "own"
+
+
+def test_a_manifest_is_not_unpacked_without_end(tmp_path):
+    """Four hundred kilobytes of ZIP file took more than a gigabyte."""
+    path = pack_of(" " * (65 << 20), tmp_path / "p.zip")
+    assert path.stat().st_size < 1e6
+    with pytest.raises(ValueError, match=r"manifest\.json in p\.zip has 65 MB: .* 64 MB at most"):
+        ddnb.remake(path)
+
+
+def test_no_name_in_a_manifest_leads_out_of_a_folder(drums, tmp_path, capsys):
+    """The name of a note, and that of the file, went into the path as they were."""
+    pack = Pack(ddnb.pack(ddnb.generate(drums, 2, category="kick", steps=1), tmp_path / "p.zip"), tmp_path / "inside")
+    first, second = pack.sounds
+    first["music"]["root_note"] = {"note": 40, "name": "/../../../ESCAPED"}
+    first["file"]["name"] = "../../../ESCAPED.wav"
+    second["music"]["root_note"] = {"note": "/../ESCAPED"}
+    second["file"]["name"] = "/ESCAPED/..\\ESCAPED"
+    path = pack_of(pack.manifest, tmp_path / "q.zip")
+    one, two = ddnb.remake(path)
+    assert one.name == "kick_drums_seed0_E2" and two.name == "kick_drums_seed1"
+    before = {place for place in tmp_path.rglob("*") if place.is_file()}
+    out = tmp_path / "a" / "b" / "c" / "out"
+    assert main(["remake", str(path), "--out", str(out)]) == 0
+    written = {place for place in tmp_path.rglob("*") if place.is_file()} - before
+    assert len(written) == 4 and all(out in place.parents for place in written)
+
+
+@pytest.mark.parametrize("format", ["wav", "flac"])
+def test_the_sounds_of_an_unpacked_pack_are_what_they_were(format, drums, tmp_path):
+    """They were taken for sounds of one's own: without their seed, their network and their licence."""
+    clips = [*ddnb.generate(drums, 2, category="kick", steps=2), made(hit(3.0), seed=4)]
+    pack = Pack(ddnb.pack(clips, tmp_path / "p.zip", format=format), tmp_path)
+    for i, (path, record) in enumerate(zip(pack.files, pack.sounds, strict=True)):
+        back = ddnb.read_clip(path)
+        np.testing.assert_array_equal(back.audio, pack.audio(i))
+        assert back.name == path.stem == clips[i].name and back.kind == "one-shot" and back.seed == clips[i].seed
+        assert back.settings["model"] == record["model"]
+    again = Pack(ddnb.pack(pack.files, tmp_path / "again.zip", format=format), tmp_path)
+    assert [r["file"]["sha256"] for r in again.sounds] == [r["file"]["sha256"] for r in pack.sounds]
+    deeper = pack.folder / "kick" / "a" / "b" / "c"
+    deeper.mkdir(parents=True)
+    assert ddnb.read_clip(pack.files[0].rename(deeper / pack.files[0].name)).kind == "own"
+    other = pack.folder / "mine.wav"
+    soundfile.write(other, hit(seed=8).T, RATE)
+    assert ddnb.read_clip(other).kind == "own"
+
+
 # --- the command line -------------------------------------------------------------------------------------------------
 
 
@@ -512,9 +639,25 @@ def test_pack_and_remake_from_the_command_line(drums, tmp_path, capsys):
     assert main(["remake", path, "--out", str(tmp_path / "again")]) == 0
     assert "3 of 3 are the same file" in capsys.readouterr().err
     for file in pack.files:
-        assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes()
+        assert (tmp_path / "again" / file.relative_to(pack.folder)).read_bytes() == file.read_bytes()
     assert main(["pack", str(tmp_path / "nothing.wav"), "--out", str(tmp_path / "q.zip")]) == 2
     assert "No sound file" in capsys.readouterr().err
+
+
+def test_remake_of_a_flac_pack_compares_samples(drums, tmp_path, capsys):
+    """The files are WAV then, so none is the same; and equal names in two folders must not become one and a -2."""
+    clips = [*ddnb.generate(drums, 1, category="kick", steps=2), *ddnb.generate(drums, 1, category="snare", steps=2)]
+    clips += ddnb.generate(drums, 1, category="texture", steps=2, loop=True, bpm=120)
+    pack = Pack(ddnb.pack([*clips, clips[0]], tmp_path / "p.zip", format="flac"), tmp_path)
+    assert main(["remake", str(tmp_path / "p.zip"), "--out", str(tmp_path / "again")]) == 0
+    said = capsys.readouterr().err
+    assert "1 of 4 are the same file, byte for byte; 3, which were FLAC, are the same sound, sample for sample" in said
+    for i, file in enumerate(pack.files):
+        again = tmp_path / "again" / file.relative_to(pack.folder).with_suffix(".wav")
+        np.testing.assert_array_equal(soundfile.read(again, dtype="float32", always_2d=True)[0].T, pack.audio(i))
+    alone = ddnb.pack(clips[0], tmp_path / "one.zip", format="flac")
+    assert main(["remake", str(alone), "--out", str(tmp_path / "other")]) == 0
+    assert "the same sound, sample for sample" in capsys.readouterr().err
 
 
 def test_a_source_with_edits_is_known_by_its_record(drums):

@@ -2,15 +2,17 @@
 
 import json
 import shutil
+import warnings
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import soundfile
-from conftest import DATA
+from conftest import DATA, FORMAT
 
 import ddnb
 from ddnb import finish
+from ddnb.__main__ import main
 from ddnb.beats import beat
 from ddnb.clips import Clip
 from ddnb.records import VERBS
@@ -328,6 +330,136 @@ def test_edits_that_are_none(edits, ckpt, files):
         ddnb.remake(json.loads(path.read_text()) | {"edits": edits}, ckpt)
 
 
+# --- what a record may open -------------------------------------------------------------------------------------------
+
+
+LINKS = ["https://example.org/net.ckpt", "http://127.0.0.1/net.ckpt", "hf:somebody/net", "drive:123"]
+
+
+@pytest.mark.parametrize("source", LINKS)
+@pytest.mark.parametrize("how", ["record", "chain", "pack"])
+def test_no_link_in_a_record_is_ever_opened(source, how, ckpt, files, monkeypatch):
+    """Whoever writes a record could have made others fetch from anywhere, before anything was checked."""
+    monkeypatch.setattr("ddnb.checkpoints.fetch", lambda *_, **__: pytest.fail("fetched"))
+    clip = ddnb.generate(ckpt, 1, steps=1, duration_s=0.01)[0]
+    clip = ddnb.vary(ckpt, clip, 0.4, 1, steps=1)[0] if how == "chain" else clip
+    record = json.loads(clip.save(files).with_suffix(".json").read_text())
+    inner = record["making"]["source"]["record"] if how == "chain" else record
+    inner["model"] |= {"source": source, "weights_sha256": "0" * 64 if how == "chain" else ckpt.info["weights_sha256"]}
+    given = None
+    if how == "pack":
+        record = {"ddnb pack": 1, "sounds": [record]}
+    if how == "chain":
+        given = ckpt
+        with pytest.raises(ValueError, match="other weights"):
+            ddnb.remake(record, given)
+        record = inner
+    words = rf"made with {source}; if you trust it, load it and pass it: remake\(\.\.\., ckpt=ddnb\.load\('{source}'\)"
+    with pytest.raises(ddnb.CheckpointError, match=words), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ddnb.remake(record)
+    if how != "chain":
+        np.testing.assert_array_equal(ddnb.remake(record, ckpt)[0].audio, clip.audio)
+
+
+@pytest.mark.parametrize("source", ["../net.safetensors", "..", "", "ABSOLUTE", "~/net.safetensors"])
+def test_no_file_in_another_folder_is_opened(source, ckpt, files, monkeypatch):
+    monkeypatch.setattr("ddnb.records.load", lambda *_, **__: pytest.fail("opened"))
+    shutil.copy(DATA / "lightning.ckpt", files.parent / "net.safetensors")
+    path = ddnb.generate(ckpt, 1, steps=1, duration_s=0.01)[0].save(files).with_suffix(".json")
+    record = json.loads(path.read_text())
+    record["model"]["source"] = str(files.parent / "net.safetensors") if source == "ABSOLUTE" else source
+    path.write_text(json.dumps(record))
+    with pytest.raises(ddnb.CheckpointError, match="say where it is"):
+        ddnb.remake(path)
+
+
+def test_a_network_of_ones_own_beside_the_record_is_found(files):
+    """Wherever one works; and in the working folder too."""
+    own = ddnb.convert(DATA / "lightning.ckpt", files / "mine.safetensors", **FORMAT)
+    clips = ddnb.generate(ddnb.load(own, device="cpu"), 1, steps=1, duration_s=0.01)
+    path = clips.save(files)[0]
+    np.testing.assert_array_equal(ddnb.remake(path).audio, clips.audio)
+
+
+def test_no_sound_in_another_folder_is_opened(ckpt, files):
+    clips = ddnb.vary(ckpt, files / "a.wav", 0.4, 1, steps=1)
+    path = clips.save(files / "deep")[0].with_suffix(".json")
+    record = json.loads(path.read_text())
+    for name in ("../a.wav", str(files / "a.wav")):
+        record["making"]["source"]["name"] = name
+        path.write_text(json.dumps(record))
+        with pytest.raises(FileNotFoundError, match=r"made from a\.wav"):
+            ddnb.remake(path, ckpt)
+        np.testing.assert_array_equal(ddnb.remake(path, sounds=files, ckpt=ckpt).audio, clips.audio)
+
+
+# --- several networks -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def two(tmp_path):
+    """Two networks that are files of the user, each with a sound; and a sound of both."""
+    from safetensors.torch import load_file, save_file
+
+    first = ddnb.convert(DATA / "lightning.ckpt", tmp_path / "one" / "first.safetensors", **FORMAT)
+    weights = {name: tensor * 0.99 for name, tensor in load_file(first).items()}
+    second = tmp_path / "two" / "second_48000_4096.safetensors"
+    second.parent.mkdir()
+    save_file(weights, second)
+    networks = [ddnb.load(path, device="cpu") for path in (first, second)]
+    clips = [ddnb.generate(network, 1, steps=1, duration_s=0.01)[0] for network in networks]
+    clips.append(ddnb.vary(networks[1], clips[0], 0.4, 1, steps=1)[0])
+    return [first, second], networks, clips
+
+
+def test_sounds_of_two_networks_of_ones_own(two, tmp_path):
+    files, networks, clips = two
+    path = ddnb.pack(clips, tmp_path / "p.zip", bits="float")
+    whole = [clip.name for clip in clips]
+    for given in (files, files[::-1], networks, [files[1], networks[0]], tuple(map(str, files))):
+        again = ddnb.remake(path, given)
+        assert [clip.name for clip in again] == whole
+        np.testing.assert_array_equal(ddnb.remake(clips[2].save(tmp_path), given).audio[0], clips[2].audio)
+    for given, left, words in ((files[0], [0], "other weights"), (networks[1], [1], "other weights")):
+        with pytest.warns(UserWarning, match=rf"is left out: .*{words}"):
+            assert [clip.name for clip in ddnb.remake(path, given)] == [whole[i] for i in left]
+    with pytest.warns(UserWarning, match="left out"), pytest.raises(ddnb.CheckpointError, match="say where"):
+        ddnb.remake(path)
+    arguments = [f"--checkpoint={file}" for file in files]
+    assert main(["remake", str(path), *arguments, "--out", str(tmp_path / "again")]) == 0
+    assert len(list((tmp_path / "again").rglob("*.wav"))) == 3
+
+
+def test_the_same_weights_at_two_rates(tmp_path):
+    """They were taken for one network: the sounds of the second came out at the rate of the first."""
+    rates = (48_000, 24_000)
+    clips = []
+    for rate in rates:
+        network = ddnb.load(DATA / "lightning.ckpt", device="cpu", sample_rate=rate, frames=4096)
+        clips.append(ddnb.generate(network, 1, rate, steps=1, duration_s=0.02)[0])
+    path = ddnb.pack(clips, tmp_path / "p.zip", bits="float")
+    for given in (DATA / "lightning.ckpt", network):
+        again = ddnb.remake(path, given)
+        assert [clip.sample_rate for clip in again] == list(rates)
+        for clip, first in zip(again, clips, strict=True):
+            assert clip.duration_s == pytest.approx(first.duration_s, abs=0.012)  # trimmed
+
+
+def test_the_same_weights_in_two_precisions(tmp_path):
+    """bfloat16 ends as float16 does."""
+    clips = []
+    for dtype in ("bfloat16", "float16"):
+        network = ddnb.load(DATA / "lightning.ckpt", device="cpu", dtype=dtype, **FORMAT)
+        clips.append(ddnb.generate(network, 1, steps=1, duration_s=0.02)[0])
+    path = ddnb.pack(clips, tmp_path / "p.zip", bits="float")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        again = ddnb.remake(path, DATA / "lightning.ckpt")
+    dtypes = [clip.settings["machine"]["dtype"] for clip in again]
+    assert dtypes == ["bfloat16", "float16"]
+
+
 # --- what is no record ------------------------------------------------------------------------------------------------
 
 
@@ -367,6 +499,48 @@ def test_other_json(record, ckpt, tmp_path):
     (tmp_path / "x.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match="no record"):
         ddnb.remake(tmp_path / "x.json", ckpt)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seed": "/../x"},
+        {"seed": -1},
+        {"seed": 2**63},
+        {"seed": 0.5},
+        {"asked": "../x"},
+        {"bpm": "x"},
+        {"bpm": float("nan")},
+        {"bars": "9" * 99},
+        {"beats_per_bar": []},
+        {"source": {}},
+        {"source": 5},
+        {"a": {"seed": "/.."}},
+        {"b": {"name": 5}},
+        {"sounds": {"kick": 5}},
+        {"category": "kick"},
+        {"pattern": 5},
+    ],
+    ids=str,
+)
+def test_numbers_and_names_that_no_sound_has(wrong, drums, tmp_path):
+    """They would go into names of files: no record is remade with them, and no file believed to have them."""
+    path = ddnb.generate(drums, 1, category="kick", steps=1, duration_s=0.02)[0].save(tmp_path)
+    record = json.loads(path.with_suffix(".json").read_text())
+    record["making"] |= wrong
+    with pytest.raises(ValueError, match="no record"):
+        ddnb.remake(record)
+    path.with_suffix(".json").write_text(json.dumps(record))
+    assert ddnb.read_clip(path).kind == "own"
+
+
+def test_sounds_made_from_each_other_without_end(ckpt, files):
+    clip = ddnb.vary(ckpt, files / "a.wav", 0, 1)[0]
+    record = clip.provenance
+    for _ in range(300):
+        record = record | {"making": record["making"] | {"source": {"name": "x", "record": record}}}
+    with pytest.raises(ValueError, match="More than 100"):
+        ddnb.remake(record, ckpt)
 
 
 def test_a_clip_without_a_record_is_an_array(ckpt, tmp_path):

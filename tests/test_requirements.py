@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PROVIDED_BY_COLAB = {"google"}
-"""Imports that notebooks guard with ``runtime.in_colab()``."""
+"""Imports that notebooks, and what they call, guard with ``runtime.in_colab()``."""
 
 
 def requirements_in(path: Path) -> list[Requirement]:
@@ -68,7 +68,7 @@ def test_every_import_is_listed(path):
     """An import that works here because something else brought the package, and fails in a fresh environment."""
     listed = {canonicalize_name(requirement.name) for requirement in REQUIREMENTS}
     needed = third_party_imports(path)
-    if path.parent.name == "notebooks":
+    if path.parent.name == "notebooks" or path.name == "colab.py":
         needed -= PROVIDED_BY_COLAB
     assert {canonicalize_name(name) for name in needed} <= listed
 
