@@ -172,9 +172,10 @@ def speed(files: int) -> list[str]:
         "|---|---|",
         *lines,
         "",
-        f"Of {len(planted)} files altered in all ways at once {named} are found and named; of the {CLIPS} clips, "
-        f"which are none of them, {sum(row.near for row in report.rows)} are called copies: all "
-        f"are of one narrow family, far denser than recordings are, and the threshold is {report.threshold:.3f}.",
+        f"The files are no recordings but made by a procedure, and 0.2 to 1 s long, as the clips. Of {len(planted)} "
+        f"files altered in all ways at once {named} are found and named, {len(planted) - named} missed; of the {CLIPS} "
+        f"clips, which are none of them, {sum(row.near for row in report.rows)} are falsely called copies: all are of "
+        f"one narrow family, far denser than recordings are, and the threshold is {report.threshold:.3f}.",
         f"At most {most:.2f} GiB of memory, Python and torch counted; {size / 2**20:.0f} MiB in the cache. With one "
         "file changed, the folder's own distances are measured anew.",
     ]

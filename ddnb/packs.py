@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import textwrap
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -331,10 +332,10 @@ def _row(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cell(value: Any) -> Any:
-    """A value in a table; a text that a spreadsheet would compute gets an apostrophe, which shows it as it is."""
+    """A value in a table; a text that a spreadsheet would compute, or take for a date, gets an apostrophe."""
     if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False)
-    dangerous = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r"))
+    dangerous = isinstance(value, str) and re.match(r"[=+\-@\t\r]|\d+/\d+$", value)
     return f"'{value}" if dangerous else value
 
 

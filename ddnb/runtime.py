@@ -90,7 +90,9 @@ def _dtype(dtype: str | torch.dtype) -> torch.dtype:
 def summary() -> str:
     """One line: where the work runs and why, versions, and where downloads are kept."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "ipywidgets"))
-    return f"{pick().reason}; {versions}; cache {cache_dir()}"
+    here = pick()
+    hint = "; for a graphics card: Runtime > Change runtime type" if in_colab() and here.device.type == "cpu" else ""
+    return f"{here.reason}{hint}; {versions}; cache {cache_dir()}"
 
 
 def in_colab() -> bool:

@@ -108,3 +108,10 @@ def test_import_is_light_and_silent():
     code = f"import sys, ddnb; print([name for name in {heavy} if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert (run.stdout.strip(), run.stderr) == ("[]", "")
+
+
+@pytest.mark.parametrize("colab", [True, False])
+def test_colab_without_a_graphics_card_says_where_to_get_one(colab, monkeypatch):
+    monkeypatch.setattr(runtime, "_best_device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(runtime, "in_colab", lambda: colab)
+    assert ("Change runtime type" in runtime.summary()) == colab
