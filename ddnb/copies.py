@@ -33,7 +33,7 @@ from .verbs import sound_files
 NEAREST_THRESHOLD, WIDEST_THRESHOLD = 0.06, 0.09
 """Between these the threshold of a folder lies. Below the first are most copies that were shifted, turned upside down,
 lowered, covered with 5 % of noise and sent through MP3, all at once (measured, see bench/originality.py); above the
-second are two seconds of white noise: what only is of the same kind is no copy."""
+second are two seconds of white noise: what is only of the same kind is no copy."""
 
 DUPLICATE_THRESHOLD = 0.05
 """Of two clips of a batch; stricter, as of many pairs some are alike by chance."""
@@ -203,9 +203,10 @@ class Originality:
 
 
 def threshold_of(distances: np.ndarray) -> float:
-    """The distance below which a sound is a near copy: what 1 % of a folder's sounds would be if none were double.
+    """The distance below which a sound is a near copy: 1 in 1000 of a folder's would be, if none were double.
 
-    By median and spread, which doubles in the folder hardly change; kept within what copies and others have measured.
+    At 1 in 100, half of all batches of 50 would have a false alarm. By median and spread, which doubles in the folder
+    hardly change; kept within what copies and others have measured.
 
     Args:
         distances: of some sounds of a folder to their nearest neighbours, 0 to 1; empty if there are too few.
@@ -215,7 +216,7 @@ def threshold_of(distances: np.ndarray) -> float:
     logs = np.log(np.maximum(distances, 1e-4))
     middle = np.median(logs)
     spread = 1.4826 * np.median(np.abs(logs - middle))
-    return float(np.clip(np.exp(middle - 2.326 * spread), NEAREST_THRESHOLD, WIDEST_THRESHOLD))
+    return float(np.clip(np.exp(middle - 3.09 * spread), NEAREST_THRESHOLD, WIDEST_THRESHOLD))
 
 
 class _Work:

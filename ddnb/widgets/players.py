@@ -153,7 +153,7 @@ def originality_html(report: Originality) -> str:
     lines = "<br>".join(html.escape(line) for line in str(report).splitlines())
     compared = [i for i, row in enumerate(report.rows) if row.nearest is not None]
     compared.sort(key=lambda i: report.rows[i].distance)
-    pairs = ((report.rows[i].clip, report.nearest_sound(i)) for i in compared[:_PAIRS])
+    pairs = ((report.rows[i].sound, report.nearest_sound(i)) for i in compared[:_PAIRS])
     cards, note = cards_of([clip for pair in pairs for clip in pair], rest="they are named above")
     rows = []
     for i, clip, nearest in zip(compared, cards[::2], cards[1::2], strict=False):
