@@ -38,7 +38,6 @@ class Tab(ipywidgets.VBox):
     """
 
     title = ""
-    button = "Make"
 
     def __init__(self, *above: ipywidgets.Widget):
         self.controls: dict[str, ipywidgets.Widget] = {}
