@@ -348,11 +348,26 @@ def run_check_dataset(arguments: argparse.Namespace) -> int:
 
 def run_pack(arguments: argparse.Namespace) -> int:
     _check_writable(arguments.out.parent)
-    sounds = [sound_files(place) if place.expanduser().is_dir() else [place] for place in arguments.sounds]
+    sounds = []
+    for place in arguments.sounds:
+        sounds += _readable(place) if place.expanduser().is_dir() else [place]
     names = ("bits", "format", "level", "instruments")
     options = {name: getattr(arguments, name) for name in names} | {"chunks": not arguments.no_chunks}
-    print(pack([path for some in sounds for path in some], arguments.out, **options))
+    print(pack(sounds, arguments.out, **options))
     return 0
+
+
+def _readable(folder: Path) -> list[Path]:
+    """The files of a folder that are sounds; of the others it is said why not."""
+    found = []
+    for path in sound_files(folder):
+        try:
+            read_clip(path)
+        except ValueError as error:
+            print(f"ddnb: left out: {error}", file=sys.stderr)
+        else:
+            found.append(path)
+    return found
 
 
 def run_originality(arguments: argparse.Namespace) -> int:
@@ -433,7 +448,8 @@ def _save(clips: Clips, arguments: argparse.Namespace) -> list[Path]:
 def _say_saved(path: Path, clip: Clip, bits: str) -> None:
     print(path, flush=True)
     if clip.seam_db is not None:
-        print(f"ddnb: its seam, up to 0 dB it cannot be told: {clip.seam_db:+.0f} dB", file=sys.stderr)
+        heard = "cannot be told from its inside" if clip.seam_db <= 0 else "sticks out"
+        print(f"ddnb: {path.stem}: the seam {heard} ({clip.seam_db:+.0f} dB)", file=sys.stderr)
     if bits != "float" and (over := peak_dbfs(clip.audio) - CEILING_DBFS) > 0:
         print(f"ddnb: {clip.name} was turned down by {over:.1f} dB to fit; --bits float keeps it", file=sys.stderr)
 

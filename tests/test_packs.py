@@ -666,3 +666,12 @@ def test_a_source_with_edits_is_known_by_its_record(drums):
     clip = made(np.pad(hit(), [(0, 0), (500, 0)]))
     clip.settings["edits"] = [{"first_frame": 10, "frames": 100}]
     assert source_of(clip).record["record"]["edits"] == [{"first_frame": 10, "frames": 100}]
+
+
+def test_a_bad_file_in_a_folder_is_left_out_and_told(tmp_path, capsys):
+    made().save(tmp_path / "sounds")
+    (tmp_path / "sounds" / "text.wav").write_text("no sound")
+    assert main(["pack", str(tmp_path / "sounds"), "--out", str(tmp_path / "kit.zip")]) == 0
+    assert "left out: text.wav cannot be read" in capsys.readouterr().err
+    with zipfile.ZipFile(tmp_path / "kit.zip") as file:
+        assert sum(name.endswith(".wav") for name in file.namelist()) == 1
