@@ -139,7 +139,13 @@ class Panel:
         self.button(name).first.click()
 
     def tab(self, title: str) -> None:
-        self.root.locator(".lm-TabBar-tab, .p-TabBar-tab").filter(has_text=title).first.click()
+        tab = self.root.locator(".lm-TabBar-tab, .p-TabBar-tab").filter(has_text=title).first
+        for _ in range(5):  # classic loses a click while it is still laying out what came before
+            tab.click()
+            self.page.wait_for_timeout(300)
+            if "mod-current" in tab.get_attribute("class"):
+                return
+        raise AssertionError(f"the tab {title} does not open")
 
     def text(self) -> str:
         return self.root.inner_text()
