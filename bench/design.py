@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 import ddnb
-from ddnb.dataset import Dataset
-from ddnb.recipe import Recipe
+from ddnb.nets.spectral import SpectralUNet
 from ddnb.schedule import alpha_sigma, sigma_k_to_t
-from ddnb.spectral import SpectralUNet
-from ddnb.trainer import Trainer
+from ddnb.training.config import Recipe
+from ddnb.training.dataset import Dataset
+from ddnb.training.trainer import Trainer
 from recipe.data import CATEGORIES, load_prepared, padded
 from recipe.pool import PEAK, pool
 from recipe.train import start

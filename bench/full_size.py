@@ -56,7 +56,7 @@ def write_training_file(path: Path, seed: int = 0) -> dict[str, Any]:
     """
     import torch
 
-    from ddnb.model import UNet, UNetConfig
+    from ddnb.nets.unet import UNet, UNetConfig
 
     torch.manual_seed(seed)
     net = UNet(UNetConfig())
@@ -136,7 +136,7 @@ def compare_forward(path: Path, rounds: int) -> list[dict[str, Any]]:
     import torch
     from diffusers import UNet1DModel
 
-    from ddnb.diffusers_format import diffusers_configs, to_diffusers
+    from ddnb.checkpoints.diffusers import diffusers_configs, to_diffusers
 
     ckpt, _ = _open(path)
     facts = {"sample_rate": ckpt.sample_rate, "frames": ckpt.frames}

@@ -43,7 +43,7 @@ from bench.quality import (
     scale,
     signals,
 )
-from ddnb.audio import fit_length, read, resample
+from ddnb.audio.io import fit_length, read, resample
 from ddnb.sampler import SAMPLERS
 from ddnb.schedule import GRIDS
 from recipe.data import CATEGORIES, FRAMES, Prepared, load_prepared, padded

@@ -31,7 +31,7 @@ import torch
 
 import ddnb
 from bench.full_size import machine
-from ddnb.copies import Originality
+from ddnb.similarity.report import Originality
 from recipe.data import CATEGORIES, SAMPLE_RATE, load_prepared
 
 ROOT = Path(__file__).parent.parent

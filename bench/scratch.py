@@ -17,10 +17,10 @@ import torch
 from matplotlib.figure import Figure
 
 import ddnb
-from ddnb import dataset
-from ddnb.recipe import Recipe
-from ddnb.trainer import Trainer
-from ddnb.training import from_scratch
+from ddnb.training import dataset
+from ddnb.training.config import Recipe
+from ddnb.training.loop import from_scratch
+from ddnb.training.trainer import Trainer
 
 NETWORK, RATE, FRAMES = "demo", 16000, 8192
 CLIPS = 8

@@ -35,12 +35,13 @@ import torch
 from full_size import Memory, machine
 from torch import Tensor, nn
 
-from ddnb.checkpoints import Checkpoint
-from ddnb.dataset import Augment, decode, draw, pieces
-from ddnb.diffusers_format import diffusers_configs, to_diffusers
-from ddnb.recipe import Recipe
-from ddnb.trainer import Trainer, activation_bytes
-from ddnb.training import from_scratch
+from ddnb.checkpoints.checkpoint import Checkpoint
+from ddnb.checkpoints.diffusers import diffusers_configs, to_diffusers
+from ddnb.training.config import Recipe
+from ddnb.training.dataset import Augment, decode, draw, pieces
+from ddnb.training.loop import from_scratch
+from ddnb.training.memory import activation_bytes
+from ddnb.training.trainer import Trainer
 
 SAMPLE_RATE, FRAMES = 48_000, 65_536
 LEARNING_RATE = 4e-5

@@ -34,13 +34,13 @@ from torch import Tensor
 import ddnb
 from bench.full_size import machine
 from ddnb import inpainting
-from ddnb.beats import STEPS as BAR
-from ddnb.beats import list_patterns
-from ddnb.engine import level_gain, sampling
-from ddnb.interpolation import FAITHFUL_DB
+from ddnb.audio.loop import seam_db
+from ddnb.generation.beat import STEPS as BAR
+from ddnb.generation.beat import list_patterns
+from ddnb.generation.interpolate import FAITHFUL_DB
+from ddnb.generation.options import level_gain, sampling
 from ddnb.inversion import bdia_generate, bdia_invert, snr_db
-from ddnb.loops import seam_db
-from ddnb.model import UNet, UNetConfig
+from ddnb.nets.unet import UNet, UNetConfig
 from ddnb.sampler import ddim, heun, invert, iplms, v_iplms
 from ddnb.schedule import time_grid
 from recipe.data import CATEGORIES, SAMPLE_RATE, load_prepared

@@ -1,17 +1,26 @@
 """ddnb: Dance Diffusion today. Short sounds from noise, from notebooks, Python or the command line."""
 
-from .beats import Beat, beat, list_patterns
-from .checkpoints import Checkpoint, convert, list_checkpoints, load, verify
-from .clips import Clip, Clips
-from .copies import Originality, originality
-from .doctor import DatasetReport, check_dataset
-from .edits import extend, inpaint
-from .formats import CheckpointError
-from .interpolation import interpolate
-from .packs import pack
-from .records import read_clip, remake
-from .training import finetune
-from .verbs import generate, vary, vary_folder
+from __future__ import annotations
+
+from .checkpoints.checkpoint import Checkpoint
+from .checkpoints.conversion import convert, verify
+from .checkpoints.loading import load
+from .checkpoints.registry import list_checkpoints
+from .clips.clip import Clip, Clips
+from .clips.record import read_clip
+from .errors import CheckpointError
+from .export.pack import pack
+from .generation.beat import Beat, beat, list_patterns
+from .generation.extend import extend
+from .generation.generate import generate
+from .generation.inpaint import inpaint
+from .generation.interpolate import interpolate
+from .generation.remake import remake
+from .generation.vary import vary, vary_folder
+from .similarity.check import originality
+from .similarity.report import Originality
+from .training.loop import finetune
+from .training.report import DatasetReport, check_dataset
 
 __all__ = [
     "Beat",

@@ -12,6 +12,9 @@ from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
+PACKAGE = Path(__file__).parent
+ASSETS = PACKAGE / "assets"
+
 RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{i}" for port in ("COM", "LPT") for i in range(10))}
 """What no file on Windows may be called, whatever its suffix."""
 

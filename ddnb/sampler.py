@@ -32,6 +32,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .errors import Cancelled
 from .schedule import alpha_sigma, v_to_denoised_eps
 
 Model = Callable[[Tensor, Tensor], Tensor]
@@ -42,10 +43,6 @@ class Event(Protocol):
     """Anything that can be asked whether it is set, such as ``threading.Event``."""
 
     def is_set(self) -> bool: ...
-
-
-class Cancelled(Exception):
-    """The caller's ``cancel`` was set before the run was complete."""
 
 
 def seeded_noise(seeds: Sequence[int], shape: tuple[int, ...], step: int | None = None) -> Tensor:

@@ -78,7 +78,8 @@ seed = 0  # @param {type:"integer"}
 
 # %%
 import ddnb
-from ddnb import dataset, runtime, widgets
+from ddnb import runtime, widgets
+from ddnb.training import dataset
 
 ckpt = ddnb.load(checkpoint, on_progress=widgets.Progress("downloading"))
 drums = ddnb.load("drums")

@@ -78,7 +78,8 @@ seed = 7  # @param {type:"integer"}
 from IPython.display import display
 
 import ddnb
-from ddnb import dataset, runtime, widgets
+from ddnb import runtime, widgets
+from ddnb.training import dataset
 
 ckpt = ddnb.load(checkpoint, on_progress=widgets.Progress("downloading"))
 wanted = category if category in ckpt.categories else None
@@ -102,7 +103,7 @@ widgets.player(loops)
 # first 10 ms, joined at the orange line; first the loop, then the ordinary sound:
 
 # %%
-from ddnb.loops import seam_db
+from ddnb.audio.loop import seam_db
 
 plain = ddnb.generate(ckpt, 1, seed, category=wanted)[0]
 print(f"seam of the loop {loops[0].seam_db:+.1f} dB, of the other {seam_db(plain.audio):+.1f} dB")
@@ -191,8 +192,9 @@ widgets.player(varied)
 # at 48000 Hz:
 
 # %%
-from ddnb.loops import loop_frames, loop_length
-from ddnb.model import UNetConfig
+from ddnb.audio.loop import loop_frames
+from ddnb.generation.length import loop_length
+from ddnb.nets.unet import UNetConfig
 
 for speed in (100, 120, 128, 140, 174):
     frames = [loop_frames(speed, 1, 48000, beats) for beats in (1, 2, 4)]

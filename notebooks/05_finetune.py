@@ -50,6 +50,7 @@ sys.path[:0] = [".."] if Path("../ddnb/__init__.py").is_file() else []
 if not getattr(find_spec("ddnb"), "origin", None):  # a mere folder of that name has none
     raise RuntimeError("ddnb has no public address yet: open this notebook inside a checkout of it.")
 from ddnb.runtime import summary
+from ddnb.training import loop
 
 print(summary())
 
@@ -81,7 +82,8 @@ use_drive = False  # @param {type:"boolean"}
 import shutil
 
 import ddnb
-from ddnb import dataset, runtime, training, widgets
+from ddnb import runtime, widgets
+from ddnb.training import dataset
 
 if use_drive and runtime.in_colab():
     from google.colab import drive
@@ -138,7 +140,7 @@ learn_kinds = True  # @param {type:"boolean"}
 
 # %%
 if start == "scratch":
-    ckpt = training.from_scratch("demo", sample_rate=8000, frames=2048)
+    ckpt = loop.from_scratch("demo", sample_rate=8000, frames=2048)
     settings = {"learning_rate": learning_rate or 2e-3, "batch_size": batch_size or 2}
 else:
     ckpt = ddnb.load(start, dtype="float32", on_progress=widgets.Progress("downloading"))

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ddnb.audio import peak_dbfs
-from ddnb.dataset import Dataset, Sound
+from ddnb.audio.io import peak_dbfs
 from ddnb.files import atomically
+from ddnb.training.dataset import Dataset, Sound
 
 from .augment import augmented
 from .data import CATEGORIES, FRAMES, SAMPLE_RATE, Prepared, load_prepared

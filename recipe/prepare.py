@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ddnb import audio
-from ddnb.doctor import NEAR_COPY, _feature, near_copies
+from ddnb.training.near_copies import NEAR_COPY, _feature, near_copies
 
 from . import sources
 from .data import CATEGORIES, FRAMES, LEAD, PEAK_DBFS, SAMPLE_RATE, Prepared, save_prepared

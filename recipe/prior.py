@@ -8,8 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddnb.dataset import Dataset
-from ddnb.spectral import FLOOR, SpectralUNet, band_edges, grid, mdct, time_edges
+from ddnb.nets.mdct import mdct
+from ddnb.nets.prior import FLOOR, band_edges, grid, time_edges
+from ddnb.nets.spectral import SpectralUNet
+from ddnb.training.dataset import Dataset
 
 from .data import CATEGORIES, FRAMES
 

@@ -15,11 +15,12 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from ddnb.checkpoints import load, weights_sha256
-from ddnb.dataset import Dataset
-from ddnb.formats import write_safetensors
-from ddnb.spectral import SpectralConfig, SpectralUNet
-from ddnb.training import finetune
+from ddnb.checkpoints.checkpoint import weights_sha256
+from ddnb.checkpoints.formats import write_safetensors
+from ddnb.checkpoints.loading import load
+from ddnb.nets.spectral import SpectralConfig, SpectralUNet
+from ddnb.training.dataset import Dataset
+from ddnb.training.loop import finetune
 
 from .data import CATEGORIES, FRAMES, SAMPLE_RATE
 from .pool import pool

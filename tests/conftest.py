@@ -48,7 +48,7 @@ def ema_weights() -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="session")
 def net(ema_weights):
     """The reference network with these weights."""
-    from ddnb.model import UNet, config_from_shapes
+    from ddnb.nets.unet import UNet, config_from_shapes
 
     net = UNet(config_from_shapes({k: tuple(v.shape) for k, v in ema_weights.items()}))
     net.load_state_dict(ema_weights)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from ddnb.checkpoints import Checkpoint
+from ddnb.checkpoints.checkpoint import Checkpoint
 
 
 def gaussian_v(scale):

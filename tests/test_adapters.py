@@ -5,8 +5,8 @@ import torch
 from safetensors.torch import save_file
 
 import ddnb
-from ddnb.adapters import PLANE_RATE, LowRank, NewColumns, add_columns, add_low_rank, merged
-from ddnb.model import UNet, UNetConfig, config_from_shapes, recompute, with_planes
+from ddnb.nets.lora import PLANE_RATE, LowRank, NewColumns, add_columns, add_low_rank, merged
+from ddnb.nets.unet import UNet, UNetConfig, config_from_shapes, recompute, with_planes
 
 CONFIG = UNetConfig(widths=(16, 32, 32), attention_levels=(3,))
 
@@ -115,7 +115,7 @@ def test_recomputed_activations_give_the_same_gradients(levels):
 
 
 def test_recomputation_keeps_less():
-    from ddnb.trainer import activation_bytes
+    from ddnb.training.memory import activation_bytes
 
     sizes = [activation_bytes(UNetConfig(), 65536, levels) for levels in (0, 2, 4, 14)]
     assert sizes == sorted(sizes, reverse=True)

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ddnb
-from ddnb.beats import Beat, beat, list_patterns
-from ddnb.clips import Clip
-from ddnb.loops import loop_frames
-from ddnb.sampler import Cancelled
+from ddnb.audio.loop import loop_frames
+from ddnb.clips.clip import Clip
+from ddnb.errors import Cancelled
+from ddnb.generation.beat import Beat, beat, list_patterns
 
 RATE = 48_000
 PATTERNS = list_patterns()
@@ -441,7 +441,7 @@ def test_a_network_that_made_nothing_is_not_in_the_record(network):
 
 
 def test_what_is_wrong_is_said_before_anything_is_generated(network, monkeypatch):
-    monkeypatch.setattr("ddnb.beats.generate", lambda *_, **__: pytest.fail("seconds were spent"))
+    monkeypatch.setattr("ddnb.generation.beat.generate", lambda *_, **__: pytest.fail("seconds were spent"))
     tracks = {"kick": at(0), "snare": at(4)}
     for wrong in ({"bpm": 5}, {"swing": 1}, {"sounds": {"kick": (np.zeros((1, 500)), RATE)}}, {"seed": {"kick": 1}}):
         refused(r"bpm|swing|silent|give one for snare", network, {"tracks": tracks}, **wrong)

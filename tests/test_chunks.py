@@ -17,8 +17,8 @@ from oracles import riff_chunks, wav_promises
 
 import ddnb
 from ddnb import audio
-from ddnb.chunks import acid, smpl
-from ddnb.clips import Clip
+from ddnb.audio.wav_chunks import acid, smpl
+from ddnb.clips.clip import Clip
 
 MODEL = {"model": {"name": "x"}, "machine": {}}
 
@@ -148,7 +148,7 @@ def test_any_chunks_after_any_sound(frames, channels, rate, bits, bodies):
     import tempfile
     from pathlib import Path
 
-    from ddnb.chunks import _chunk
+    from ddnb.audio.wav_chunks import _chunk
 
     chunks = [_chunk(b"tst%d" % i, body) for i, body in enumerate(bodies)]
     with tempfile.TemporaryDirectory() as folder:

@@ -15,8 +15,8 @@ import soundfile
 from conftest import DATA
 
 import ddnb
-from ddnb.__main__ import main
-from ddnb.dataset import EXAMPLES
+from ddnb.cli.parser import main
+from ddnb.training.dataset import EXAMPLES
 
 REFERENCE = ["--checkpoint", str(DATA / "lightning.ckpt"), "--sample-rate", "48000", "--frames", "4096"]
 QUICK = ["--steps", "2", "--duration-s", "0.02"]
@@ -97,7 +97,7 @@ def test_convert_and_generate_from_the_result(tmp_path, capsys):
 
 
 def test_check_dataset_says_what_is_there_and_how_long_training_takes(capsys, monkeypatch):
-    monkeypatch.setattr("ddnb.training.seconds_per_step", lambda *_, **__: (1.5, 4))
+    monkeypatch.setattr("ddnb.training.loop.seconds_per_step", lambda *_, **__: (1.5, 4))
     assert main(["check-dataset", str(EXAMPLES)]) == 0
     assert "12 sounds" in capsys.readouterr().out
     assert main(["check-dataset", str(EXAMPLES), "--checkpoint", "debug", "--device", "cpu"]) == 0
@@ -293,6 +293,6 @@ def test_a_beat_of_own_sounds_alone(sound, tmp_path, capsys):
 
 
 def test_an_interrupted_beat_ends_quietly(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("ddnb.beats.generate", lambda *_, **__: [])
+    monkeypatch.setattr("ddnb.generation.beat.generate", lambda *_, **__: [])
     assert main(["beat", "--out", str(tmp_path)]) == 130
     assert "stopped after 0 of" in capsys.readouterr().err

@@ -9,11 +9,12 @@ import soundfile
 import torch
 
 import ddnb
-from ddnb import copies, likeness
-from ddnb.__main__ import main
-from ddnb.clips import Clip, Clips
-from ddnb.copies import NO_COPY, originality, threshold_of
-from ddnb.sampler import Cancelled
+from ddnb.cli.parser import main
+from ddnb.clips.clip import Clip, Clips
+from ddnb.errors import Cancelled
+from ddnb.similarity import check, features, report
+from ddnb.similarity.check import originality, threshold_of
+from ddnb.similarity.report import NO_COPY
 
 RATE = 24_000
 
@@ -97,19 +98,19 @@ def folder(add, tmp_path):
 def reads(monkeypatch):
     """The names of the files that are read."""
     names = []
-    original = copies.read
+    original = check.read
 
     def read(path, *rest):
         names.append(path.name)
         return original(path, *rest)
 
-    monkeypatch.setattr(copies, "read", read)
+    monkeypatch.setattr(check, "read", read)
     return names
 
 
 def calm(monkeypatch):
     """No sample of the folder is read, so that what is read is what is new."""
-    monkeypatch.setattr(copies, "FEWEST_SOUNDS", 1000)
+    monkeypatch.setattr(report, "FEWEST_SOUNDS", 1000)
 
 
 # --- what is found ----------------------------------------------------------------------------------------------
@@ -280,7 +281,7 @@ def test_doubles_in_the_folder_do_not_change_the_scale():
     rng = np.random.default_rng(0)
     alone = np.exp(rng.normal(np.log(0.2), 0.3, 500))
     doubled = np.concatenate([alone, np.full(50, 0.002)])
-    low, high = copies.NEAREST_THRESHOLD, copies.WIDEST_THRESHOLD
+    low, high = check.NEAREST_THRESHOLD, check.WIDEST_THRESHOLD
     assert low < threshold_of(alone) < high
     assert threshold_of(doubled) == pytest.approx(threshold_of(alone), rel=0.3)
     assert threshold_of(np.full(20, 0.9)) == high and threshold_of(np.zeros(20)) == low
@@ -434,8 +435,8 @@ def test_without_torchaudio_the_features_are_the_same():
     except (ImportError, OSError) as error:  # OSError: built for another torch
         pytest.skip(f"torchaudio cannot be imported here: {error}")
     audio = torch.from_numpy(np.stack([drum(0), drum(1)]))
-    likeness._mels.cache_clear()
-    torch.testing.assert_close(likeness._mels("cpu")(audio), likeness._plain_mels("cpu")(audio), rtol=1e-3, atol=1e-5)
+    features._mels.cache_clear()
+    torch.testing.assert_close(features._mels("cpu")(audio), features._plain_mels("cpu")(audio), rtol=1e-3, atol=1e-5)
 
 
 def test_the_features_are_those_of_librosa():
@@ -445,7 +446,7 @@ def test_the_features_are_those_of_librosa():
     expected = librosa.feature.melspectrogram(
         y=drum(0), sr=24_000, n_fft=512, hop_length=240, n_mels=32, fmin=30, fmax=11_000, center=False, power=2
     )
-    got = likeness._plain_mels("cpu")(torch.from_numpy(drum(0))[None])[0]
+    got = features._plain_mels("cpu")(torch.from_numpy(drum(0))[None])[0]
     np.testing.assert_allclose(got.numpy(), expected, rtol=1e-3, atol=1e-5)
     assert expected.any(axis=1).all()  # no band without a bin
 
@@ -461,10 +462,10 @@ def test_a_torchaudio_that_cannot_be_imported_is_done_without(folder, monkeypatc
             raise error("not here")
         return imported(name, *rest, **kwargs)
 
-    likeness._mels.cache_clear()
+    features._mels.cache_clear()
     monkeypatch.setattr(builtins, "__import__", without)
     assert originality(given(drum(5)), folder).rows[0].nearest == "deep/er/5.wav"
-    likeness._mels.cache_clear()
+    features._mels.cache_clear()
 
 
 # --- the command line -------------------------------------------------------------------------------------------
@@ -484,7 +485,7 @@ def test_the_command_fails_where_there_is_a_copy(folder, tmp_path, capsys):
 
 
 def test_sounds_of_the_built_in_network_are_no_copies_of_its_examples(drums):
-    from ddnb.dataset import EXAMPLES
+    from ddnb.training.dataset import EXAMPLES
 
     made = ddnb.generate(drums, 3, 0, category="kick", steps=4)
     report = originality(made, EXAMPLES)

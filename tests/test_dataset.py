@@ -14,8 +14,8 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddnb import dataset
-from ddnb.dataset import Augment, Dataset, Piece, Sound, decode, draw, hold_out, pieces
+from ddnb.training import dataset
+from ddnb.training.dataset import Augment, Dataset, Piece, Sound, decode, draw, hold_out, pieces
 
 RATE = 8000
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import ddnb
-from ddnb.__main__ import _parser
+from ddnb.cli.parser import _parser
 from ddnb.sampler import PARITY_SAMPLERS, SAMPLERS
 
 ROOT = Path(__file__).parent.parent

@@ -14,8 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ddnb
-from ddnb import dataset, doctor, training
-from ddnb.doctor import check_dataset, duration, near_copies
+from ddnb.display.text import duration
+from ddnb.training import dataset, loop, report
+from ddnb.training import near_copies as copies
+from ddnb.training.near_copies import near_copies
+from ddnb.training.report import check_dataset
 
 RATE = 44100
 
@@ -56,13 +59,13 @@ def timed(monkeypatch):
         asked.append(crop)
         return 2.0, 4
 
-    monkeypatch.setattr(training, "seconds_per_step", seconds_per_step)
+    monkeypatch.setattr(loop, "seconds_per_step", seconds_per_step)
     return asked
 
 
 def heard(sound):
     data = dataset.Dataset(np.asarray(sound, np.float32).T, RATE, (), {}, ())
-    return doctor._feature(data.audio.T[:, doctor._onset(data.audio.T) :], RATE)
+    return copies._feature(data.audio.T[:, report._onset(data.audio.T) :], RATE)
 
 
 def real():
@@ -153,20 +156,20 @@ def test_a_sound_that_cancels_in_mono_is_no_trouble(add):
     folder = add("a.wav", np.stack([kick(), -kick()], axis=1), subtype="FLOAT")
     add("b.wav", noise())
     data = dataset.decode(folder, RATE, 1)
-    onsets, features = doctor._examine(data, lambda *_: None)
+    onsets, features = report._examine(data, lambda *_: None)
     assert onsets[0] == 0
     assert np.isfinite(features).all()
 
 
 @pytest.mark.parametrize("block", [10, 1000, 1 << 16])
 def test_the_onset_is_the_first_frame_within_40_db_of_the_peak(block, monkeypatch):
-    monkeypatch.setattr(doctor, "_BLOCK", block)
+    monkeypatch.setattr(report, "_BLOCK", block)
     sound = np.zeros((2, 3000), np.float32)
     sound[1, 1234:] = -0.0101
     sound[0, 2500] = 1.0
-    assert doctor._onset(sound) == 1234
+    assert report._onset(sound) == 1234
     sound[1, 1234:2500] = 0.0099
-    assert doctor._onset(sound) == 2500
+    assert report._onset(sound) == 2500
 
 
 # --- near copies ------------------------------------------------------------------------------------------------
@@ -256,7 +259,7 @@ def test_thousands_are_compared_in_parts():
 @pytest.mark.parametrize(("n", "steps"), [(1, 500), (12, 500), (51, 600), (165, 1700), (1000, 3000)])
 def test_steps_follow_the_number_of_sounds(n, steps):
     sounds = (dataset.Sound("x", None, 0, 100, RATE, 1, 1, "", 0, 0, 0),) * n
-    assert doctor._steps(dataset.Dataset(np.zeros((100, 2)), RATE, sounds, {}, ()), None) == steps
+    assert report._steps(dataset.Dataset(np.zeros((100, 2)), RATE, sounds, {}, ()), None) == steps
 
 
 @pytest.mark.parametrize(("n", "words"), [(1, "repeat it"), (3, "repeat them"), (10, "are few"), (30, "variations")])
@@ -306,7 +309,7 @@ def test_a_training_that_does_not_fit_is_said(add, ckpt, monkeypatch):
     def too_much(*_, **__):
         raise MemoryError("not even one clip")
 
-    monkeypatch.setattr(training, "seconds_per_step", too_much)
+    monkeypatch.setattr(loop, "seconds_per_step", too_much)
     assert "does not fit into the memory: not even one clip" in check_dataset(add("a.wav", noise()), ckpt).advice[-1]
 
 

@@ -3,6 +3,7 @@
 import collections
 import hashlib
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -12,10 +13,11 @@ from conftest import DATA, FORMAT
 from servers import HubHandler, serve
 
 import ddnb
-from ddnb import CheckpointError, download
-from ddnb.download import fetch, local_path
+from ddnb import CheckpointError
+from ddnb.checkpoints import download
+from ddnb.checkpoints.download import fetch, local_path
 
-CONTENT = os.urandom(3_000_000)
+CONTENT = random.Random(0).randbytes(3_000_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
@@ -187,7 +189,7 @@ def test_a_link_loads_like_a_file(vectors):
 
 def registry(monkeypatch, *sources):
     entry = {"sample_rate": 48000, "frames": 4096, "licence": "MIT", "credit": "x", "sources": list(sources)}
-    monkeypatch.setattr("ddnb.checkpoints.list_checkpoints", lambda: {"mine": entry})
+    monkeypatch.setattr("ddnb.checkpoints.registry.list_checkpoints", lambda: {"mine": entry})
 
 
 def test_the_next_source_is_tried_and_a_fetched_one_kept(monkeypatch):

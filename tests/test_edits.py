@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 from oracles import gaussian_v, process_v, toy
 
 import ddnb
-from ddnb import edits
+from ddnb.audio.loop import seam_db
+from ddnb.errors import Cancelled
+from ddnb.generation import extend, inpaint
 from ddnb.inpainting import METHODS
-from ddnb.loops import seam_db
-from ddnb.sampler import Cancelled, seeded_noise
+from ddnb.sampler import seeded_noise
 from ddnb.schedule import time_grid
 
 RATE = 8000
@@ -135,7 +136,7 @@ def test_a_filled_seam_closes(method):
 def test_the_fade_is_a_fade(ckpt):
     """Share of the made sound: none 10 ms away, all at the gap, never back."""
     ones = np.ones((1, 1000), np.float32)
-    share = 1 - edits._beside(edits.source_of((ones, RATE)), 0 * ones, near(1000, [(400, 500)], 0), RATE)[0]
+    share = 1 - inpaint._beside(inpaint.source_of((ones, RATE)), 0 * ones, near(1000, [(400, 500)], 0), RATE)[0]
     assert not share[: 400 - FADE].any() and not share[500 + FADE :].any()
     assert (share[400:500] == 1).all()
     assert (np.diff(share[:450]) >= 0).all() and (np.diff(share[450:]) <= 0).all()
@@ -487,7 +488,7 @@ def test_errors_of_level_do_not_add_up(backwards, monkeypatch):
         return levels[-3:].mean() - levels[2]
 
     assert abs(drift()) < 1.5
-    monkeypatch.setattr(edits, "_STEADY", 1.0)
+    monkeypatch.setattr(extend, "_STEADY", 1.0)
     assert drift() < -6
 
 

@@ -8,8 +8,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import ddnb
-from ddnb.audio import peak_dbfs, quantised
-from ddnb.finish import FADE_S, LEAD_S, apply, gains_db, note_name, root_note, start_frame, trimmed, true_peak_dbfs
+from ddnb.audio.io import peak_dbfs, quantised
+from ddnb.audio.mastering import FADE_S, LEAD_S, apply, gains_db, start_frame, trimmed, true_peak_dbfs
+from ddnb.audio.pitch import note_name, root_note
 
 RATE = 44_100
 

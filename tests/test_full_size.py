@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import ddnb
-from ddnb.checkpoints import Checkpoint
-from ddnb.model import UNet, UNetConfig
+from ddnb.checkpoints.checkpoint import Checkpoint
+from ddnb.nets.unet import UNet, UNetConfig
 
 _SCRIPT = Path(__file__).parent.parent / "bench" / "full_size.py"
 

@@ -142,9 +142,9 @@ def test_bdia_reports_and_stops(ckpt):
     bdia_invert(ckpt, x, ts, on_step=lambda done, total, _: seen.append((done, total)))
     assert seen == [(i, 4) for i in range(1, 5)]
     cancel.set()
-    with pytest.raises(ddnb.sampler.Cancelled):
+    with pytest.raises(ddnb.errors.Cancelled):
         bdia_invert(ckpt, x, ts, cancel=cancel)
-    with pytest.raises(ddnb.sampler.Cancelled):
+    with pytest.raises(ddnb.errors.Cancelled):
         bdia_generate(ckpt, (x, x), ts, cancel=cancel)
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from bench import judge, quality
-from ddnb.audio import write_wav
-from ddnb.clips import Clips
+from ddnb.audio.io import write_wav
+from ddnb.clips.clip import Clips
 from recipe.data import CATEGORIES, FRAMES, Prepared, load_prepared, save_prepared
 
 KINDS = ("kick", "closed_hat", "texture")

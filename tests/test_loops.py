@@ -12,19 +12,11 @@ from hypothesis import strategies as st
 from oracles import gaussian_v, toy
 
 import ddnb
-from ddnb.audio import widen
-from ddnb.engine import Tempo
-from ddnb.loops import (
-    closed,
-    fit_circle,
-    from_strongest_onset,
-    loop_frames,
-    loop_length,
-    rolled,
-    seam_db,
-    windowed,
-)
-from ddnb.model import UNet, UNetConfig
+from ddnb.audio.loop import closed, fit_circle, from_strongest_onset, loop_frames, seam_db
+from ddnb.audio.mastering import widen
+from ddnb.generation.length import Tempo, loop_length
+from ddnb.nets.unet import UNet, UNetConfig
+from ddnb.windows import rolled, windowed
 
 RATE = 48_000
 

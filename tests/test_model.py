@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ddnb.diffusers_format import diffusers_configs, to_diffusers
-from ddnb.model import Downsample1d, UNet, UNetConfig, Upsample1d, config_from_shapes
+from ddnb.checkpoints.diffusers import diffusers_configs, to_diffusers
+from ddnb.nets.unet import Downsample1d, UNet, UNetConfig, Upsample1d, config_from_shapes
 
 
 def shapes_of(config):

@@ -22,13 +22,13 @@ from hypothesis import strategies as st
 from oracles import true_peak, wav_promises
 
 import ddnb
-from ddnb.__main__ import main
-from ddnb.audio import quantised
-from ddnb.clips import Clip
-from ddnb.engine import source_of
+from ddnb.audio.io import quantised
+from ddnb.audio.mastering import trimmed
+from ddnb.cli.parser import main
+from ddnb.clips.clip import Clip
+from ddnb.clips.source import source_of
+from ddnb.export.instruments import keys
 from ddnb.files import safe_name
-from ddnb.finish import trimmed
-from ddnb.instruments import keys
 
 RATE = 44_100
 READS_LOW_DB = 0.1

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import ddnb
-from ddnb.spectral import FLOOR, SpectralConfig, SpectralUNet
+from ddnb.nets.prior import FLOOR
+from ddnb.nets.spectral import SpectralConfig, SpectralUNet
 from recipe import prepare, sources
 from recipe.augment import augmented
 from recipe.data import CATEGORIES, FRAMES, LEAD, SAMPLE_RATE, Prepared, load_prepared, padded, save_prepared

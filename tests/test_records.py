@@ -11,11 +11,11 @@ import soundfile
 from conftest import DATA, FORMAT
 
 import ddnb
-from ddnb import finish
-from ddnb.__main__ import main
-from ddnb.beats import beat
-from ddnb.clips import Clip
-from ddnb.records import VERBS
+from ddnb.audio import mastering
+from ddnb.cli.parser import main
+from ddnb.clips.clip import Clip
+from ddnb.generation.beat import beat
+from ddnb.generation.remake import VERBS
 
 RATE = 48_000
 pytestmark = pytest.mark.filterwarnings("ignore:The way to noise")
@@ -314,7 +314,7 @@ def test_a_sound_of_ones_own_is_found_again_by_what_is_in_it(ckpt, files, tmp_pa
     """Nobody has made it, so it is looked for; what was done to it is done again."""
     clip = ddnb.read_clip(files / "a.wav")
     clip.settings["edits"] = [{"first_frame": 7, "frames": 400, "gain_db": -3.0}]
-    clip = replace(clip, audio=finish.apply(clip.audio, clip.settings["edits"][0]))
+    clip = replace(clip, audio=mastering.apply(clip.audio, clip.settings["edits"][0]))
     path = clip.save(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"a\.wav"):
         ddnb.remake(path)
@@ -340,7 +340,7 @@ LINKS = ["https://example.org/net.ckpt", "http://127.0.0.1/net.ckpt", "hf:somebo
 @pytest.mark.parametrize("how", ["record", "chain", "pack"])
 def test_no_link_in_a_record_is_ever_opened(source, how, ckpt, files, monkeypatch):
     """Whoever writes a record could have made others fetch from anywhere, before anything was checked."""
-    monkeypatch.setattr("ddnb.checkpoints.fetch", lambda *_, **__: pytest.fail("fetched"))
+    monkeypatch.setattr("ddnb.checkpoints.loading.fetch", lambda *_, **__: pytest.fail("fetched"))
     clip = ddnb.generate(ckpt, 1, steps=1, duration_s=0.01)[0]
     clip = ddnb.vary(ckpt, clip, 0.4, 1, steps=1)[0] if how == "chain" else clip
     record = json.loads(clip.save(files).with_suffix(".json").read_text())
@@ -364,7 +364,7 @@ def test_no_link_in_a_record_is_ever_opened(source, how, ckpt, files, monkeypatc
 
 @pytest.mark.parametrize("source", ["../net.safetensors", "..", "", "ABSOLUTE", "~/net.safetensors"])
 def test_no_file_in_another_folder_is_opened(source, ckpt, files, monkeypatch):
-    monkeypatch.setattr("ddnb.records.load", lambda *_, **__: pytest.fail("opened"))
+    monkeypatch.setattr("ddnb.generation.remake.load", lambda *_, **__: pytest.fail("opened"))
     shutil.copy(DATA / "lightning.ckpt", files.parent / "net.safetensors")
     path = ddnb.generate(ckpt, 1, steps=1, duration_s=0.01)[0].save(files).with_suffix(".json")
     record = json.loads(path.read_text())

@@ -9,7 +9,8 @@ import torch
 from oracles import gaussian_path, gaussian_v, k_denoiser, k_sampling
 
 from ddnb import sampler as samplers
-from ddnb.sampler import SAMPLERS, Cancelled, invert, sampler, seeded_noise
+from ddnb.errors import Cancelled
+from ddnb.sampler import SAMPLERS, invert, sampler, seeded_noise
 from ddnb.schedule import GRIDS, alpha_sigma, crash_grid, sigma_k_to_t, time_grid
 
 DETERMINISTIC = ["iplms", "dpmpp_2m", "dpmpp_3m", "heun", "ddim", "v-ddim", "v-iplms", "diffusers-ipndm"]

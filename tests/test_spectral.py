@@ -5,21 +5,12 @@ import math
 import pytest
 import torch
 
-from ddnb.networks import empty, network
+from ddnb.nets.build import empty, network
+from ddnb.nets.mdct import inverse_mdct, mdct
+from ddnb.nets.prior import FLOOR, band_edges, grid, time_edges
+from ddnb.nets.spectral import SpectralConfig, SpectralUNet, config_from_shapes, with_planes
 from ddnb.sampler import iplms, seeded_noise
 from ddnb.schedule import alpha_sigma, sigma_k_to_t, time_grid, v_to_denoised_eps
-from ddnb.spectral import (
-    FLOOR,
-    SpectralConfig,
-    SpectralUNet,
-    band_edges,
-    config_from_shapes,
-    grid,
-    inverse_mdct,
-    mdct,
-    time_edges,
-    with_planes,
-)
 
 CONFIG = SpectralConfig(hop=32, widths=(16, 32), blocks=1, planes=3, envelopes=6, cells=(8, 10), embedding=16)
 FRAMES = 8192

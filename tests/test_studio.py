@@ -20,9 +20,9 @@ import soundfile
 
 import ddnb
 from ddnb import widgets
-from ddnb.beats import Beat
-from ddnb.clips import Clip
-from ddnb.sampler import Cancelled
+from ddnb.clips.clip import Clip
+from ddnb.errors import Cancelled
+from ddnb.generation.beat import Beat
 from ddnb.widgets import colab, jobs, sources
 from ddnb.widgets.jobs import Jobs
 

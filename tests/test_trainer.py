@@ -14,16 +14,18 @@ import torch
 from conftest import DATA, FORMAT
 
 import ddnb
-from ddnb import dataset
-from ddnb.checkpoints import Checkpoint
-from ddnb.dataset import EXAMPLES
-from ddnb.model import with_planes
-from ddnb.networks import network
-from ddnb.recipe import Recipe
+from ddnb.checkpoints.checkpoint import Checkpoint
+from ddnb.nets.build import network
+from ddnb.nets.spectral import SpectralConfig, SpectralUNet
+from ddnb.nets.unet import with_planes
 from ddnb.schedule import alpha_sigma
-from ddnb.spectral import SpectralConfig, SpectralUNet
-from ddnb.trainer import Ema, Trainer, activation_bytes
-from ddnb.training import from_scratch
+from ddnb.training import dataset
+from ddnb.training.config import Recipe
+from ddnb.training.dataset import EXAMPLES
+from ddnb.training.ema import Ema
+from ddnb.training.loop import from_scratch
+from ddnb.training.memory import activation_bytes
+from ddnb.training.trainer import Trainer
 
 FRAMES = 2048
 
@@ -318,7 +320,7 @@ def test_known_categories_keep_their_planes_and_new_ones_follow(examples, tmp_pa
     first = trainer(examples)
     state, facts = first.exported("first")
     facts["categories"] = ["tom", "kick", "zap"]
-    from ddnb.formats import write_safetensors
+    from ddnb.checkpoints.formats import write_safetensors
 
     write_safetensors(tmp_path / "first.safetensors", state, facts)
     again = Trainer(ddnb.load(tmp_path / "first.safetensors", device="cpu"), examples, Recipe(batch_size=1))
@@ -528,7 +530,7 @@ def test_an_interrupted_swap_is_not_settled(examples, monkeypatch):
 
 def test_without_categories_no_folder_is_one(examples, tmp_path):
     """A checkpoint's own categories do not come back through the folders' names."""
-    from ddnb.formats import write_safetensors
+    from ddnb.checkpoints.formats import write_safetensors
 
     write_safetensors(tmp_path / "c.safetensors", *trainer(examples).exported("c"))
     ckpt = ddnb.load(tmp_path / "c.safetensors", device="cpu")

@@ -24,10 +24,10 @@ from safetensors.torch import load_file
 from test_trainer import launch
 
 import ddnb
-from ddnb import runs, training
-from ddnb.dataset import EXAMPLES
-from ddnb.trainer import Trainer
-from ddnb.training import from_scratch
+from ddnb.training import loop, run_folder
+from ddnb.training.dataset import EXAMPLES
+from ddnb.training.loop import from_scratch
+from ddnb.training.trainer import Trainer
 
 FRAMES = 1024
 TINY = {"batch_size": 2, "steps": 6, "demos": 0, "save_every": 2, "validate_every": 3}
@@ -159,7 +159,7 @@ def everything(out):
     with (out / "log.csv").open(newline="") as file:
         log = [(r["step"], r["loss"], r["validation_loss"], r["learning_rate"]) for r in csv.DictReader(file)]
     names = sorted(p.relative_to(out).as_posix() for p in out.rglob("*") if "tensorboard" not in str(p))
-    facts = runs.RunFolder(out).state()[1]
+    facts = run_folder.RunFolder(out).state()[1]
     return log, names, {k: facts[k] for k in ("step", "told", "best", "validations")}
 
 
@@ -167,10 +167,10 @@ PLACES = {
     "gradients": (Trainer, "gradients"),
     "update": (Trainer, "_update"),
     "validation": (Trainer, "validate"),
-    "best": (runs.RunFolder, "save_weights"),
-    "demo": (runs.RunFolder, "save_demo"),
-    "log": (runs.RunFolder, "log"),
-    "state": (runs.RunFolder, "save_state"),
+    "best": (run_folder.RunFolder, "save_weights"),
+    "demo": (run_folder.RunFolder, "save_demo"),
+    "log": (run_folder.RunFolder, "log"),
+    "state": (run_folder.RunFolder, "save_state"),
 }
 
 
@@ -241,7 +241,7 @@ def test_a_loop_that_never_began_lets_go_of_the_run(start, tmp_path):
 def test_two_processes_do_not_share_a_run(start, tmp_path):
     out = tmp_path / "run"
     list(finetune(start, out, steps=1))
-    lock = runs.RunFolder(out).lock()
+    lock = run_folder.RunFolder(out).lock()
     other = subprocess.run(command(out, 2, "--demos", "0"), capture_output=True, text=True)
     assert other.returncode == 2 and "another process" in other.stderr
     lock.release()
@@ -318,7 +318,7 @@ def test_twenty_kills_in_a_row_lose_nothing(tmp_path):
 
 def test_a_kill_while_saving_leaves_the_state_before(start, whole, tmp_path, monkeypatch):
     """The moment between the temporary file and its name: what lies there is removed, the old state is used."""
-    out, real = tmp_path / "run", runs.save_file
+    out, real = tmp_path / "run", run_folder.save_file
 
     def killed(tensors, path, metadata):
         real(tensors, path, metadata)
@@ -327,7 +327,7 @@ def test_a_kill_while_saving_leaves_the_state_before(start, whole, tmp_path, mon
             monkeypatch.setattr(shutil, "rmtree", lambda *a, **k: None)  # a killed process tidies nothing
             raise SystemExit
 
-    monkeypatch.setattr(runs, "save_file", killed)
+    monkeypatch.setattr(run_folder, "save_file", killed)
     with pytest.raises(SystemExit):
         list(finetune(start, out))
     monkeypatch.undo()
@@ -497,7 +497,7 @@ def test_a_full_disk_stops_and_keeps_the_state(tmp_path):
 
 def test_the_disk_budget_is_kept(start, tmp_path):
     """Never above it, not even while a file is replaced."""
-    trainer = Trainer(start, ddnb.dataset.decode(EXAMPLES, 22050, 2), training.Recipe(batch_size=1))
+    trainer = Trainer(start, ddnb.training.dataset.decode(EXAMPLES, 22050, 2), loop.Recipe(batch_size=1))
     least = trainer.weights_bytes + 2 * trainer.state_bytes
     budget = (least + 1.5 * trainer.weights_bytes + 60_000) / 1e9  # one best, and the small files
     out, seen, stop = tmp_path / "run", [], threading.Event()
@@ -544,7 +544,7 @@ def test_a_run_without_its_state_is_not_begun_again(start, tmp_path):
 
 
 def test_a_kill_between_state_and_weights_is_mended(start, whole, tmp_path, monkeypatch):
-    out, original = tmp_path / "run", runs.RunFolder.save_weights
+    out, original = tmp_path / "run", run_folder.RunFolder.save_weights
 
     def killed(self, path, *args):
         if path == self.last_path:
@@ -552,7 +552,7 @@ def test_a_kill_between_state_and_weights_is_mended(start, whole, tmp_path, monk
         original(self, path, *args)
 
     list(finetune(start, out, steps=2))
-    monkeypatch.setattr(runs.RunFolder, "save_weights", killed)
+    monkeypatch.setattr(run_folder.RunFolder, "save_weights", killed)
     with pytest.raises(SystemExit):
         list(finetune(start, out))
     monkeypatch.undo()
@@ -617,7 +617,7 @@ def test_wandb_is_never_touched_unasked(start, tmp_path, monkeypatch):
     """No account, no import; where it is asked for and not there, that is said before anything is trained."""
     monkeypatch.setitem(sys.modules, "wandb", None)
     list(finetune(start, tmp_path / "run", steps=1))
-    monkeypatch.setattr(training.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(loop.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install wandb"):
         list(finetune(start, tmp_path / "other", steps=1, wandb="mine"))
 

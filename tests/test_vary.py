@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from oracles import gaussian_v, process_v, toy
 
 import ddnb
-from ddnb.clips import Clip
-from ddnb.engine import level_gain, samples_sha256, source_of
-from ddnb.loops import loop_frames, seam_db
+from ddnb.audio.loop import loop_frames, seam_db
+from ddnb.clips.clip import Clip
+from ddnb.clips.source import samples_sha256, source_of
+from ddnb.generation.options import level_gain
+from ddnb.generation.vary import vary_folder
 from ddnb.sampler import SAMPLERS
 from ddnb.schedule import GRIDS, time_grid
-from ddnb.verbs import vary_folder
 
 RATE = 48_000
 
@@ -501,11 +502,11 @@ def test_a_folder_is_left_when_cancelled(ckpt, tmp_path):
 @pytest.mark.parametrize(("peaks", "known"), [((0.5, 0.5), True), ((0.5, 0.4), False), ((1.4, 1.4), None)])
 def test_training_on_sounds_of_one_peak_writes_it_down(peaks, known, tmp_path):
     """Only then: a network that was shown sounds as they came knows all levels. The file is one that loads."""
-    from ddnb.dataset import decode
-    from ddnb.formats import write_safetensors
-    from ddnb.recipe import Recipe
-    from ddnb.trainer import Trainer
-    from ddnb.training import from_scratch
+    from ddnb.checkpoints.formats import write_safetensors
+    from ddnb.training.config import Recipe
+    from ddnb.training.dataset import decode
+    from ddnb.training.loop import from_scratch
+    from ddnb.training.trainer import Trainer
 
     for i, peak in enumerate(peaks):
         x = sound(i, 22_050, channels=1)

@@ -11,7 +11,7 @@ import torch
 from conftest import DATA, FORMAT
 
 import ddnb
-from ddnb.clips import Clip, _public_source
+from ddnb.clips.clip import Clip, _public_source
 from ddnb.sampler import SAMPLERS, seeded_noise
 
 

@@ -13,10 +13,13 @@ import soundfile
 from PIL import Image
 
 import ddnb
-from ddnb import check_dataset, dataset, finetune, pictures, training, widgets
-from ddnb.clips import Clip, Clips
-from ddnb.training import Record
-from ddnb.widgets import following, jobs
+from ddnb import check_dataset, finetune, widgets
+from ddnb.clips.clip import Clip, Clips
+from ddnb.display import plots
+from ddnb.training import dataset, report_html
+from ddnb.training.loop import Record
+from ddnb.widgets import jobs, training
+from ddnb.widgets import training as widget_training
 
 SETTINGS = {"model": {"name": "model <b>&"}, "making": {"asked": 3}, "machine": {}}
 
@@ -95,7 +98,7 @@ def test_the_picture_shows_when_and_how_high():
     """Half a second of silence, then a 5 kHz tone: the left half is dark, and the tone is a line, not everywhere."""
     sound = np.zeros((1, 44100), np.float32)
     sound[0, 22050:] = 0.5 * np.sin(2 * np.pi * 5000 * np.arange(22050) / 44100)
-    picture = np.asarray(Image.open(io.BytesIO(pictures.picture(Clip(sound, 44100, 0, SETTINGS)))).convert("RGBA"))
+    picture = np.asarray(Image.open(io.BytesIO(plots.picture(Clip(sound, 44100, 0, SETTINGS)))).convert("RGBA"))
     spectrogram = picture[150:, :, :3].sum(axis=-1).astype(float)
     left, right = spectrogram[:, 20:250], spectrogram[:, 310:540]
     assert right.max() > left.max() + 100
@@ -116,7 +119,7 @@ def test_clips_show_themselves(three):
 
 
 def shown(report):
-    return Image.open(io.BytesIO(pictures.dataset_picture(report))).convert("RGBA")
+    return Image.open(io.BytesIO(report_html.dataset_picture(report))).convert("RGBA")
 
 
 def test_a_dataset_report_shows_itself_with_a_picture():
@@ -160,11 +163,11 @@ def test_every_class_is_in_the_picture():
     sounds = [
         dataset.Sound(f"{c}/{i}", c, 0, 1, 1, 1, 1, "", 0, 0, 0) for c, n in (("a", 90), ("b", 2)) for i in range(n)
     ]
-    chosen = pictures.spread(sounds, 16)
+    chosen = report_html.spread(sounds, 16)
     assert len(set(chosen)) == 16 and chosen == sorted(chosen)
     assert {90, 91} <= set(chosen)
     assert max(np.diff(chosen[:14])) < 20  # from all over the big one
-    assert pictures.spread(sounds[88:], 16) == [0, 1, 2, 3]
+    assert report_html.spread(sounds[88:], 16) == [0, 1, 2, 3]
 
 
 def test_progress_ends_full_and_says_how_to_stop(monkeypatch):
@@ -199,7 +202,7 @@ def test_progress_of_a_download_of_unknown_size(monkeypatch):
 def screen(monkeypatch):
     """What was displayed."""
     shown = []
-    monkeypatch.setattr(following, "display", shown.append)
+    monkeypatch.setattr(widget_training, "display", shown.append)
     return shown
 
 
@@ -236,7 +239,7 @@ def test_follow_hands_on_every_record_and_ends_full(screen):
 def test_follow_says_how_long_and_how_to_stop_while_it_runs(screen, monkeypatch):
     """The time left is that of the steps to come; a run that goes on at step 40 has not done 40 in no time."""
     now = [0.0]
-    monkeypatch.setattr(following.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(widget_training.time, "monotonic", lambda: now[0])
     for record in widgets.follow(records(first=40, last=90, steps=100)):
         now[0] += 30
         if record.step == 60:
@@ -262,7 +265,7 @@ def test_follow_is_on_the_screen_before_the_first_step(screen):
 def test_follow_draws_seldom(screen, monkeypatch):
     """Drawing at every step would take longer than training."""
     drawn = []
-    monkeypatch.setattr(following, "loss_picture", lambda *given: drawn.append(given) or b"png")
+    monkeypatch.setattr(widget_training, "loss_picture", lambda *given: drawn.append(given) or b"png")
     for _ in widgets.follow(records(last=2000, steps=2000)):
         pass
     assert 2 <= len(drawn) <= 3
@@ -279,9 +282,9 @@ def test_an_interrupt_while_drawing_saves_and_ends_quietly(screen, monkeypatch):
                 raise interrupt
         return b"png"
 
-    monkeypatch.setattr(following, "loss_picture", draw)
+    monkeypatch.setattr(widget_training, "loss_picture", draw)
     monkeypatch.setattr(
-        following._Training, "draw_at", property(lambda self: 0.0, lambda self, at: None), raising=False
+        widget_training._Training, "draw_at", property(lambda self: 0.0, lambda self, at: None), raising=False
     )
     seen = [record.step for record in widgets.follow(records(closed=closed))]
     assert seen == list(range(20)) and closed == [20]
@@ -353,16 +356,14 @@ def test_a_finished_run_has_nothing_to_do(screen):
 def colours(png):
     """Share of the pixels that are as blue, as orange as the lines."""
     pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGBA")).astype(int)
-    close = [np.abs(pixels - [*bytes.fromhex(c[1:]), 255]).max(axis=-1) < 40 for c in (pictures.BLUE, pictures.ORANGE)]
+    close = [np.abs(pixels - [*bytes.fromhex(c[1:]), 255]).max(axis=-1) < 40 for c in (plots.BLUE, plots.ORANGE)]
     return [float(c.mean()) for c in close]
 
 
 def test_the_curve_shows_both_errors_and_has_no_background():
     losses = [(i, 1 / i) for i in range(1, 300)]
     validations = [(i, 2 / i) for i in range(10, 300, 10)]
-    nothing, blue, both = (
-        pictures.loss_picture(*data, 300) for data in (([], []), (losses, []), (losses, validations))
-    )
+    nothing, blue, both = (plots.loss_picture(*data, 300) for data in (([], []), (losses, []), (losses, validations)))
     assert colours(nothing) == [0, 0]
     assert colours(blue)[0] > 0.003 and colours(blue)[1] == 0
     assert min(colours(both)) > 0.003
@@ -508,4 +509,4 @@ def test_what_was_filled_in_is_marked(making):
     """The same sound without the marks looks otherwise."""
     clip = Clip(looped().audio, 8000, 0, {"making": making, "model": {"name": "net"}})
     plain = Clip(clip.audio, 8000, 0, {"making": {}, "model": {"name": "net"}})
-    assert pictures.picture(clip) != pictures.picture(plain)
+    assert plots.picture(clip) != plots.picture(plain)

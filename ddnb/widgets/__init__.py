@@ -3,22 +3,14 @@
 Only widgets that ipywidgets 7.7.1 (Colab) and 8 (JupyterLab) have in common are used.
 """
 
+from __future__ import annotations
+
 from .colab import drive_folder, hand_over, record, upload
-from .following import curve, demos, follow
 from .jobs import Jobs, Progress
-from .panel import Studio, studio
-from .players import (
-    Player,
-    Snapshots,
-    clips_html,
-    dataset_html,
-    dataset_player,
-    draw_grids,
-    draw_seam,
-    originality_html,
-    player,
-)
+from .players import Player, Snapshots, dataset_player, draw_grids, draw_seam, player
 from .sequencer import Sequencer, draw_beat
+from .studio import Studio, studio
+from .training import curve, demos, follow
 
 __all__ = [
     "Jobs",
@@ -27,9 +19,7 @@ __all__ = [
     "Sequencer",
     "Snapshots",
     "Studio",
-    "clips_html",
     "curve",
-    "dataset_html",
     "dataset_player",
     "demos",
     "draw_beat",
@@ -38,7 +28,6 @@ __all__ = [
     "drive_folder",
     "follow",
     "hand_over",
-    "originality_html",
     "player",
     "record",
     "studio",

@@ -15,8 +15,8 @@ from typing import Any
 import ipywidgets
 from IPython.display import display
 
+from ..errors import Cancelled
 from ..runtime import in_colab
-from ..sampler import Cancelled
 
 REFRESH_S = 0.1
 FITTING = "calc(100% - 4px)"

@@ -10,14 +10,14 @@ from typing import Any
 import ipywidgets
 from IPython.display import Image
 
-from ..beats import Beat
-from ..checkpoints import Checkpoint
-from ..clips import Clip
-from ..loops import BPM
-from ..pictures import beat_picture
-from ..sampler import Cancelled
-from ..verbs import generate
-from .players import audio_html, caption
+from ..audio.loop import BPM
+from ..checkpoints.checkpoint import Checkpoint
+from ..clips.clip import Clip
+from ..display.html import audio_html, caption
+from ..display.plots import beat_picture
+from ..errors import Cancelled
+from ..generation.beat import Beat
+from ..generation.generate import generate
 
 
 def draw_beat(beat: Beat) -> Image:
@@ -135,4 +135,5 @@ class Sequencer(ipywidgets.VBox):
             return True
 
     def _hear(self, beat: Beat) -> None:
-        self._player.value = f"{caption(beat.clip)}{audio_html(beat.clip)}"
+        shown = beat.clip.shown()
+        self._player.value = f"{caption(shown)}{audio_html(shown)}"

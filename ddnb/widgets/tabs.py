@@ -9,16 +9,19 @@ from typing import Any
 import ipywidgets
 from traitlets import TraitError
 
-from ..beats import Beat, beat, list_patterns
-from ..checkpoints import Checkpoint
-from ..clips import Clip
-from ..edits import extend, inpaint
-from ..engine import MAX_DURATION_S
-from ..interpolation import interpolate
-from ..loops import BPM
-from ..verbs import generate, vary
+from ..audio.loop import BPM
+from ..checkpoints.checkpoint import Checkpoint
+from ..clips.clip import Clip
+from ..generation.beat import Beat, beat, list_patterns
+from ..generation.extend import extend
+from ..generation.generate import generate
+from ..generation.inpaint import inpaint
+from ..generation.interpolate import interpolate
+from ..generation.length import MAX_DURATION_S
+from ..generation.vary import vary
 from .jobs import FITTING
-from .sources import Region, SoundPicker
+from .region import Region
+from .sources import SoundPicker
 
 ANY = "any"
 MOST_CLIPS = 16

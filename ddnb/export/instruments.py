@@ -1,0 +1,107 @@
+"""Sounds on the keys of a sampler: SFZ, Decent Sampler, and a drum map as a table.
+
+One-shots play to their end however short a key is pressed; loops go round while it is held.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from xml.sax.saxutils import quoteattr
+
+from ..generation.beat import OWN_NOTE, drum_data
+
+KEYS = 128
+_MIDDLE_C = 60
+
+
+@dataclass(frozen=True)
+class Zone:
+    """A sound on a key.
+
+    Attributes:
+        key: MIDI key; none where all are taken.
+        path: of the file, beside the instrument, with ``/``.
+        category: by which a drum is known to General MIDI; none of others.
+        loop: whether it goes round.
+        frames: its length.
+    """
+
+    key: int | None
+    path: str
+    category: str | None
+    loop: bool
+    frames: int
+
+
+def keys(sounds: Sequence[tuple[str | None, bool]]) -> list[int | None]:
+    """Return the key of each sound, given its category and whether it is a loop.
+
+    The first of a drum lies where General MIDI has it, so that the MIDI files of beats play it. All others lie from
+    middle C upwards and then downwards, category by category, loops last. The keys of drums that are not there stay
+    empty while others are free. What comes after the 128th key has none.
+    """
+    notes, places = drum_data()["notes"], {}
+    for i, (category, loop) in enumerate(sounds):
+        if not loop and category in notes and notes[category] not in places.values():
+            places[i] = notes[category]
+    drums = {*notes.values(), OWN_NOTE}
+    others = [key for key in (*range(_MIDDLE_C, KEYS), *range(_MIDDLE_C - 1, -1, -1)) if key not in drums]
+    free = [*others, *sorted(drums - set(places.values()))]
+    later = [i for i in range(len(sounds)) if i not in places]
+    later.sort(key=lambda i: (sounds[i][1], sounds[i][0] is None, sounds[i][0] or "", i))
+    places |= dict(zip(later, free, strict=False))
+    return [places.get(i) for i in range(len(sounds))]
+
+
+def sfz(zones: Sequence[Zone]) -> str:
+    """Return the instrument as SFZ 1.0 text; hats choke as in a beat."""
+    lines = ["// one-shots play to their end, loops go round while their key is held"]
+    groups, chokes = _choke_groups()
+    for zone in zones:
+        mode = f"loop_continuous loop_start=0 loop_end={zone.frames - 1}" if zone.loop else "one_shot"
+        line = f"<region> sample={zone.path} key={zone.key} loop_mode={mode}"
+        line += f" group={groups[zone.category]}" if zone.category in groups else ""
+        line += f" off_by={chokes[zone.category]} off_mode=fast" if zone.category in chokes else ""
+        lines.append(line)
+    return "\n".join(lines) + "\n"
+
+
+def dspreset(zones: Sequence[Zone]) -> str:
+    """Return the instrument as XML for Decent Sampler; hats choke as in a beat."""
+    groups, chokes = _choke_groups()
+    samples = []
+    for zone in zones:
+        attributes = {"path": zone.path, "rootNote": zone.key, "loNote": zone.key, "hiNote": zone.key}
+        if zone.loop:
+            attributes |= {"loopEnabled": "true", "loopStart": 0, "loopEnd": zone.frames - 1}
+        else:
+            attributes |= {"loopEnabled": "false", "ampEnvEnabled": "false"}
+        if zone.category in groups:
+            attributes["tags"] = f"choke{groups[zone.category]}"
+        if zone.category in chokes:
+            attributes |= {"silencedByTags": f"choke{chokes[zone.category]}", "silencingMode": "fast"}
+        samples.append("      <sample " + " ".join(f"{k}={quoteattr(str(v))}" for k, v in attributes.items()) + "/>")
+    head = '<?xml version="1.0" encoding="UTF-8"?>\n<DecentSampler>\n  <groups>\n    <group>\n'
+    return head + "\n".join(samples) + "\n    </group>\n  </groups>\n</DecentSampler>\n"
+
+
+def drum_map(zones: Sequence[Zone]) -> str:
+    """Return a table of note, name and file, by note, as CSV."""
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(("note", "name", "file"))
+    for zone in sorted(zones, key=lambda zone: zone.key):
+        table.writerow((zone.key, zone.path.rpartition("/")[2].rpartition(".")[0], zone.path))
+    return text.getvalue()
+
+
+def _choke_groups() -> tuple[Mapping[str, int], Mapping[str, int]]:
+    """The group that a category belongs to, and the group by which one is cut off."""
+    groups, chokes = {}, {}
+    for number, (choked, chokers) in enumerate(drum_data()["chokes"].items(), 1):
+        groups |= dict.fromkeys(chokers, number)
+        chokes[choked] = number
+    return groups, chokes

@@ -1,0 +1,127 @@
+"""TODO nets/prior."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .mdct import _kept
+
+FLOOR = 2e-4
+"""Of S, re full scale: below it there is nothing to hear."""
+_EVIDENCE = 16  # coefficients of a cell that count as independent of one another
+_NEAR = 9  # frames that are about equally loud
+_PLAUSIBLE = (1 / 6, 2)  # chance makes their mean square 6 times what it should be once in ten million times
+_LOUDEST = 2.0  # S, re full scale
+
+
+class Prior(nn.Module):
+    """How loud the clean sound is in each band and frame, as far as categories and noisy input tell.
+
+    The training sounds of a category are described as a mixture of Gaussians, each with one level per cell of bands
+    and times. Given ``x = alpha x0 + sigma eps``, a cell with mean square E over n coefficients has the likelihood
+    ``prod_cells N(0, alpha^2 S^2 + sigma^2)``, and the level is the mean over the envelopes by their probabilities.
+    Of several categories it is the geometric mean.
+
+    Attributes:
+        log_levels: ln S, (envelopes, bands, times).
+        log_shares: ln of the probability of each envelope in each category and, last, in any, (planes + 1, envelopes).
+    """
+
+    def __init__(self, hop: int, planes: int, envelopes: int, cells: tuple[int, int]):
+        super().__init__()
+        self.hop, self.cells = hop, cells
+        self.register_buffer("log_levels", torch.zeros(envelopes, *cells))
+        self.register_buffer("log_shares", torch.zeros(planes + 1, envelopes))
+
+    def forward(self, spectrum: Tensor, alpha: Tensor, sigma: Tensor, shares: Tensor, circular: bool) -> Tensor:
+        """Return S.
+
+        Args:
+            spectrum: of the noisy sound, (B, hop, frames).
+            alpha, sigma: of its noise level, (B, 1, 1).
+            shares: of the categories, (B, planes), at most 1 in all; what is missing to 1 is "any".
+            circular: one level for all times.
+
+        Returns:
+            (B, hop, frames).
+        """
+        bands, times = self._grids(spectrum.shape[-1], spectrum.device)
+        energy = bands.mean @ spectrum.float().square() @ times.mean.T
+        count = bands.count[:, None] * times.count
+        square = (2 * self.log_levels.float()).exp()
+        if circular:
+            energy, square = ((cells @ times.count / times.count.sum())[..., None] for cells in (energy, square))
+            count = count.sum(1, keepdim=True)
+        variance = alpha[..., None].float().square() * square + sigma[..., None].float().square()
+        evidence = count.clamp(max=_EVIDENCE) * (energy[:, None] / variance + variance.log())  # (B, envelopes, cells)
+        probability = (self.log_shares - evidence.sum((2, 3))[:, None] / 2).softmax(-1)  # (B, planes + 1, envelopes)
+        each = (probability @ square.flatten(1)).log() / 2
+        weight = torch.cat([shares, 1 - shares.sum(1, keepdim=True)], 1).float()
+        log_level = (weight[:, None] @ each).view(len(each), *square.shape[1:])
+        log_level = bands.spread @ (log_level if circular else log_level @ times.spread.T)
+        return self._plausible(log_level.exp(), spectrum, alpha, sigma, circular).to(spectrum.dtype)
+
+    def _plausible(self, level: Tensor, spectrum: Tensor, alpha: Tensor, sigma: Tensor, circular: bool) -> Tensor:
+        """The level, within what the energy around each coefficient allows: no envelope fits everywhere."""
+        reach = _NEAR // 2
+        energy = F.pad(spectrum.float().square(), (reach, reach), "circular") if circular else spectrum.float().square()
+        energy = F.avg_pool1d(energy, _NEAR, 1, 0 if circular else reach, count_include_pad=False)
+        if (
+            not circular and energy.shape[-1] > _NEAR
+        ):  # fewer frames are loud by chance more often: the last ones have none
+            energy = torch.cat([energy[..., :-reach], energy[..., -reach - 1 : -reach].expand(-1, -1, reach)], -1)
+        least, most = (factor * energy for factor in _PLAUSIBLE)
+        amplitude = alpha.clamp(min=1e-2)
+        low = ((least - sigma.square()).clamp(min=FLOOR**2).sqrt() / amplitude).clamp(max=_LOUDEST)
+        high = most.sqrt().clamp(min=FLOOR) / amplitude
+        return torch.minimum(torch.maximum(level, low), high)
+
+    def _grids(self, frames: int, device: torch.device) -> tuple[Grid, Grid]:
+        bands = grid(band_edges(self.cells[0], self.hop), self.hop, device)
+        return bands, grid(time_edges(self.cells[1]), frames, device)
+
+
+class Grid(NamedTuple):
+    """Cells of an axis: how many points each has, their mean (cells, points), and back, smoothly (points, cells)."""
+
+    count: Tensor
+    mean: Tensor
+    spread: Tensor
+
+
+@_kept
+def grid(edges: tuple[int, ...], points: int, device: torch.device) -> Grid:
+    """Return the cells between these edges; the last one reaches as far as the axis does."""
+    place = torch.arange(points, device=device)
+    cell = torch.bucketize(place, torch.tensor(edges[1:-1], device=device), right=True)
+    member = F.one_hot(cell, len(edges) - 1).T.float()
+    count = member.sum(1)
+    middle = torch.tensor([(a + b - 1) / 2 for a, b in pairwise(edges)], device=device)
+    right = torch.bucketize(place.float(), middle).clamp(1, len(middle) - 1)
+    share = ((place - middle[right - 1]) / (middle[right] - middle[right - 1])).clamp(0, 1)
+    spread = torch.zeros(points, len(middle), device=device)
+    spread[place, right - 1] = 1 - share
+    spread[place, right] += share
+    return Grid(count, member / count.clamp(min=1)[:, None], spread)
+
+
+def time_edges(cells: int) -> tuple[int, ...]:
+    """Frames between which the cells of an envelope lie: single frames first, then ever longer stretches."""
+    return _edges(cells, 4, 2)
+
+
+def band_edges(cells: int, hop: int) -> tuple[int, ...]:
+    """Bands between which they lie, the same way."""
+    return (*_edges(cells, 6, 3)[:-1], hop)
+
+
+def _edges(cells: int, single: int, growth: int) -> tuple[int, ...]:
+    edges = [*range(single + 1)]
+    while len(edges) <= cells:
+        edges.append(edges[-1] + max(1, edges[-1] // growth))
+    return tuple(edges)

@@ -1,0 +1,167 @@
+"""Watch a training: while it runs, its curve afterwards, what it sounded like on its way."""
+
+from __future__ import annotations
+
+import csv
+import html
+import time
+import warnings
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import ipywidgets
+import soundfile
+from IPython.display import HTML, Image, display
+
+from ..display.html import card_html, cards_of
+from ..display.plots import loss_picture
+from ..display.shown import Shown
+from ..training.loop import Record
+from .jobs import REFRESH_S, words
+
+_REDRAW_S = 2.0
+
+
+def follow(records: Generator[Record, None, None]) -> Iterator[Record]:
+    """Show a training while it runs: how far it is, its curve, what is to be known.
+
+    ``for _ in widgets.follow(ddnb.finetune(...)): pass``. The notebook's stop button ends the loop without an
+    error; what is learned is kept, and the same cell goes on with it.
+
+    Args:
+        records: what ``ddnb.finetune`` returned.
+
+    Yields:
+        The same records.
+    """
+    view, how = _Training(), "stopped; run the same cell again to go on"
+    try:
+        while True:
+            with warnings.catch_warnings(record=True) as said:  # else they stand below the cell, in red
+                warnings.simplefilter("always")
+                record = next(records, None)
+            view.note(*(str(warning.message) for warning in said))
+            if record is None:
+                break
+            view.add(record)
+            yield record
+    except KeyboardInterrupt:  # while drawing: one inside of finetune is settled there
+        pass
+    except Exception:
+        how = "stopped by an error, see below"
+        raise
+    finally:
+        records.close()  # saves what is learned
+        view.end(how)
+
+
+def curve(run: str | Path) -> Image:
+    """Draw the whole curve of a run, from its log: of yesterday's too, and while another process trains."""
+    with Path(run, "log.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    losses, validations = (
+        [(int(row["step"]), float(row[name])) for row in rows if row[name]] for name in ("loss", "validation_loss")
+    )
+    return Image(loss_picture(losses, validations, int(rows[-1]["step"])), format="png")
+
+
+def demos(run: str | Path) -> HTML:
+    """Show what a run sounded like on its way: a row per step (first, middle and last of many), a column per sound.
+
+    A column is always made from the same noise, so what differs from row to row was learned.
+
+    Args:
+        run: the run's folder.
+
+    Raises:
+        FileNotFoundError: there are no demos in it.
+    """
+    steps = sorted(Path(run, "demos").glob("step*"))
+    if not steps:
+        raise FileNotFoundError(f"{Path(run)} holds no demos; finetune(..., demos=4) makes some.")
+    chosen = steps if len(steps) <= 3 else [steps[0], steps[len(steps) // 2], steps[-1]]
+    files = [sorted(folder.glob("*.wav")) for folder in chosen]
+    cards, note = cards_of([_demo(path) for row in files for path in row], rest="listen to them in its folder")
+    pictured = iter(cards)
+    rows = []
+    for folder, row in zip(chosen, files, strict=True):
+        cells = (card_html(*card) for _, card in zip(row, pictured, strict=False))
+        step = int(folder.name.removeprefix("step"))
+        style = 'style="text-align:left;vertical-align:top"'
+        heading = f"step {step}" if step else "step 0, before"
+        columns = "".join(f"<td {style}>{cell}</td>" for cell in cells)
+        rows.append(f'<tr><th style="width:60px;text-align:left">{heading}</th>{columns}</tr>')
+    return HTML(f'<table style="table-layout:fixed;width:100%;max-width:1000px">{"".join(rows)}</table>{note}')
+
+
+def _demo(path: Path) -> Shown:
+    audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    return Shown(audio.T, rate, path.stem.replace("_seed", ", seed "))
+
+
+class _Training:
+    """The widgets of ``follow``."""
+
+    def __init__(self):
+        self.losses: list[tuple[int, float]] = []
+        self.validations: list[tuple[int, float]] = []
+        self.notes: dict[str, None] = {}
+        self.first = self.last = None
+        self.started, self.draw_at, self.refresh_at = time.monotonic(), 0.0, 0.0
+        self.bar, self.label = ipywidgets.IntProgress(min=0, max=1000), ipywidgets.HTML()
+        self.curve = ipywidgets.Image(format="png", layout=ipywidgets.Layout(width="700px", display="none"))
+        self.below = ipywidgets.HTML()
+        self.label.value = "training: getting ready"
+        self.curve.value = loss_picture([], [], 1)  # the first one takes a second: not while it is measured
+        display(ipywidgets.VBox([ipywidgets.HBox([self.bar, self.label]), self.curve, self.below]))
+
+    def add(self, record: Record) -> None:
+        now = time.monotonic()
+        if self.first is None:
+            self.first, self.started = record.step, now
+        self.last = record
+        if record.loss is not None:
+            self.losses.append((record.step, record.loss))
+        if record.validation_loss is not None:
+            self.validations.append((record.step, record.validation_loss))
+        if record.advice:
+            self.note(record.advice)
+        if now >= self.refresh_at:
+            self.refresh_at = now + REFRESH_S
+            self._say(f"{self._left(now)}the stop button keeps what is learned")
+        if now >= self.draw_at:
+            self._draw()
+            took = time.monotonic() - now
+            self.draw_at = now + max(_REDRAW_S, 10 * took)  # a slow computer is to train, not to draw
+
+    def note(self, *texts: str) -> None:
+        """Show sentences below the curve, each once."""
+        self.notes |= dict.fromkeys(texts)
+        if texts:
+            self.below.value = "<br>".join(map(html.escape, self.notes))
+
+    def end(self, how: str) -> None:
+        """Say how it ended, with the last curve; ``how`` is for one that did not come to its last step."""
+        if self.last is None:
+            self.label.value = f"training: {how if self.notes else 'nothing to do'}"
+            return
+        done = self.last.step == self.last.steps
+        self._say(f"done in {words(time.monotonic() - self.started)}" if done else how)
+        self._draw()
+
+    def _left(self, now: float) -> str:
+        done = self.last.step - self.first
+        return f"{words((now - self.started) / done * (self.last.steps - self.last.step))} left; " if done else ""
+
+    def _say(self, words: str) -> None:
+        step, steps = self.last.step, self.last.steps
+        self.bar.value = 1000 * step // steps
+        measured = ""
+        if self.validations:
+            best_step, best = min(self.validations, key=lambda point: point[1])
+            measured = f"<br>held-out error {self.validations[-1][1]:.4f}, the best {best:.4f} at step {best_step}"
+        self.label.value = f"training, step {step} of {steps}: {words}{measured}"
+
+    def _draw(self) -> None:
+        self.curve.value = loss_picture(self.losses, self.validations, self.last.steps)
+        self.curve.layout.display = ""
