@@ -1,14 +1,28 @@
-"""ddnb: Dance Diffusion today. Short sounds from noise, from notebooks, Python or the command line."""
+"""Make short sounds by diffusion with Dance Diffusion's networks, in notebooks, Python or on the command line."""
 
 from __future__ import annotations
+
+import os
+
+# Waiting threads of OpenMP spin by default, which slows everything else on the machine. Read when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from .checkpoints.checkpoint import Checkpoint
 from .checkpoints.conversion import convert, verify
 from .checkpoints.loading import load
 from .checkpoints.registry import list_checkpoints
 from .clips.clip import Clip, Clips
-from .clips.record import read_clip
-from .errors import CheckpointError
+from .clips.source import read_clip
+from .errors import (
+    ArgumentError,
+    AudioError,
+    Cancelled,
+    CheckpointError,
+    DatasetError,
+    DdnbError,
+    RecordError,
+    RunError,
+)
 from .export.pack import pack
 from .generation.beat import Beat, beat, list_patterns
 from .generation.extend import extend
@@ -23,13 +37,20 @@ from .training.loop import finetune
 from .training.report import DatasetReport, check_dataset
 
 __all__ = [
+    "ArgumentError",
+    "AudioError",
     "Beat",
+    "Cancelled",
     "Checkpoint",
     "CheckpointError",
     "Clip",
     "Clips",
+    "DatasetError",
     "DatasetReport",
+    "DdnbError",
     "Originality",
+    "RecordError",
+    "RunError",
     "beat",
     "check_dataset",
     "convert",

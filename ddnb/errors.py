@@ -10,8 +10,8 @@
     └── Cancelled              the caller's ``cancel`` event was set
 
 Each also derives from the built-in exception that fits (``ValueError`` or ``RuntimeError``). Missing and existing files
-raise ``FileNotFoundError`` and ``FileExistsError``, a full disk ``OSError``, too little memory ``MemoryError``, and values
-that are not finite ``FloatingPointError``.
+raise ``FileNotFoundError`` and ``FileExistsError``, a full disk ``OSError``, too little memory ``MemoryError``, and
+values that are not finite ``FloatingPointError``.
 """
 
 from __future__ import annotations
@@ -47,3 +47,15 @@ class RunError(DdnbError, ValueError):
 
 class Cancelled(DdnbError):
     """The caller's ``cancel`` event was set before the work was complete."""
+
+
+class Interrupted(UserWarning):
+    """Work was interrupted by the user; what is finished is returned."""
+
+
+class PartialResult(UserWarning):
+    """Work stopped early by an error; what is finished is returned."""
+
+
+class FormatOverridden(UserWarning):
+    """A checkpoint states another sample rate or length than the caller, whose word counts."""

@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, and never in the place of another."""
+"""Atomic files: complete or absent, and never written over another."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ PACKAGE = Path(__file__).parent
 ASSETS = PACKAGE / "assets"
 
 RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{i}" for port in ("COM", "LPT") for i in range(10))}
-"""What no file on Windows may be called, whatever its suffix."""
+"""Names that Windows reserves, whatever the suffix."""
 
 
 def atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Let ``write`` fill a temporary neighbour of ``path``, then rename it: no half-written file, whatever happens.
+    """Write to a temporary file beside ``path``, then rename it: a half-written file never has the name.
 
     Args:
-        path: the file or folder to be; its parent is made if need be.
-        write: is given the temporary path, whose name is that of ``path``.
+        path: the file or folder to write; its parent is created if necessary.
+        write: called with the temporary path, which has the same name.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    # not mkdtemp: what is moved out of its folder stays unreadable for other users on Windows
+    # not mkdtemp: files moved out of its folder stay unreadable for other users on Windows
     scratch = path.parent / f".{path.name[:80]}.{uuid.uuid4().hex[:8]}"
     scratch.mkdir()
     try:
         write(scratch / path.name)
         for part in (scratch / path.name, *(scratch / path.name).rglob("*")):
-            if part.is_file():  # some writers make files that only their owner may read
+            if part.is_file():  # some writers create files that only their owner may read
                 part.chmod(scratch.stat().st_mode & 0o666)
-                with part.open("rb+") as file:  # on the disk before it has its name, or a power cut leaves nothing
+                with part.open("rb+") as file:  # to the disk before the rename, or a power cut loses it
                     os.fsync(file.fileno())
         (scratch / path.name).replace(path)
     finally:
@@ -43,13 +43,13 @@ def atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def remove_scratch(path: Path) -> None:
-    """Remove what a killed ``atomically(path, ...)`` has left; nobody else may be writing ``path`` now."""
+    """Remove what a killed ``atomically(path, ...)`` left; no other process may be writing ``path``."""
     for left in path.parent.glob(f".{glob.escape(path.name[:80])}.{'[0-9a-f]' * 8}"):
         shutil.rmtree(left, ignore_errors=True)
 
 
 def free_name(path: Path) -> Path:
-    """Return ``path``, or where there is such a file already ``name-2``, ``name-3``, ..."""
+    """Return ``path``, or ``name-2``, ``name-3``, ... if it exists already."""
     names = (path if i == 1 else path.with_name(f"{path.stem}-{i}{path.suffix}") for i in count(1))
     return next(name for name in names if not name.exists())
 
@@ -57,7 +57,7 @@ def free_name(path: Path) -> Path:
 def claim_pair(path: Path) -> tuple[Path, Path]:
     """Claim a free name for a file and the JSON file beside it: ``path``, or ``name-2``, ``name-3``, ...
 
-    The JSON file is made, empty, as the claim: of two processes that want one name, only one gets it.
+    The JSON file is created, empty, as the claim, so that two processes never get the same name.
 
     Returns:
         The two paths; neither existed before.
@@ -77,13 +77,13 @@ def claim_pair(path: Path) -> tuple[Path, Path]:
 
 
 def safe_name(text: str, most: int = 80) -> str:
-    """Turn a text into a file name that every system takes: ``most`` letters, digits, ``-`` and ``_``, no suffix."""
+    """Return a file name that every system accepts: at most ``most`` letters, digits, ``-`` and ``_``, no suffix."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", text).strip("-")[:most] or "sound"
     return f"{name}_" if name.upper() in RESERVED else name
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
+    """Return the SHA-256 of a file, read in pieces."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while piece := file.read(1 << 20):

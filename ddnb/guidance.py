@@ -1,7 +1,7 @@
-"""Asking a network for a category: conditioning planes, and classifier-free guidance as a wrapper of the model.
+"""Conditioning on categories: input planes, and classifier-free guidance as a wrapper of the model.
 
 A class-conditional network has one input plane per category. A sound of one category has a 1 in its plane and 0 in the
-others; a mixture has shares that sum to 1; all zeros stand for "any sound" and are what guidance compares with.
+others; a mixture has shares that sum to 1; all zeros mean "any sound", the unconditional estimate of guidance.
 """
 
 from __future__ import annotations
@@ -13,21 +13,23 @@ from numbers import Real
 import torch
 from torch import Tensor
 
-from .sampler import Model
+from .checks import within
+from .errors import ArgumentError
 from .schedule import alpha_sigma, v_to_denoised_eps
+from .steps import Model
 
 Category = str | Mapping[str, float]
-_SIGMA_MIN = 1e-3  # below it v cannot be told from a clean estimate, nor does rescaling change anything
+_SIGMA_MIN = 1e-3  # below it v does not determine the clean estimate, and rescaling changes nothing
 
 
 @dataclass(frozen=True)
 class Guidance:
-    """How strongly to follow the category.
+    """The strength of classifier-free guidance.
 
     Attributes:
-        scale: 1 follows it as learned; above 1 exaggerates, with less variety; below 1 loosens; 0 ignores it.
+        scale: 1 follows the category as learned; above 1 more strongly, with less variety; below 1 less; 0 ignores it.
         interval: (from, to) in t, 0 = clean, 1 = noise: outside of it the scale is 1, which saves the second call.
-        rescale: share from 0 to 1 of the exaggerated estimate's level that is taken back to the plain one's.
+        rescale: share from 0 to 1 by which the guided estimate's level is brought back to the conditional one's.
     """
 
     scale: float = 1.0
@@ -35,31 +37,31 @@ class Guidance:
     rescale: float = 0.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.scale, Real) or not 0 <= self.scale <= 20:  # NaN too
-            raise ValueError(f"guidance_scale={self.scale!r}: give a number from 0 to 20; 1 is plain, 2 is strong.")
+        within("guidance_scale", self.scale, 0, 20)
+        within("guidance_rescale", self.rescale, 0, 1)
         if len(self.interval) != 2 or not 0 <= self.interval[0] < self.interval[1] <= 1:
-            raise ValueError(f"guidance_interval={self.interval!r}: give two rising times from 0 (clean) to 1 (noise).")
-        if not isinstance(self.rescale, Real) or not 0 <= self.rescale <= 1:
-            raise ValueError(f"guidance_rescale={self.rescale!r}: give a share from 0 to 1; 0.7 is usual.")
+            raise ArgumentError(
+                f"guidance_interval={self.interval!r}: give two rising times from 0 (clean) to 1 (noise)."
+            )
 
 
 def shares(categories: Sequence[str], category: Category) -> dict[str, float]:
     """Return the share of each category asked for; the shares sum to 1.
 
     Args:
-        categories: what the network knows.
+        categories: the network's categories.
         category: one of them, or a mapping of several to positive weights, such as ``{"kick": 2, "snare": 1}``.
 
     Raises:
-        ValueError: a network without categories, an unknown one, or weights that are not positive.
+        ArgumentError: a network without categories, an unknown one, or weights that are not positive.
     """
     weights = {category: 1.0} if isinstance(category, str) else dict(category)
     if not categories:
-        raise ValueError(f"category={category!r}: this checkpoint has no categories; leave it out.")
+        raise ArgumentError(f"category={category!r}: this checkpoint has no categories; leave it out.")
     if unknown := [name for name in weights if name not in categories]:
-        raise ValueError(f"Unknown category {unknown[0]!r}. Known: {', '.join(categories)}.")
+        raise ArgumentError(f"Unknown category {unknown[0]!r}. Known: {', '.join(categories)}.")
     if not weights or not all(isinstance(w, Real) and 0 < w < float("inf") for w in weights.values()):
-        raise ValueError(f"category={category!r}: give each category a weight above 0.")
+        raise ArgumentError(f"category={category!r}: give each category a weight above 0.")
     total = sum(weights.values())
     return {name: weight / total for name, weight in weights.items()}
 
@@ -70,16 +72,16 @@ def planes(categories: Sequence[str], wanted: Mapping[str, float]) -> Tensor:
 
 
 def guided(model: Callable[[Tensor, Tensor, Tensor], Tensor], cond: Tensor, guidance: Guidance) -> Model:
-    """Turn a conditional model into one that follows ``cond``: ``(x, t, cond) -> v`` becomes ``(x, t) -> v``.
+    """Bind a conditional model to ``cond``, with guidance: ``(x, t, cond) -> v`` becomes ``(x, t) -> v``.
 
     ``v = v_u + scale (v_c - v_u)``, ``v_c`` under ``cond`` and ``v_u`` under zeros, in one call of twice the batch.
-    Rescaling makes the clean estimate D as loud as the conditional one's D_c:
+    Rescaling brings the level of the clean estimate D to that of the conditional one, D_c:
     ``D' = D (rescale std(D_c) / std(D) + 1 - rescale)``, the deviation taken over time.
 
     Args:
         model: the conditional network.
-        cond: planes of one clip, (1, planes, length), for all clips.
-        guidance: how strongly.
+        cond: planes of one clip for all, (1, planes, length), or of each, (B, planes, length).
+        guidance: its strength.
 
     Returns:
         A model for the samplers; all clips of a call must be at one time, as they are in every sampler.
@@ -89,19 +91,20 @@ def guided(model: Callable[[Tensor, Tensor, Tensor], Tensor], cond: Tensor, guid
     """
     low, high = guidance.interval
 
-    def follow(x: Tensor, t: Tensor) -> Tensor:
+    def guided_model(x: Tensor, t: Tensor) -> Tensor:
         wanted = cond.to(x).expand(len(x), -1, -1)
         if guidance.scale == 1 or ((low, high) != (0, 1) and not low <= t[0].item() <= high):
             return model(x, t, wanted)
         both = model(torch.cat([x, x]), torch.cat([t, t]), torch.cat([wanted, torch.zeros_like(wanted)]))
         v_c, v_u = both.chunk(2)
         v = v_u + guidance.scale * (v_c - v_u)
-        return _as_loud_as(v_c, v, x, t[:, None, None], guidance.rescale) if guidance.rescale else v
+        return _rescale(v_c, v, x, t[:, None, None], guidance.rescale) if guidance.rescale else v
 
-    return follow
+    return guided_model
 
 
-def _as_loud_as(v_c: Tensor, v: Tensor, x: Tensor, t: Tensor, share: float) -> Tensor:
+def _rescale(v_c: Tensor, v: Tensor, x: Tensor, t: Tensor, share: float) -> Tensor:
+    """Bring the level of the guided clean estimate to that of the conditional one, by this share."""
     alpha, sigma = alpha_sigma(t)
     (plain, _), (strong, _) = v_to_denoised_eps(x, v_c, t), v_to_denoised_eps(x, v, t)
     loudness = [d.std(dim=-1, keepdim=True, correction=0) for d in (plain, strong)]

@@ -1,4 +1,4 @@
-"""From sound back to noise, and between two noises: what interpolation is made of."""
+"""Inversion of sounds to noise and interpolation between noises: the mathematics of ``interpolate``."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import math
 import torch
 from torch import Tensor
 
-from .sampler import Event, Model, OnStep, stop_if
+from .steps import Event, Model, OnStep, stop_if
 
 _PARALLEL = 1e-4
 
 
 def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
-    """Turn from one latent to another, along the sphere that noise lies on; the length goes from one to the other.
+    """Interpolate two latents spherically, along the sphere that noise lies on; norms are interpolated linearly.
 
     ``sin((1 - l) w) / sin w a + sin(l w) / sin w b`` of the unit vectors, with w the angle between them; parallel ones
-    are mixed linearly. A latent is one vector: channels do not turn by themselves.
+    are mixed linearly. A latent is one vector: its channels share one angle.
 
     Args:
         a, b: (B, C, T).
-        share: l, of ``b``, from 0 to 1; the ends are ``a`` and ``b``.
+        share: l, the share of ``b``, from 0 to 1; 0 and 1 return ``a`` and ``b``.
 
     Source: Shoemake 1985, for latents White 2016 (arXiv 1609.04468).
     """
@@ -40,9 +40,9 @@ def slerp(a: Tensor, b: Tensor, share: float) -> Tensor:
 def bdia_invert(
     model: Model, audio: Tensor, ts: Tensor, *, on_step: OnStep | None = None, cancel: Event | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Drive a sound to noise so that ``bdia_generate`` brings it back, to rounding.
+    """Invert a sound to noise so that ``bdia_generate`` returns it, to rounding.
 
-    A step combines the last two states, and so can be undone exactly; errors are not damped either.
+    A step combines the last two states, so it can be undone exactly; errors are not damped either.
     ``x_{i+1} = x_{i-1} - DDIM(x_i, i -> i-1) + DDIM(x_i, i -> i+1)``, where i+1 is noisier.
 
     Args:
@@ -56,10 +56,10 @@ def bdia_invert(
     Source: Zhang et al. 2023 (arXiv 2307.10829, with gamma 1).
     """
     phis = (ts.flip(0).double() * math.pi / 2).tolist()
-    before, x = audio, _turned(model, audio, phis[0], (phis[1],))[0]
+    before, x = audio, _ddim_steps(model, audio, phis[0], (phis[1],))[0]
     for i, (below, here, above) in enumerate(zip(phis, phis[1:], phis[2:], strict=False), 1):
         stop_if(cancel)
-        down, up = _turned(model, x, here, (below, above))
+        down, up = _ddim_steps(model, x, here, (below, above))
         before, x = x, before - down + up
         if on_step is not None:
             on_step(i, len(phis) - 2, x)
@@ -75,15 +75,15 @@ def bdia_generate(
     on_step: OnStep | None = None,
     cancel: Event | None = None,
 ) -> Tensor:
-    """Bring back what ``bdia_invert`` drove to noise.
+    """Generate the sound that ``bdia_invert`` inverted.
 
     ``x_{i-1} = x_{i+1} + DDIM(x_i, i -> i-1) - DDIM(x_i, i -> i+1)``, where i+1 is noisier.
 
     Args:
         model, ts: as there.
         latent: the states at ``ts[1]`` and at ``ts[0]``.
-        clean: end with the network's clean estimate: without the faint hiss that errors leave which nothing has damped,
-            and some 10 dB less exact.
+        clean: return the network's clean estimate in the last step: without the faint hiss of undamped errors, and some
+            10 dB less exact.
 
     Returns:
         The sound, (B, C, T).
@@ -92,20 +92,20 @@ def bdia_generate(
     x, before = latent
     for i, (above, here, below) in enumerate(zip(phis, phis[1:], phis[2:], strict=False), 1):
         stop_if(cancel)
-        up, down = _turned(model, x, here, (above, below))
+        up, down = _ddim_steps(model, x, here, (above, below))
         before, x = x, down if clean and below == 0 else before + down - up
         if on_step is not None:
             on_step(i, len(phis) - 2, x)
     return x
 
 
-def _turned(model: Model, x: Tensor, phi: float, to: tuple[float, ...]) -> list[Tensor]:
-    """DDIM steps from one state: it is turned by the angle between the times."""
+def _ddim_steps(model: Model, x: Tensor, phi: float, to: tuple[float, ...]) -> list[Tensor]:
+    """Take DDIM steps from one state to several times: rotate it by the angles between them."""
     v = model(x, x.new_full((len(x),), phi * 2 / math.pi))
     return [math.cos(phi - there) * x - math.sin(phi - there) * v for there in to]
 
 
 def snr_db(audio: Tensor, again: Tensor) -> Tensor:
-    """How near a sound came back, in dB: its energy beside that of the difference; (B, C, T) -> (B,)."""
+    """Return the signal-to-error ratio of a reconstruction in dB: (B, C, T) -> (B,)."""
     error = (again - audio).double().square().flatten(1).sum(1)
     return 10 * (audio.double().square().flatten(1).sum(1) / error.clamp(min=1e-30)).log10()

@@ -1,10 +1,9 @@
-"""Where the work runs: device, precision and why; the cache folder; batches that fit into memory."""
+"""The device and the precision, with the reason for the choice; the cache folder; batches that fit into memory."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -12,13 +11,16 @@ from typing import NamedTuple, TypeVar
 
 import torch
 
+from .errors import ArgumentError
+from .notices import warn
+
 T = TypeVar("T")
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 class Runtime(NamedTuple):
-    """A device, the precision that suits it, and the reason in plain words."""
+    """A device, the precision that suits it, and the reason for both."""
 
     device: torch.device
     dtype: torch.dtype
@@ -26,23 +28,23 @@ class Runtime(NamedTuple):
 
 
 def pick(device: str | torch.device | None = None, dtype: str | torch.dtype | None = None) -> Runtime:
-    """Choose where and how precisely to compute; either choice can be made by the caller.
+    """Choose the device and the precision; the caller may fix either.
 
     Args:
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``; none takes the best one there is.
-        dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``; none takes what suits the device.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``; None takes the best one available.
+        dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"``; None takes what suits the device.
 
     Raises:
-        ValueError: a device that is not there, or an unknown precision.
+        ArgumentError: a device that is not available, or an unknown precision.
     """
     try:
         chosen = torch.device(device) if device is not None else _best_device()
     except RuntimeError as error:
-        raise ValueError(f"device={device!r}: ddnb runs on 'cpu', 'cuda' and 'mps'.") from error
+        raise ArgumentError(f"device={device!r}: ddnb runs on 'cpu', 'cuda' and 'mps'.") from error
     if chosen.type not in ("cpu", "cuda", "mps"):
-        raise ValueError(f"device={device!r}: ddnb runs on 'cpu', 'cuda' and 'mps'.")
+        raise ArgumentError(f"device={device!r}: ddnb runs on 'cpu', 'cuda' and 'mps'.")
     if not is_available(chosen):
-        raise ValueError(f"device={device!r} is not available here; the best that is: '{_best_device()}'.")
+        raise ArgumentError(f"device={device!r} is not available here; the best available is '{_best_device()}'.")
     suited, reason = _suited_dtype(chosen)
     if dtype is None:
         return Runtime(chosen, suited, reason)
@@ -56,7 +58,7 @@ def _best_device() -> torch.device:
 
 
 def is_available(device: str | torch.device) -> bool:
-    """Whether this machine has the device; one that torch has never heard of, it has not."""
+    """Return whether this machine has the device; an unknown one counts as not available."""
     try:
         device = torch.device(device)
     except RuntimeError:
@@ -70,25 +72,25 @@ def _suited_dtype(device: torch.device) -> tuple[torch.dtype, str]:
     if device.type == "cuda":
         name, (major, _) = torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device)
         if major >= 8:
-            return torch.bfloat16, f"{name}: bfloat16, which its tensor cores run fastest and which cannot overflow"
+            return torch.bfloat16, f"{name}: bfloat16, the fastest on its tensor cores, and it cannot overflow"
         if major == 7:
             return torch.float16, f"{name}: float16, twice as fast on its tensor cores; it has no bfloat16"
         return torch.float32, f"{name}: float32, as it has no tensor cores"
     if device.type == "mps":
-        return torch.float32, "Apple GPU: float32, as half precision is not dependable there"
+        return torch.float32, "Apple GPU: float32, as half precision is not reliable there"
     return torch.float32, "CPU: float32, as half precision is slower on most of them"
 
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:
-    if dtype in DTYPES.values():
+    if isinstance(dtype, torch.dtype) and dtype in DTYPES.values():
         return dtype
     if dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r}: known are {', '.join(DTYPES)}.")
+        raise ArgumentError(f"dtype={dtype!r}: known are {', '.join(DTYPES)}.")
     return DTYPES[dtype]
 
 
 def summary() -> str:
-    """One line: where the work runs and why, versions, and where downloads are kept."""
+    """Return one line with the device and the reason for it, versions, and the cache folder."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "ipywidgets"))
     here = pick()
     hint = "; for a graphics card: Runtime > Change runtime type" if in_colab() and here.device.type == "cpu" else ""
@@ -96,7 +98,7 @@ def summary() -> str:
 
 
 def in_colab() -> bool:
-    """Whether the kernel runs in a Colab machine (VS Code attached to one counts)."""
+    """Return whether the kernel runs on Colab (also when VS Code is attached to it)."""
     try:
         return importlib.util.find_spec("google.colab") is not None
     except ModuleNotFoundError:  # no package named google at all
@@ -104,22 +106,22 @@ def in_colab() -> bool:
 
 
 def cache_dir() -> Path:
-    """Folder of downloads and converted checkpoints: ``$DDNB_CACHE``, else ``~/.cache/ddnb``. Not created here."""
+    """Return the cache folder, ``$DDNB_CACHE`` or ``~/.cache/ddnb``; it may not exist yet."""
     return Path(os.environ.get("DDNB_CACHE") or Path.home() / ".cache" / "ddnb").expanduser()
 
 
 def in_batches(
     work: Callable[[Sequence[T]], torch.Tensor], items: Sequence[T], batch_size: int
 ) -> Iterator[torch.Tensor]:
-    """Run ``work`` over slices of ``items``; when the device runs out of memory, halve the slice and go on.
+    """Run ``work`` over slices of ``items``; when memory runs out, halve the slice and continue.
 
     Args:
         work: takes a slice of ``items`` and returns one tensor.
-        items: what to work on.
-        batch_size: longest slice, at least 1.
+        items: the items.
+        batch_size: length of a slice, at least 1.
 
     Yields:
-        What ``work`` returned, slice by slice, in order.
+        The results of ``work``, slice by slice, in order.
 
     Raises:
         MemoryError: not even one item fits.
@@ -142,13 +144,13 @@ def in_batches(
             yield result
             start += len(batch)
             continue
-        # here, after the error is gone and no longer holds on to what the failed batch had made
+        # here, where the error no longer holds references to the tensors of the failed batch
         torch.cuda.empty_cache()
-        warnings.warn(f"Out of memory: going on with {batch_size} clips at a time.", stacklevel=2)
+        warn(f"Out of memory: continuing with {batch_size} clips at a time.", stacklevel=2)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether an error means a lack of memory: CUDA has an exception of its own, other allocators only say so."""
+    """Return whether an error means a lack of memory: only CUDA has an exception of its own for it."""
     words = (
         "can't allocate memory",
         "not enough memory",

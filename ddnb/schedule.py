@@ -20,13 +20,16 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from .checks import whole
+from .errors import ArgumentError
+
 Time = TypeVar("Time", float, Tensor)
 
 SIGMA_MIN = 1e-3
-"""Default last noise level before the jump to 0, as sigma_k: -60 dB re full scale."""
+"""Default last noise level before the step to 0, as sigma_k: -60 dB re full scale."""
 
 SIGMA_MAX = 50.0
-"""Default noise level that stands for t = 1. Loud tonal drums reach 16 dB above unit noise, so 1 is too low."""
+"""Default noise level at t = 1. Loud tonal drums reach 16 dB above unit noise, so 1 would be too low."""
 
 
 def alpha_sigma(t: Time) -> tuple[Time, Time]:
@@ -61,25 +64,25 @@ def v_to_denoised_eps(x: Tensor, v: Tensor, t: Time) -> tuple[Tensor, Tensor]:
 def crash_warp(u: Tensor) -> Tensor:
     """Warp ``u`` in [0, 1] to the time whose ``sigma`` is ``sin^2(u pi/2)``.
 
-    Dance Diffusion trains on this warp of uniform numbers and samples on this warp of a straight line.
+    Dance Diffusion trains at this warp of uniform numbers and samples at this warp of equal steps.
     """
     sigma = (u * (math.pi / 2)).sin() ** 2
     return torch.atan2(sigma, (1 - sigma**2).sqrt()) * (2 / math.pi)
 
 
 def crash_grid(steps: int, start: float = 1.0) -> Tensor:
-    """The original's sampling times: the crash warp of equal steps, from ``start`` to 0."""
+    """Return the original's sampling times: the crash warp of equal steps, from ``start`` to 0."""
     u = 2 / math.pi * math.asin(math.sqrt(math.sin(start * math.pi / 2)))
-    return _beginning_at(start, crash_warp(u * _ramp(steps + 1)))
+    return _start_at(start, crash_warp(u * _ramp(steps + 1)))
 
 
 def linear_grid(steps: int, start: float = 1.0) -> Tensor:
-    """Equal steps of ``t`` from ``start`` to 0."""
+    """Return equal steps of ``t`` from ``start`` to 0."""
     return start * _ramp(steps + 1)
 
 
 def log_snr_grid(steps: int, start: float = 1.0, sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX) -> Tensor:
-    """Equal steps of log sigma_k; the first time is then set to exactly ``start`` and 0 is appended."""
+    """Return equal steps of log sigma_k; the first time is set to exactly ``start``, and 0 is appended."""
     low, high = _noise_range(start, sigma_min, sigma_max)
     return _from_noise((math.log(low) + _ramp(steps) * math.log(high / low)).exp(), start)
 
@@ -87,7 +90,7 @@ def log_snr_grid(steps: int, start: float = 1.0, sigma_min: float = SIGMA_MIN, s
 def karras_grid(
     steps: int, start: float = 1.0, sigma_min: float = SIGMA_MIN, sigma_max: float = SIGMA_MAX, rho: float = 7.0
 ) -> Tensor:
-    """Equal steps of ``sigma_k ** (1 / rho)``; the first time is then set to exactly ``start`` and 0 is appended."""
+    """Return equal steps of ``sigma_k ** (1 / rho)``; the first time is set to exactly ``start``, and 0 is appended."""
     low, high = (sigma ** (1 / rho) for sigma in _noise_range(start, sigma_min, sigma_max))
     return _from_noise((low + _ramp(steps) * (high - low)) ** rho, start)
 
@@ -101,39 +104,37 @@ def time_grid(name: str, steps: int, start: float = 1.0) -> Tensor:
     Args:
         name: a key of ``GRIDS``.
         steps: number of sampling steps, at least 1.
-        start: where it begins, above 0 and at most 1: a sound that is only partly noise has as many steps, each a
-            smaller one.
+        start: first time, above 0 and at most 1: a run from partial noise has as many steps, each a smaller one.
 
     Returns:
         float64, shape (steps + 1,), strictly decreasing from exactly ``start`` to exactly 0.
 
     Raises:
-        ValueError: unknown name, fewer than one step, or a start out of its range.
+        ArgumentError: unknown name, fewer than one step, or a start out of its range.
     """
     if name not in GRIDS:
-        raise ValueError(f"Unknown time grid {name!r}. Known: {', '.join(GRIDS)}.")
-    if not isinstance(steps, int) or isinstance(steps, bool) or not 1 <= steps <= 10_000:
-        raise ValueError(f"steps={steps!r}: give a whole number of sampling steps from 1 to 10000.")
+        raise ArgumentError(f"Unknown time grid {name!r}. Known: {', '.join(GRIDS)}.")
+    steps = whole("steps", steps, 1, 10_000)
     if not 0 < start <= 1:
-        raise ValueError(f"start={start!r}: give a time above 0 and up to 1.")
+        raise ArgumentError(f"start={start!r}: give a time above 0 and up to 1.")
     return GRIDS[name](steps, start)
 
 
 def _ramp(n: int) -> Tensor:
-    """``n`` float64 numbers from 1 down to 0; one number alone is 1, the noisy end."""
+    """Return ``n`` float64 numbers from 1 down to 0; for n = 1 that is 1, the noisy end."""
     return torch.linspace(1, 0, n, dtype=torch.float64)
 
 
 def _noise_range(start: float, sigma_min: float, sigma_max: float) -> tuple[float, float]:
-    """The lowest and the highest sigma_k of a grid that begins at ``start``, which may be below ``sigma_min``."""
+    """Return the lowest and the highest sigma_k of a grid from ``start``, which may be below ``sigma_min``."""
     high = min(sigma_max, math.tan(start * math.pi / 2)) if start < 1 else sigma_max
     return min(sigma_min, high / 2), high
 
 
 def _from_noise(sigma_k: Tensor, start: float) -> Tensor:
-    return _beginning_at(start, torch.cat([sigma_k_to_t(sigma_k), sigma_k.new_zeros(1)]))
+    return _start_at(start, torch.cat([sigma_k_to_t(sigma_k), sigma_k.new_zeros(1)]))
 
 
-def _beginning_at(start: float, ts: Tensor) -> Tensor:
+def _start_at(start: float, ts: Tensor) -> Tensor:
     ts[0] = start
     return ts

@@ -1,4 +1,4 @@
-"""TODO windows."""
+"""Wrappers of a model for loops of any length: overlapping windows, and random circular shifts."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .sampler import Model
+from .steps import Model
 
 
 def windowed(model: Model, window: int, loop: bool) -> Model:
-    """Ask a model about overlapping windows of a sound, and take their weighted mean: any length, in bounded memory.
+    """Evaluate a model on overlapping windows and average the results: any length, in bounded memory.
 
     v is linear in the clean estimate at a given state, so the mean of one is the mean of the other. Windows overlap by
     half and are weighted by ``sin^2``, which sums to one.
 
     Args:
-        model: takes ``window`` frames.
+        model: a model that takes ``window`` frames.
         window: a legal length.
-        loop: whether windows reach over the end into the beginning.
+        loop: whether windows continue across the end into the beginning.
 
     Source: MultiDiffusion, Bar-Tal et al. 2023 (arXiv 2302.08113), on a line or a circle.
     """
@@ -40,21 +40,21 @@ def windowed(model: Model, window: int, loop: bool) -> Model:
 
 
 def _starts(frames: int, window: int, loop: bool) -> list[int]:
-    """Where windows begin: evenly, at most half a window apart."""
+    """Return the first frames of the windows: evenly spaced, at most half a window apart."""
     reach = frames if loop else frames - window
     count = math.ceil(2 * reach / window)
     return [round(i * reach / count) for i in range(count if loop else count + 1)] if count else [0]
 
 
 def rolled(model: Model, seed: int = 0) -> Model:
-    """Turn the circle by chance before each call and back after it: no place stays where the network's grid puts it.
+    """Shift the input circularly by a random amount before each model call, and undo it after it.
 
-    For samplers without a memory of earlier steps; what they remember would be of another grid.
+    So the network's grid leaves no trace at fixed places. Only for samplers whose steps do not depend on earlier ones.
     """
     rng = np.random.default_rng(seed)
 
-    def turned(x: Tensor, t: Tensor) -> Tensor:
+    def shifted(x: Tensor, t: Tensor) -> Tensor:
         by = int(rng.integers(x.shape[-1]))
         return model(x.roll(by, -1), t).roll(-by, -1)
 
-    return turned
+    return shifted

@@ -7,19 +7,19 @@ from .io import (
     NO_GAIN_DB,
     SUBTYPES,
     SUFFIXES,
-    amplified,
+    amplify,
     fit_length,
-    opened,
+    open_sound,
     peak_dbfs,
-    quantised,
+    quantise,
     read,
     resample,
     sound_files,
     to_channels,
     write_wav,
 )
-from .loop import closed, fit_circle, from_strongest_onset, loop_frames, seam_db
-from .mastering import apply, gains_db, start_frame, trimmed, true_peak_dbfs, widen
+from .loop import close_loop, fit_circle, from_strongest_onset, loop_frames, seam_db
+from .mastering import apply_edit, find_trim, gains_db, start_frame, true_peak_dbfs, widen
 from .pitch import note_name, root_note
 
 __all__ = [
@@ -27,18 +27,19 @@ __all__ = [
     "NO_GAIN_DB",
     "SUBTYPES",
     "SUFFIXES",
-    "amplified",
-    "apply",
-    "closed",
+    "amplify",
+    "apply_edit",
+    "close_loop",
+    "find_trim",
     "fit_circle",
     "fit_length",
     "from_strongest_onset",
     "gains_db",
     "loop_frames",
     "note_name",
-    "opened",
+    "open_sound",
     "peak_dbfs",
-    "quantised",
+    "quantise",
     "read",
     "resample",
     "root_note",
@@ -46,7 +47,6 @@ __all__ = [
     "sound_files",
     "start_frame",
     "to_channels",
-    "trimmed",
     "true_peak_dbfs",
     "widen",
     "write_wav",

@@ -1,6 +1,7 @@
-"""Sound files and arrays: read, resample, fit, measure, write. Arrays are float32 (channels, frames) within +-1.
+"""Sound files and arrays: reading, resampling, channels, lengths, levels, writing. Arrays are float32 (channels,
+frames) within +-1.
 
-soundfile and soxr are imported where they are used: a machine that only trains can do without.
+soundfile and soxr are imported in the functions that use them: a machine that only trains can do without.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..errors import ArgumentError, AudioError
 from ..files import atomically
-from .wav_chunks import complete
+from .wav_chunks import append_chunks
 
 if TYPE_CHECKING:
     import soundfile
@@ -26,30 +28,32 @@ if TYPE_CHECKING:
 
 SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
 CEILING_DBFS = -1.0
-"""Peak above which a clip is lowered before it is written as integers; below it is left as it is."""
+"""Peak above which a clip is lowered before it is written as integers."""
 
 NO_GAIN_DB = 0.001
-"""What 16 bits may add to a peak: a gain below it is none, or a sound that was lowered once would be so again."""
+"""Gain that counts as none: rounding to 16 bits may raise a peak by so much, and a lowered sound must not be lowered
+again.
+"""
 
 
 def read(path: str | Path, sample_rate: int | None = None, channels: int | None = None) -> tuple[np.ndarray, int]:
-    """Read a sound file: WAV, FLAC, OGG, MP3, AIFF; anything else through ffmpeg where it is installed.
+    """Read a sound file: WAV, FLAC, OGG, MP3, AIFF; other formats through ffmpeg if it is installed.
 
     Args:
         path: the file.
-        sample_rate: rate to resample to, Hz; none keeps the file's own.
-        channels: number of channels to convert to; none keeps the file's own.
+        sample_rate: rate to resample to, Hz; None keeps the file's own.
+        channels: number of channels to convert to; None keeps the file's own.
 
     Returns:
         ``(audio, sample_rate)``, audio float32 (channels, frames).
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not readable as sound, empty, silent, or not finite; the message says which.
+        AudioError: not readable as sound, empty, silent, or not finite; the message says which.
     """
     path = Path(path).expanduser()
-    with opened(path) as file:
-        audio, rate = _checked(file.read(dtype="float32", always_2d=True).T, path.name), file.samplerate
+    with open_sound(path) as file:
+        audio, rate = _require_audio(file.read(dtype="float32", always_2d=True).T, path.name), file.samplerate
     if sample_rate is not None:
         audio, rate = resample(audio, rate, sample_rate), sample_rate
     if channels is not None:
@@ -58,17 +62,17 @@ def read(path: str | Path, sample_rate: int | None = None, channels: int | None 
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[soundfile.SoundFile]:
-    """Open a sound file for reading in pieces; what libsndfile does not know, ffmpeg decodes where it is installed.
+def open_sound(path: Path) -> Iterator[soundfile.SoundFile]:
+    """Open a sound file for reading in pieces; formats unknown to libsndfile are decoded by ffmpeg if it is installed.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not readable as sound.
+        AudioError: not readable as sound.
     """
     import soundfile
 
     if not path.is_file():
-        raise FileNotFoundError(f"No sound file at {path}.")
+        raise FileNotFoundError(f"There is no sound file at {path}.")
     with contextlib.ExitStack() as stack:
         try:
             file = soundfile.SoundFile(path)
@@ -79,34 +83,42 @@ def opened(path: Path) -> Iterator[soundfile.SoundFile]:
 
 def _decode_with_ffmpeg(path: Path, error: Exception, stack: contextlib.ExitStack) -> Path:
     if not path.stat().st_size:
-        raise ValueError(f"{path.name} is empty.") from error
+        raise AudioError(f"{path.name} is empty.") from error
     if (ffmpeg := shutil.which("ffmpeg")) is None:
         why = str(error).rpartition(": ")[2].rstrip(".")
-        raise ValueError(
+        raise AudioError(
             f"{path.name} cannot be read as sound ({why}). If it plays elsewhere, convert it to WAV or FLAC, "
             "or install ffmpeg."
         ) from error
     wav = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "decoded.wav"
     command = [ffmpeg, "-nostdin", "-v", "error", "-i", str(path), "-map", "0:a:0", "-c:a", "pcm_f32le", str(wav)]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if run.returncode:
-        reason = (run.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise ValueError(f"{path.name} cannot be read as sound, not even by ffmpeg: {reason}") from error
+        reason = _ffmpeg_reason(run.stderr, path, wav)
+        raise AudioError(f"{path.name} cannot be read as sound, not even by ffmpeg: {reason}") from error
     return wav
 
 
-def _checked(audio: np.ndarray, name: str) -> np.ndarray:
+def _ffmpeg_reason(stderr: str, path: Path, wav: Path) -> str:
+    """Return the last line of ffmpeg's output, without the paths that some versions put into it."""
+    lines = [line.strip() for line in stderr.splitlines()]
+    for place in (str(path), str(wav)):
+        lines = [line.replace(f"{place}: ", "").replace(place, Path(place).name) for line in lines]
+    return next((line for line in reversed(lines) if line), "no reason given")
+
+
+def _require_audio(audio: np.ndarray, name: str) -> np.ndarray:
     if not audio.size:
-        raise ValueError(f"{name} holds no sound: it has 0 frames.")
+        raise AudioError(f"{name} is empty: it has 0 frames.")
     if not np.isfinite(audio).all():
-        raise ValueError(f"{name} holds values that are not numbers (NaN or infinity); export it again.")
+        raise AudioError(f"{name} holds values that are not numbers (NaN or infinity); export it again.")
     if not audio.any():
-        raise ValueError(f"{name} is silent throughout.")
+        raise AudioError(f"{name} is silent throughout.")
     return audio
 
 
 def resample(audio: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
-    """Change the sample rate with soxr's high-quality filter; (C, T) -> (C, about T rate_out / rate_in)."""
+    """Resample with soxr's high-quality filter; (C, T) -> (C, about T rate_out / rate_in)."""
     if rate_in == rate_out:
         return audio
     import soxr
@@ -115,37 +127,37 @@ def resample(audio: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
 
 
 def to_channels(audio: np.ndarray, channels: int) -> np.ndarray:
-    """Give ``audio`` this many channels: kept if it has them, else the mean of its channels in each."""
+    """Return ``audio`` with this many channels: unchanged if it has them, else the mean of its channels in each."""
     if len(audio) == channels:
         return audio
     return np.repeat(audio.mean(axis=0, keepdims=True), channels, axis=0)
 
 
 def fit_length(audio: np.ndarray, frames: int, offset: int = 0) -> np.ndarray:
-    """Cut ``frames`` frames from ``offset`` on; what the sound lacks at its end is silence.
+    """Cut ``frames`` frames from ``offset`` on; a shorter sound is padded with silence.
 
     Raises:
-        ValueError: an offset outside the sound.
+        AudioError: an offset outside the sound.
     """
     if not 0 <= offset < audio.shape[-1]:
-        raise ValueError(f"offset={offset}: the sound has frames 0 to {audio.shape[-1] - 1}.")
+        raise AudioError(f"offset={offset}: the sound has frames 0 to {audio.shape[-1] - 1}.")
     cut = audio[..., offset : offset + frames]
     return np.pad(cut, [(0, 0)] * (cut.ndim - 1) + [(0, frames - cut.shape[-1])])
 
 
 def peak_dbfs(audio: np.ndarray) -> float:
-    """Largest magnitude in dB re full scale; minus infinity for silence."""
+    """Return the largest magnitude in dB re full scale; minus infinity for silence."""
     peak = float(np.abs(audio).max(initial=0.0))
     return 20 * math.log10(peak) if peak else -math.inf
 
 
-def amplified(audio: np.ndarray, gain_db: float) -> np.ndarray:
-    """A sound louder by so many dB; by 0 the same array."""
+def amplify(audio: np.ndarray, gain_db: float) -> np.ndarray:
+    """Return a sound with a gain in dB; for 0 dB the same array."""
     return audio * 10 ** (gain_db / 20) if gain_db else audio
 
 
-def quantised(audio: np.ndarray, bits: str) -> np.ndarray:
-    """What comes back of a sound, (C, T), that is written with so many bits, a key of ``SUBTYPES``."""
+def quantise(audio: np.ndarray, bits: str) -> np.ndarray:
+    """Return a sound, (C, T), as it is after writing and reading it with so many bits, a key of ``SUBTYPES``."""
     import soundfile
 
     file = io.BytesIO()
@@ -155,38 +167,39 @@ def quantised(audio: np.ndarray, bits: str) -> np.ndarray:
 
 
 def write_wav(path: Path, audio: np.ndarray, sample_rate: int, bits: str = "24", chunks: Sequence[bytes] = ()) -> float:
-    """Write a WAV file, atomically. Integers cannot hold what is over full scale, so such a clip is lowered.
+    """Write a WAV file, atomically; a clip over full scale is lowered if it is written as integers.
 
     Args:
-        path: the file to write; an existing one is refused.
+        path: the file to write; it must not exist.
         audio: float32 (channels, frames).
         sample_rate: Hz.
         bits: ``"16"``, ``"24"`` or ``"float"``.
-        chunks: what stands after the samples, see ``chunks``.
+        chunks: chunks to append after the samples, see ``wav_chunks``.
 
     Returns:
         The gain applied, dB: 0, or less where an integer clip's peak was above ``CEILING_DBFS``.
 
     Raises:
-        FileExistsError: there is a file already.
+        FileExistsError: the file exists already.
         OSError: no space, or no permission.
-        ValueError: unknown ``bits``, or audio that is empty or not finite (a writer would turn NaN into a click).
+        ArgumentError: unknown ``bits``.
+        AudioError: audio that is empty or not finite (NaN would become a click).
     """
     import soundfile
 
     if bits not in SUBTYPES:
-        raise ValueError(f"bits={bits!r}: known are {', '.join(SUBTYPES)}.")
+        raise ArgumentError(f"bits={bits!r}: known are {', '.join(SUBTYPES)}.")
     if path.exists():
         raise FileExistsError(f"{path} exists already; nothing was written.")
     if not audio.size or not np.isfinite(audio).all():
-        raise ValueError(f"{path.name} was not written: the audio is {'not finite' if audio.size else 'empty'}.")
+        raise AudioError(f"{path.name} was not written: the audio is {'not finite' if audio.size else 'empty'}.")
     over_db = peak_dbfs(audio) - CEILING_DBFS
     gain_db = 0.0 if bits == "float" or over_db <= NO_GAIN_DB else -over_db
-    scaled = amplified(audio, gain_db).T
+    scaled = amplify(audio, gain_db).T
 
     def write(part: Path) -> None:
         soundfile.write(part, scaled, sample_rate, SUBTYPES[bits], format="WAV")
-        complete(part, chunks)
+        append_chunks(part, chunks)
 
     try:
         atomically(path, write)
@@ -196,11 +209,11 @@ def write_wav(path: Path, audio: np.ndarray, sample_rate: int, bits: str = "24",
 
 
 SUFFIXES = {".wav", ".wave", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64"}
-SUFFIXES |= {".m4a", ".aac", ".mp4", ".wma", ".webm"}  # these through ffmpeg
+SUFFIXES |= {".m4a", ".aac", ".mp4", ".wma", ".webm"}  # through ffmpeg
 
 
 def sound_files(folder: str | Path) -> list[Path]:
-    """Return the sound files of a folder and of its folders, by name.
+    """Return the sound files of a folder and its subfolders, by name.
 
     Raises:
         FileNotFoundError: no such folder, or no sound in it.
@@ -210,5 +223,5 @@ def sound_files(folder: str | Path) -> list[Path]:
         p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")
     )
     if not found:
-        raise FileNotFoundError(f"No sound files in {folder}.")
+        raise FileNotFoundError(f"There are no sound files in {folder}.")
     return found

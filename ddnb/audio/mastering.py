@@ -1,8 +1,8 @@
-"""What is done to a sound on its way out: trimmed, brought to a level, asked for its note. Nothing here is by chance.
+"""Finishing a sound: trimming, levels, stereo width. Everything is deterministic.
 
-What was done is an *edit*, a dictionary that goes into the sound's record: ``first_frame`` and ``frames`` (what is
-kept), ``fade_frames`` (at the end of that), ``gain_db``, ``bits`` (rounded as in a file); each may be missing, and they
-are done in this order. ``apply`` does one again, so that a sound is made again as it left.
+An *edit* is a dictionary that is kept in the sound's record: ``first_frame`` and ``frames`` (the part that is kept),
+``fade_frames`` (at its end), ``gain_db``, ``bits`` (rounding as in a file). Each key may be missing; they are applied
+in this order. ``apply_edit`` repeats one, so that a sound can be remade as it was exported.
 """
 
 from __future__ import annotations
@@ -13,34 +13,38 @@ from typing import Any
 
 import numpy as np
 
-from .io import CEILING_DBFS, NO_GAIN_DB, SUBTYPES, amplified, peak_dbfs, quantised
+from ..errors import ArgumentError, RecordError
+from .io import CEILING_DBFS, NO_GAIN_DB, SUBTYPES, amplify, peak_dbfs, quantise
 
 _WIDENER_TAPS = 882
 _WIDENER_MEAN = 147  # taps: half a period of 150 Hz at 44.1 kHz
 
 
 def widen(audio: np.ndarray, width: float, loop: bool = False) -> np.ndarray:
-    """Make mono stereo: a decorrelated copy is added on the left and subtracted on the right.
+    """Widen mono to stereo: a decorrelated copy is added on the left and subtracted on the right.
 
-    The copy is the sound through 20 ms of decaying noise with little below 150 Hz: the bass stays in the middle,
-    nothing comes before the sound, and the mean of both sides is the mono sound again.
+    The copy is the sound convolved with 20 ms of decaying noise that has little energy below 150 Hz: the bass stays in
+    the middle, nothing precedes the sound, and the mean of both channels is the mono sound.
 
     Args:
         audio: (1, T).
-        width: from 0 (both sides are the same) to 1 (the copy is as loud as the sound).
-        loop: whether the copy goes on at the beginning where it reaches beyond the end.
+        width: from 0 (both channels are the same) to 1 (the copy is as loud as the sound).
+        loop: whether the convolution is circular.
 
     Returns:
         (2, T).
     """
     middle = audio[0].astype(np.float64)
     size = len(middle) if loop else 1 << (len(middle) + _WIDENER_TAPS - 1).bit_length()
-    side = width * np.fft.irfft(np.fft.rfft(_widener(), size) * np.fft.rfft(middle, size), size)[: len(middle)]
+    side = (
+        width
+        * np.fft.irfft(np.fft.rfft(_decorrelation_filter(), size) * np.fft.rfft(middle, size), size)[: len(middle)]
+    )
     return np.stack([middle + side, middle - side]).astype(np.float32)
 
 
-def _widener() -> np.ndarray:
-    """Decaying noise without its low end, of as much energy as one sample."""
+def _decorrelation_filter() -> np.ndarray:
+    """Return decaying noise without low frequencies, of unit energy."""
     taps = np.arange(_WIDENER_TAPS)
     noise = np.random.default_rng(0).standard_normal(_WIDENER_TAPS)
     for _ in range(2):  # minus its running mean: a high-pass filter of finite length
@@ -50,11 +54,11 @@ def _widener() -> np.ndarray:
 
 
 ONSET_DB = -50.0
-"""Re its peak, where a sound begins; what comes more than ``LEAD_S`` earlier is skipped."""
+"""Level re the peak at which a sound begins; a lead-in longer than ``LEAD_S`` is cut."""
 
 LEAD_S = 0.001
 TAIL_DB = -60.0
-"""Re its peak, where a sound has ended."""
+"""Level re the peak below which a sound has ended."""
 
 FADE_S = 0.01
 LEVELS = ("kept", "each", "together")
@@ -63,26 +67,26 @@ _EDIT = ("first_frame", "frames", "fade_frames", "gain_db", "bits")
 _AROUND = 64  # frames over which a peak between samples can ring
 
 
-def apply(audio: np.ndarray, edit: Mapping[str, Any]) -> np.ndarray:
-    """Do an edit: (channels, frames) -> (channels, frames kept), float32.
+def apply_edit(audio: np.ndarray, edit: Mapping[str, Any]) -> np.ndarray:
+    """Apply an edit: (channels, frames) -> (channels, frames kept), float32.
 
     Raises:
-        ValueError: an edit that is none, or of another sound.
+        RecordError: unknown keys, or an edit that does not fit the sound.
     """
     if unknown := [key for key in edit if key not in _EDIT]:
-        raise ValueError(f"{', '.join(unknown)} is no edit: known are {', '.join(_EDIT)}.")
+        raise RecordError(f"Unknown edit: {', '.join(unknown)}. Known: {', '.join(_EDIT)}.")
     first = operator.index(edit.get("first_frame", 0))
     frames = operator.index(edit.get("frames", audio.shape[-1] - first))
     fade, bits = operator.index(edit.get("fade_frames", 0)), edit.get("bits", "float")
     if not (first >= 0 and 1 <= frames <= audio.shape[-1] - first and 0 <= fade <= frames and bits in SUBTYPES):
-        raise ValueError(f"The edit {dict(edit)} is not of a sound of {audio.shape[-1]} frames.")
-    audio = _faded(audio[:, first : first + frames], fade)
-    audio = amplified(audio, float(edit.get("gain_db", 0.0)))
-    return audio if bits == "float" else quantised(audio, bits)
+        raise RecordError(f"The edit {dict(edit)} does not fit a sound of {audio.shape[-1]} frames.")
+    audio = _fade_out(audio[:, first : first + frames], fade)
+    audio = amplify(audio, float(edit.get("gain_db", 0.0)))
+    return audio if bits == "float" else quantise(audio, bits)
 
 
-def _faded(audio: np.ndarray, frames: int) -> np.ndarray:
-    """A sound whose last frames fall to exactly zero, along a half cosine."""
+def _fade_out(audio: np.ndarray, frames: int) -> np.ndarray:
+    """Fade the last frames to exactly zero, along a half cosine."""
     if not frames:
         return audio
     fall = 0.5 + 0.5 * np.cos(np.pi * np.arange(1, frames + 1) / frames)
@@ -91,7 +95,7 @@ def _faded(audio: np.ndarray, frames: int) -> np.ndarray:
 
 
 def start_frame(audio: np.ndarray, sample_rate: int) -> int:
-    """The frame a millisecond before a sound's attack, or 0."""
+    """Return the frame a millisecond before a sound's attack, or 0."""
     return max(0, _onset(audio) - round(LEAD_S * sample_rate))
 
 
@@ -100,23 +104,23 @@ def _onset(audio: np.ndarray) -> int:
     return int(np.argmax(envelope >= envelope.max() * 10 ** (ONSET_DB / 20)))
 
 
-def trimmed(audio: np.ndarray, sample_rate: int) -> dict[str, int]:
-    """How to trim a one-shot: from a millisecond before its attack to 10 ms after it has ended, faded out.
+def find_trim(audio: np.ndarray, sample_rate: int) -> dict[str, int]:
+    """Find the edit that trims a one-shot: from a millisecond before its attack to 10 ms after its end, faded out.
 
-    The fade lies behind what is heard; a sound that is cut off at its end fades within it, a very short one over the
-    last quarter from its attack on. Trimming what is trimmed already changes nothing.
+    The fade follows the audible part; a sound that is cut off at its end fades within it, a very short one over the
+    last quarter after its attack. Trimming a trimmed sound changes nothing.
 
     Returns:
-        The edit; empty where there is nothing to do.
+        The edit; empty if there is nothing to trim.
     """
     if not audio.any():
         return {}
     first, fade = start_frame(audio, sample_rate), round(FADE_S * sample_rate)
     left = audio[:, first:]
-    sounding = audio.shape[-1] - _onset(audio)  # an attack in the very last frame is not faded away
-    within = 0 if not left[:, -1].any() else min(fade, sounding // 4)  # ends in zero: has been faded before
-    # looked for in the faded sound, or a second look would find another end
-    envelope = np.abs(_faded(left, within)).max(axis=0)
+    sounding = audio.shape[-1] - _onset(audio)  # so that an attack in the very last frame is not faded away
+    within = 0 if not left[:, -1].any() else min(fade, sounding // 4)  # one that ends in zero has been faded before
+    # measured on the faded sound, or a second trim would find another end
+    envelope = np.abs(_fade_out(left, within)).max(axis=0)
     heard = int(np.flatnonzero(envelope >= np.abs(audio).max() * 10 ** (TAIL_DB / 20))[-1]) + 1
     cut = left.shape[-1] - heard > fade
     frames, fade = (heard + fade, fade) if cut else (left.shape[-1], within)
@@ -126,14 +130,14 @@ def trimmed(audio: np.ndarray, sample_rate: int) -> dict[str, int]:
 
 
 def true_peak_dbfs(audio: np.ndarray, loop: bool = False) -> float:
-    """Largest magnitude that a converter will meet, between the samples too, dB re full scale.
+    """Measure the true peak, between the samples too, in dB re full scale.
 
-    Four times oversampled, as ITU-R BS.1770-4 annex 2 proposes. That reads noise up to half the
-    sample rate up to 1.1 dB low, drums by some hundredths of a dB.
+    Oversampled four times, as in ITU-R BS.1770-4 annex 2. White noise is read up to 1.1 dB low, drums by some
+    hundredths of a dB.
 
     Args:
         audio: (channels, frames).
-        loop: whether the beginning follows the end: then what rings over the seam counts.
+        loop: whether the beginning follows the end, so that the interpolation crosses the seam.
 
     Returns:
         dB; minus infinity for silence.
@@ -145,22 +149,22 @@ def true_peak_dbfs(audio: np.ndarray, loop: bool = False) -> float:
     between = resample_poly(padded, 4, 1, axis=-1)
     if loop:
         between = between[:, 4 * _AROUND : -4 * _AROUND]
-    return max(peak_dbfs(between), peak_dbfs(audio))  # the filter may round a sample itself down
+    return max(peak_dbfs(between), peak_dbfs(audio))  # the filter may lower a sample itself
 
 
 def gains_db(true_peaks: Sequence[float], level: str) -> list[float]:
-    """The gain of each of several sounds, dB.
+    """Return the gain of each of several sounds, dB.
 
     Args:
-        true_peaks: of each, dB re full scale.
-        level: ``"kept"`` lowers what is above ``CEILING_DBFS`` and nothing else; ``"each"`` brings every sound there;
-            ``"together"`` the loudest, and the others by the same gain.
+        true_peaks: true peak of each, dB re full scale.
+        level: ``"kept"`` only lowers sounds above ``CEILING_DBFS``; ``"each"`` brings every sound there;
+            ``"together"`` brings the loudest there, and the others by the same gain.
 
     Raises:
-        ValueError: another ``level``.
+        ArgumentError: another ``level``.
     """
     if level not in LEVELS:
-        raise ValueError(f"level={level!r}: known are {', '.join(LEVELS)}.")
+        raise ArgumentError(f"level={level!r}: known are {', '.join(LEVELS)}.")
     gains = [CEILING_DBFS - peak for peak in true_peaks]
     if level == "kept":
         gains = [min(0.0, gain) for gain in gains]

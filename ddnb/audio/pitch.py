@@ -1,4 +1,4 @@
-"""TODO audio/pitch."""
+"""The root note of a sound, and names of notes."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ _NOTE_HZ = (30.0, 2000.0)
 _NOTE_WINDOW_S = 0.093  # nearly three periods of the lowest note
 _SUSTAINED_DB = -20.0
 _SUSTAINED_S = 0.2
-_CLEAR = 0.9  # of 1, a sound that repeats exactly
+_CLEAR = 0.9  # of 1, for an exactly periodic sound
 _STEADY_CENTS = 30.0
 _SHARE = 0.9
 
 
 def root_note(audio: np.ndarray, sample_rate: int) -> dict[str, Any] | None:
-    """The note on which a sound stands, where it certainly stands on one.
+    """Find the root note of a sound, if it certainly has one.
 
-    Certainly means: it lasts for 0.2 s within 20 dB of its loudest, and nine tenths of that repeat clearly, within 30
-    cents of one pitch from 30 to 2000 Hz. Drums, noise, sweeps and chords have none.
+    That is: the sound stays for 0.2 s within 20 dB of its loudest, and nine tenths of that are clearly periodic, within
+    30 cents of one pitch from 30 to 2000 Hz. Drums, noise, sweeps and chords have none.
 
     Args:
         audio: (channels, frames).
@@ -39,7 +39,7 @@ def root_note(audio: np.ndarray, sample_rate: int) -> dict[str, Any] | None:
     pieces = pieces[power > power.max() * 10 ** (_SUSTAINED_DB / 10)]
     if len(pieces) * hop < _SUSTAINED_S * sample_rate:
         return None
-    hz, clarity = np.array([_pitch(piece, sample_rate) for piece in pieces]).T
+    hz, clarity = np.array([_estimate_pitch(piece, sample_rate) for piece in pieces]).T
     keys = 69 + 12 * np.log2(hz / 440)
     key = float(np.median(keys))
     if np.mean((clarity >= _CLEAR) & (np.abs(keys - key) <= _STEADY_CENTS / 100)) < _SHARE:
@@ -50,16 +50,16 @@ def root_note(audio: np.ndarray, sample_rate: int) -> dict[str, Any] | None:
 
 
 def note_name(note: int) -> str:
-    """What a MIDI key is called: 60 is C4, sharps as in Fs1."""
+    """Return the name of a MIDI key: 60 is C4, sharps as in Fs1."""
     return f"{NOTES[note % 12]}{note // 12 - 1}"
 
 
-def _pitch(piece: np.ndarray, sample_rate: int) -> tuple[float, float]:
-    """Pitch in Hz and clarity, 1 for what repeats exactly and 0 for what does not.
+def _estimate_pitch(piece: np.ndarray, sample_rate: int) -> tuple[float, float]:
+    """Estimate pitch in Hz and clarity, from 0 (aperiodic) to 1 (exactly periodic).
 
-    The first lag at which the normalised square difference is nearly as high as anywhere, after it was below zero.
-    Source: McLeod and Wyvill, A smarter way to find pitch, 2005. librosa's yin says nothing of clarity, and its pyin is
-    30 times as slow and rounds to 10 cents.
+    The pitch is the first lag at which the normalised square difference nearly reaches its maximum, after it was below
+    zero. Source: McLeod and Wyvill, A smarter way to find pitch, 2005. librosa's yin gives no clarity, and its pyin is
+    30 times slower and rounds to 10 cents.
     """
     size = len(piece)
     lags = int(sample_rate / _NOTE_HZ[0]) + 2

@@ -1,7 +1,7 @@
-"""Chunks by which a WAV file tells other programs where it loops, how fast it is, and on which note it sounds.
+"""WAV chunks that state loop points, tempo and root note for other programs.
 
-They stand after the samples, ``smpl`` first: readers that expect the samples at byte 44 still find them there, and
-none meets a loop before it knows how long the sound is.
+They follow the samples, ``smpl`` first: readers that expect the samples at byte 44 find them there, and none meets a
+loop before it knows the length of the sound.
 
 Sources of the layout: Multimedia Data Standards Update 3.0 (IBM and Microsoft, 1994) for ``smpl``; ``acid`` was never
 published, its fields are those that libsndfile, FL Studio and Sound Forge agree on.
@@ -18,10 +18,10 @@ MIDDLE_C = 60
 
 
 def smpl(frames: int, sample_rate: int) -> bytes:
-    """Return the chunk of a sound that is one loop as a whole, for ever: 8 + 60 bytes.
+    """Return the chunk of a sound that is one endless loop as a whole: 8 + 60 bytes.
 
-    Its end is the last frame that sounds, ``frames - 1``: with ``frames`` some programs drop the loop, and others play
-    a frame of what comes after it.
+    The end of the loop is its last frame, ``frames - 1``: with ``frames`` some programs drop the loop, and others play
+    one frame beyond it.
     """
     period_ns = round(1e9 / sample_rate)
     head = (0, 0, period_ns, MIDDLE_C, 0, 0, 0, 1, 0)  # maker, product, period, note and fraction, SMPTE, loops, extra
@@ -30,25 +30,25 @@ def smpl(frames: int, sample_rate: int) -> bytes:
 
 
 def acid(bpm: float | None = None, beats: int = 0, beats_per_bar: int = 4, note: int | None = None) -> bytes:
-    """Return the chunk that says how a program may follow its song's tempo: 8 + 24 bytes.
+    """Return the chunk that says whether a sound may follow a song's tempo: 8 + 24 bytes.
 
     Args:
-        bpm: tempo of a sound of exact bars, which may be stretched; none is a one-shot, which may not.
-        beats: length of the former.
-        beats_per_bar: of the former, in quarters.
-        note: MIDI key at which it sounds as it is, if known.
+        bpm: tempo of a sound of exact bars, which may be stretched; None for a one-shot, which may not.
+        beats: length of a sound of exact bars.
+        beats_per_bar: beats per bar, in quarters.
+        note: MIDI key of its root note, if known.
     """
     flags = (ONE_SHOT if bpm is None else STRETCH) | (0 if note is None else ROOT_NOTE)
     root = MIDDLE_C if note is None else note
-    # nobody has found out what 0x8000 and the first float are for; programs write them so
+    # the meaning of 0x8000 and of the first float is not known; other programs write the same values
     fields = (flags, root, 0x8000, 0.0, beats, 4, beats_per_bar, bpm or 0.0)
     return _chunk(b"acid", struct.pack("<IHHfIHHf", *fields))
 
 
-def complete(path: Path, chunks: Sequence[bytes]) -> None:
-    """Add chunks to a WAV file that libsndfile has written, and take its date out of it.
+def append_chunks(path: Path, chunks: Sequence[bytes]) -> None:
+    """Append chunks to a WAV file that libsndfile has written, and remove the date from it.
 
-    libsndfile notes the time of writing in the PEAK chunk of float files; the same sound is to be the same file.
+    libsndfile writes the time into the PEAK chunk of float files; the same sound must give the same file.
     """
     with path.open("r+b") as file:
         end = file.seek(0, 2)
@@ -67,5 +67,5 @@ def complete(path: Path, chunks: Sequence[bytes]) -> None:
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:
-    """A chunk; a body of odd length is followed by a byte that does not count."""
+    """Return a chunk; a body of odd length is padded with a byte that does not count."""
     return struct.pack("<4sI", name, len(body)) + body + bytes(len(body) % 2)

@@ -1,9 +1,9 @@
-"""TODO checkpoints/checkpoint."""
+"""``Checkpoint``: a network with its format, ready to call."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,20 +12,19 @@ import torch
 from torch import Tensor
 
 from ..nets.build import Network
-
-_ONE_CALL = threading.RLock()  # a network is on a circle or not, whichever thread asks: a click may come in another one
+from ..threads import single_thread
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A network ready to make sound; calling it is calling the network.
+    """A network with its format, on a device; calling it calls the network.
 
     Attributes:
         net: the network, in the precision of this device.
         sample_rate: Hz.
         frames: frames per clip in training.
-        device: where it computes.
-        dtype: how precisely.
+        device: the device on which it computes.
+        dtype: the precision in which it computes.
         info: name, licence, credit, weights_sha256 and what else is known about its origin.
     """
 
@@ -46,44 +45,30 @@ class Checkpoint:
 
     @property
     def categories(self) -> tuple[str, ...]:
-        """Names of the categories it can be asked for, empty for an unconditional network."""
+        """The names of the categories it was trained on; empty for an unconditional network."""
         return tuple(self.info.get("categories", ()))
 
     def legal_frames(self, frames: int) -> int:
-        """The shortest length the network can make that is at least ``frames``."""
+        """Return the shortest length of at least ``frames`` that the network can make."""
         return self.net.config.legal_frames(frames)
 
-    def __call__(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+    def __call__(self, x: Tensor, t: Tensor, cond: Tensor | None = None, circular: bool = False) -> Tensor:
         """Predict v.
 
         Args:
-            x: float32 (B, channels, T) on any device, T a legal length. Where it requires a gradient, v has one.
+            x: float32 (B, channels, T) on any device, T a legal length. If it requires a gradient, v has one.
             t: float32 (B,).
-            cond: conditioning planes, (B, planes, any length), or none for zeros.
+            cond: conditioning planes, (B, planes, any length), or None for zeros.
+            circular: whether the sound is a loop, whose end is followed by its beginning; T is then a multiple of the
+                network's stride from ``net.config.min_loop_frames`` up.
 
         Returns:
-            v, float32 (B, channels, T), where ``x`` is.
+            v, float32 (B, channels, T), on the device of ``x``.
         """
-        return self._called(x, t, cond, circular=False)
-
-    def circular(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
-        """Predict v of a loop, whose end is followed by its beginning; otherwise as calling the checkpoint.
-
-        Args:
-            x, t, cond: likewise; T a multiple of the network's stride from ``net.config.min_loop_frames`` up.
-        """
-        return self._called(x, t, cond, circular=True)
-
-    def _called(self, x: Tensor, t: Tensor, cond: Tensor | None, circular: bool) -> Tensor:
-        with _ONE_CALL, torch.inference_mode(not x.requires_grad):
-            if self.net.circular != circular:
-                self.net.circular = circular
-            try:
-                planes = None if cond is None else cond.to(self.device, self.dtype)
-                return self.net(x.to(self.device, self.dtype), t.to(self.device), planes).to(x)
-            finally:
-                if circular:
-                    self.net.circular = False
+        one_thread = self.device.type == "cpu" and self.net.single_threaded
+        with torch.inference_mode(not x.requires_grad), single_thread() if one_thread else contextlib.nullcontext():
+            planes = None if cond is None else cond.to(self.device, self.dtype)
+            return self.net(x.to(self.device, self.dtype), t.to(self.device), planes, circular).to(x)
 
     def __repr__(self) -> str:
         size = sum(p.numel() for p in self.net.parameters()) / 1e6
@@ -95,9 +80,9 @@ class Checkpoint:
 
 
 def weights_sha256(state: Mapping[str, Tensor]) -> str:
-    """Return a hash of the weights themselves: the same in whatever kind of file they come."""
+    """Return a hash of the weights themselves, independent of the file format."""
     digest = hashlib.sha256()
     for name in sorted(state):
         digest.update(name.encode())
-        digest.update(state[name].contiguous().view(torch.uint8).numpy())
+        digest.update(state[name].contiguous().view(torch.uint8).numpy().data)
     return digest.hexdigest()

@@ -1,7 +1,7 @@
-"""The names and configuration files under which diffusers keeps the same network.
+"""diffusers' names and configuration files of the same network.
 
-Only names and shapes differ: diffusers numbers the levels flat where the published state dict nests them, and
-keeps the three thirds of an attention projection apart.
+Only names and shapes differ: diffusers numbers the levels where the published state dict nests them, and separates the
+three parts of an attention projection.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import ArgumentError
 from ..nets.unet import UNetConfig, level_prefix
 
 ANCHOR = "time_proj.weight"
@@ -81,23 +82,23 @@ def to_diffusers(state: Mapping[str, Tensor], depth: int) -> dict[str, Tensor]:
 def diffusers_configs(config: UNetConfig, facts: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the JSON files of a pipeline folder, by their paths in it.
 
-    They state ``time_embedding_dim``: its default became another than the published networks' in diffusers 0.36,
-    and the folders of 2022, which do not state it, stopped opening.
+    They state ``time_embedding_dim``, as its default in diffusers 0.36 differs from the published networks': the
+    folders of 2022, which do not state it, do not open there any more.
 
     Args:
-        config: the network.
+        config: the network's configuration.
         facts: ``sample_rate`` (Hz) and ``frames``.
 
     Raises:
-        ValueError: a network that diffusers' ``UNet1DModel`` cannot hold.
+        ArgumentError: a network that diffusers' ``UNet1DModel`` cannot hold.
     """
     if config.planes:
-        raise ValueError(
-            f"The network has {config.planes} categories, which diffusers' pipeline knows nothing of. Convert it to a "
+        raise ArgumentError(
+            f"The network has {config.planes} categories, which diffusers' pipeline does not support. Convert it to a "
             ".ckpt or .safetensors, or train with categories=False (--no-categories)."
         )
     if config.widths[-1] != config.widths[-2] or config.depth not in config.attention_levels:
-        raise ValueError("diffusers needs the two deepest levels of one width, and attention at the deepest.")
+        raise ArgumentError("diffusers needs the two deepest levels of one width, and attention at the deepest.")
     attention = ["Attn" if level in config.attention_levels else "" for level in range(2, config.depth)]
     unet = {
         "_class_name": "UNet1DModel",
@@ -135,10 +136,10 @@ def diffusers_configs(config: UNetConfig, facts: Mapping[str, Any]) -> dict[str,
 
 
 def _modules(depth: int) -> dict[str, str]:
-    """Module names of diffusers' ``UNet1DModel`` -> published names, for a network of this depth.
+    """Return the module names of diffusers' ``UNet1DModel`` -> published names, for a network of this depth.
 
-    A level is three convolution blocks going down and three coming up; diffusers keeps the deepest one, with
-    both halves, as ``mid_block``.
+    A level has three convolution blocks on its way down and three on its way up; diffusers calls the deepest one, with
+    both halves, ``mid_block``.
     """
     names = {"time_proj": "timestep_embed"}
     for j in range(3):
@@ -157,12 +158,12 @@ def _modules(depth: int) -> dict[str, str]:
 
 
 def _split(name: str) -> tuple[str, str, str]:
-    """``down_blocks.1.resnets.0.conv_1.weight`` -> its module, its leaf (may be empty) and the last word."""
+    """Split ``down_blocks.1.resnets.0.conv_1.weight`` into its module, its leaf (may be empty) and the last word."""
     module, _, kind = name.rpartition(".")
     head, _, leaf = module.rpartition(".")
     return (head, leaf, kind) if leaf in {*_LEAVES, "query", "key", "value"} else (module, "", kind)
 
 
 def _as_conv(tensor: Tensor) -> Tensor:
-    """A linear layer's weight as that of a convolution with one tap."""
+    """Return a linear layer's weight as that of a convolution with one tap."""
     return tensor[..., None] if tensor.ndim == 2 else tensor

@@ -1,11 +1,11 @@
-"""Fetch a checkpoint from where it lies. A source is a text:
+"""Download checkpoints. A source is a text:
 
     hf:owner/name             a diffusers folder on the Hugging Face Hub
     hf:owner/name/file.ckpt   one file there
     drive:ID                  a file on Google Drive
     https://...               a plain link
 
-Downloads arrive in a ``.part`` file that is renamed when it is whole and, where a SHA-256 is known, right.
+Downloads are written to a ``.part`` file that is renamed when it is complete and its SHA-256, if known, is right.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from ..errors import CheckpointError
+from ..errors import ArgumentError, CheckpointError
 from ..files import file_sha256
 from ..runtime import cache_dir
 from .diffusers import WEIGHTS_FILES
 
 OnProgress = Callable[[int, int | None], object]
-"""Called as ``on_progress(bytes_done, bytes_in_all)``; the total is none when the server does not say."""
+"""Called as ``on_progress(bytes_done, bytes_in_all)``; the total is None if the server does not state it."""
 
 SCHEMES = ("hf:", "drive:", "https://", "http://")
 TRIES = 5
@@ -38,23 +38,23 @@ _TIMEOUT_S = 30
 
 
 def fetch(source: str, *, sha256: str | None = None, on_progress: OnProgress | None = None) -> Path:
-    """Return the local path of a source, downloading it unless it is there already.
+    """Return the local path of a source, and download it if necessary.
 
-    Two processes that ask for the same thing download it once: the second waits for the first.
+    Two processes that ask for the same source download it once: the second waits for the first.
 
     Args:
         source: see the module's docstring.
-        sha256: expected hash of a link's or a Drive file; the Hub's own library checks what comes from there.
-        on_progress: called while bytes arrive; the Hub and Drive draw their own bars.
+        sha256: expected hash of a link or a Drive file; the Hub's own library checks its downloads.
+        on_progress: called during the download; the Hub and Drive draw their own bars.
 
     Raises:
-        CheckpointError: it could not be had; the message says why and what to do.
-        ValueError: a source of no known kind.
+        CheckpointError: the download failed; the message says why and what to do.
+        ArgumentError: an unknown kind of source.
     """
     if source.startswith("hf:"):
         return _from_hub(source.removeprefix("hf:"))
     if not source.startswith(SCHEMES):
-        raise ValueError(f"Unknown source {source!r}; known kinds: {', '.join(SCHEMES)}.")
+        raise ArgumentError(f"Unknown source {source!r}; known kinds: {', '.join(SCHEMES)}.")
     target = local_path(source)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -70,20 +70,20 @@ def fetch(source: str, *, sha256: str | None = None, on_progress: OnProgress | N
 
 
 def download_dir() -> Path:
-    """Folder of plain downloads and Drive files."""
+    """Return the folder of plain downloads and Drive files."""
     return cache_dir() / "downloads"
 
 
 def local_path(source: str) -> Path:
-    """Where a plain link or a Drive file is kept; the hash keeps files of one name from two links apart."""
+    """Return the local path of a link or a Drive file; a hash separates files of one name from two links."""
     name = Path(urllib.parse.unquote(urllib.parse.urlsplit(source).path)).name or "checkpoint"
     return download_dir() / hashlib.sha256(source.encode()).hexdigest()[:10] / name
 
 
 def _from_url(url: str, target: Path, sha256: str | None, on_progress: OnProgress | None) -> None:
-    """Download a plain link; a broken connection is resumed, by HTTP range, up to ``TRIES`` times in a row.
+    """Download a plain link; a broken connection is resumed by HTTP range, up to ``TRIES`` times in a row.
 
-    What an earlier run left is only built upon when the hash is known, as it may be of another file.
+    A partial file of an earlier run is only resumed if the hash is known, as it may be of another file.
     """
     part = target.with_name(target.name + ".part")
     if sha256 is None:
@@ -96,7 +96,7 @@ def _from_url(url: str, target: Path, sha256: str | None, on_progress: OnProgres
                 break
             error: Exception = ConnectionError("the connection ended early")
         except urllib.error.HTTPError as refused:
-            if refused.code == 416 and before:  # the part is no beginning of this file
+            if refused.code == 416 and before:  # the partial file is not a beginning of this file
                 part.unlink()
             elif refused.code < 500 and refused.code != 429:
                 raise CheckpointError(f"{url} answers {refused.code} {refused.reason}.") from refused
@@ -112,13 +112,13 @@ def _from_url(url: str, target: Path, sha256: str | None, on_progress: OnProgres
 
 
 def _receive(url: str, part: Path, on_progress: OnProgress | None) -> bool:
-    """Append to ``part`` what the server sends; say whether that was all of it."""
+    """Append what the server sends to ``part``; return whether that was all of it."""
     done = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "ddnb", "Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S) as answer:
         if answer.headers.get_content_type() == "text/html":
             raise CheckpointError(f"{url} sent a web page instead of weights; open it in a browser to see why.")
-        if answer.status != 206:  # the server starts anew, and so do we
+        if answer.status != 206:  # the server sends the file from its beginning
             done = 0
         length = answer.headers.get("Content-Length")
         total = None if length is None else done + int(length)
@@ -133,7 +133,7 @@ def _receive(url: str, part: Path, on_progress: OnProgress | None) -> bool:
 
 
 def _read(answer: http.client.HTTPResponse) -> bytes:
-    """The next piece; whatever breaks here is the connection, not the disk."""
+    """Read the next piece; an error here is one of the connection, not of the disk."""
     try:
         return answer.read(_CHUNK)
     except OSError as error:
@@ -144,12 +144,12 @@ def _check_disk(folder: Path, needed: int) -> None:
     if (free := shutil.disk_usage(folder).free) < needed + _DISK_RESERVE:
         raise CheckpointError(
             f"{needed / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free in {folder}. "
-            "Make room, or set DDNB_CACHE to a folder on another disk."
+            "Free disk space, or set DDNB_CACHE to a folder on another disk."
         )
 
 
 def _accept(part: Path, target: Path, sha256: str | None, source: str) -> None:
-    """Rename a whole download, unless its hash is wrong: then it is removed."""
+    """Rename a complete download; remove it if its hash is wrong."""
     if sha256 is not None and (got := file_sha256(part)) != sha256:
         part.unlink()
         raise CheckpointError(
@@ -159,14 +159,14 @@ def _accept(part: Path, target: Path, sha256: str | None, source: str) -> None:
 
 
 class _NoSuchFileError(CheckpointError):
-    """The Hub's repository exists and does not hold the file."""
+    """The error for a file that a repository of the Hub does not have."""
 
 
 def _from_hub(place: str) -> Path:
-    """Fetch a file, or the two files of a diffusers folder, through the Hub's own cache."""
+    """Download a file, or the two files of a diffusers folder, through the Hub's own cache."""
     owner_name, path = "/".join(place.split("/")[:2]), "/".join(place.split("/")[2:])
     if "/" not in owner_name:
-        raise ValueError(f"'hf:{place}': write 'hf:owner/name', or 'hf:owner/name/path/of/file.ckpt'.")
+        raise ArgumentError(f"'hf:{place}': write 'hf:owner/name', or 'hf:owner/name/path/of/file.ckpt'.")
     if path:
         return _hub_file(owner_name, path)
     _hub_file(owner_name, "unet/config.json")
@@ -180,7 +180,7 @@ def _from_hub(place: str) -> Path:
 
 
 def _hub_cached(repo: str, path: str) -> Path | None:
-    """A file of the Hub if it is on this machine already; the network is not asked."""
+    """Return a file of the Hub if it is on this machine already; without any request."""
     from huggingface_hub import hf_hub_download
 
     try:
@@ -190,10 +190,10 @@ def _hub_cached(repo: str, path: str) -> Path | None:
 
 
 def _hub_out_of_reach() -> bool:
-    """Whether there is no way to the Hub at all: its library would retry for half a minute before it says so."""
+    """Return whether the Hub is unreachable: its own library would retry for half a minute first."""
     from huggingface_hub import constants
 
-    if urllib.request.getproxies():  # then the way leads elsewhere
+    if urllib.request.getproxies():  # the proxy decides
         return False
     place = urllib.parse.urlsplit(constants.ENDPOINT)
     try:
@@ -204,7 +204,7 @@ def _hub_out_of_reach() -> bool:
 
 
 def _hub_file(repo: str, path: str) -> Path:
-    """One file of the Hub; from its cache without asking the network when it is there."""
+    """Return one file of the Hub; without any request if it is in its cache."""
     if here := _hub_cached(repo, path):
         return here
     from huggingface_hub import hf_hub_download
@@ -221,7 +221,7 @@ def _hub_file(repo: str, path: str) -> Path:
         return Path(hf_hub_download(repo, path))
     except GatedRepoError as error:
         raise CheckpointError(
-            f"hf:{repo} asks you to accept its terms: do so on its page, then set HF_TOKEN to a token of yours."
+            f"hf:{repo} requires you to accept its terms: do so on its page, then set HF_TOKEN to your token."
         ) from error
     except RepositoryNotFoundError as error:
         raise CheckpointError(f"hf:{repo} does not exist on the Hub, or is private (then set HF_TOKEN).") from error
@@ -229,26 +229,26 @@ def _hub_file(repo: str, path: str) -> Path:
         raise CheckpointError(f"hf:{repo}: the Hub cannot be reached. Check the network and try again.") from error
     except EntryNotFoundError as error:
         raise _NoSuchFileError(f"hf:{repo} has no file {path}.") from error
-    except Exception as error:  # the HTTP library below the Hub's changed twice, and its errors with it
-        raise CheckpointError(f"hf:{repo}/{path} could not be fetched: {type(error).__name__}: {error}") from error
+    except Exception as error:  # the HTTP library below the Hub's has changed twice, and so have its exceptions
+        raise CheckpointError(f"hf:{repo}/{path} could not be downloaded: {type(error).__name__}: {error}") from error
 
 
 def _from_drive(file_id: str, target: Path, sha256: str | None) -> None:
-    """Fetch a Drive file. gdown 5 may return None where gdown 6 raises; both are failures here."""
+    """Download a Drive file. gdown 5 may return None where gdown 6 raises; both are failures."""
     import gdown
 
     part = target.with_name(target.name + ".part")
     try:
         got = gdown.download(id=file_id, output=str(part), quiet=True)
-    except Exception as error:  # gdown's errors differ between its versions
+    except Exception as error:  # gdown's exceptions differ between its versions
         raise _drive_failed(file_id, str(error)) from error
     if got is None:
-        raise _drive_failed(file_id, "no file came")
+        raise _drive_failed(file_id, "no file was received")
     _accept(part, target, sha256, f"drive:{file_id}")
 
 
 def _drive_failed(file_id: str, reason: str) -> CheckpointError:
     return CheckpointError(
-        f"drive:{file_id} could not be fetched: {reason}. If Google says that too many users asked for it, wait up "
-        "to a day, or copy the file to your own Drive, download it there and load its path."
+        f"drive:{file_id} could not be downloaded: {reason}. If Google reports too many requests, wait up to a day, "
+        "or copy the file to your own Drive, download it there and load its path."
     )

@@ -1,14 +1,14 @@
-"""Checkpoint files of every kind, as one state dict under the published names; nothing in a file is ever run.
+"""Read checkpoint files of every kind as one state dict under the published names; no code in a file is ever run.
 
-What is in the wild, all around the same network:
+Files of the same network, as found in the wild:
 
     Lightning training file   ``state_dict`` with ``diffusion.*`` and ``diffusion_ema.*``, optimizer states
     trimmed                   ``state_dict`` with ``diffusion_ema.*`` only
     stable-audio-tools        ``diffusion.model.*`` and ``diffusion_ema.ema_model.*``, or ``model.*``
     plain                     the names alone, in a pickle or in safetensors
-    diffusers                 other names, see ``diffusers_format``
+    diffusers                 other names, see ``diffusers``
 
-so the network's own first name, ``timestep_embed.weight``, tells the prefix, and of several the EMA is taken.
+The network's first parameter, ``timestep_embed.weight``, identifies the prefix; of several networks the EMA is used.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from .diffusers import ANCHOR as DIFFUSERS_ANCHOR
 from .diffusers import WEIGHTS_FILES, diffusers_configs, from_diffusers, to_diffusers
 
 METADATA_KEY = "ddnb"
-"""Key under which our own files keep a JSON text: sample_rate, frames, name, licence, ..."""
+"""Metadata key of our own files; its value is a JSON text: sample_rate, frames, name, licence, ..."""
 
 
 def _is_text(value: Any) -> bool:
@@ -72,7 +72,7 @@ _FACTS = {
     "training": _are_plain_values,
 }
 
-# Harmless things that old Lightning files mention. They are replaced by empty stand-ins, never imported.
+# Harmless globals in old Lightning files. They are replaced by empty stand-ins, never imported.
 _HARMLESS_GLOBALS = (
     "argparse.Namespace",
     "functools.partial",
@@ -96,18 +96,17 @@ _HARMLESS_GLOBALS = (
 
 
 def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read the weights of a checkpoint, whatever wrote it.
+    """Read the weights of a checkpoint of any format.
 
     Args:
         path: a file, or a diffusers folder.
 
     Returns:
-        The state dict under the published names (EMA weights where there are several; tensors are mapped
-        from the file where its format allows), and the facts that the file states: ``sample_rate``,
-        ``frames`` and whatever else our own metadata holds.
+        The state dict under the published names (EMA weights if there are several networks; tensors are memory-mapped
+        if the format allows), and the facts that the file states: ``sample_rate``, ``frames`` and our own metadata.
 
     Raises:
-        CheckpointError: not a checkpoint, damaged, unsafe, or of another network.
+        CheckpointError: not a checkpoint, damaged, unsafe, or another kind of network.
         FileNotFoundError: no such file.
     """
     path = Path(path)
@@ -125,7 +124,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def parts(path: Path) -> list[Path]:
-    """The files that a checkpoint consists of: itself, or the weights and the config of a diffusers folder."""
+    """Return the files of a checkpoint: itself, or the weights and the config of a diffusers folder."""
     if not path.is_dir():
         return [path]
     weights, _ = _diffusers_weights(path)
@@ -133,7 +132,7 @@ def parts(path: Path) -> list[Path]:
 
 
 def needs_conversion(path: Path) -> bool:
-    """Whether a safetensors file of our own would load faster than this one."""
+    """Return whether a safetensors file of our own would load faster than this one."""
     if path.is_dir():
         return True
     try:
@@ -143,13 +142,13 @@ def needs_conversion(path: Path) -> bool:
         return True
 
 
-# --- reading one file ---------------------------------------------------------------------------------------
+# --- reading one file ---
 
 
 def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     with path.open("rb") as file:
         head = file.read(512)
-    if head[8:9] == b"{":  # asked first: the eight bytes before it are a number, which may look like anything
+    if head[8:9] == b"{":  # first: the eight bytes before it are a length, which may look like any signature
         return _read_safetensors(path)
     if head[:2] == b"PK" or head[:1] == b"\x80":
         return _read_pickle(path)
@@ -157,9 +156,9 @@ def _read_file(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if not head:
         why = "the file is empty"
     elif text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        why = "it is a web page, saved in place of the weights; download it again from the right link"
+        why = "it is a web page that was saved instead of the weights; download it again from the right link"
     elif head.startswith((b"RIFF", b"fLaC", b"OggS", b"ID3", b"FORM")):
-        why = "it is a sound file; a checkpoint is what a network learned from such"
+        why = "it is a sound file; a checkpoint holds the weights of a network"
     elif text.startswith(b"version https://git-lfs"):
         why = "it is a Git LFS pointer, not the weights; run 'git lfs pull' or download the file itself"
     else:
@@ -181,7 +180,7 @@ def _read_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         content = _load_pickle(path)
     except CheckpointError:
         raise
-    except Exception as error:  # on damaged bytes an unpickler may raise anything
+    except Exception as error:  # an unpickler may raise anything on damaged bytes
         raise _damaged(path, error) from error
     if not isinstance(content, dict):
         raise CheckpointError(f"{path.name} holds a {type(content).__name__}, not a dictionary of weights.")
@@ -198,7 +197,7 @@ def _load_pickle(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         try:
             found = set(torch.serialization.get_unsafe_globals_in_checkpoint(path))
-        except ValueError:  # the pre-2020 file layout cannot be inspected
+        except ValueError:  # files of the layout before 2020 cannot be inspected
             raise CheckpointError(f"{path.name} was refused, as opening it could run code: {error}") from error
         except pickle.UnpicklingError:
             raise _damaged(path, error) from error
@@ -216,7 +215,7 @@ def _load_pickle(path: Path) -> Any:
 
 def _torch_load(path: Path) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # old files use storages that torch now calls deprecated
+        warnings.simplefilter("ignore")  # old files use storage classes that torch now calls deprecated
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except RuntimeError as error:
@@ -226,16 +225,16 @@ def _torch_load(path: Path) -> Any:
 
 
 def _stand_in(name: str) -> type:
-    """An empty class that swallows whatever a pickle does to the object it stands for."""
+    """Return an empty class that ignores whatever a pickle does with its instances."""
 
-    def swallow(self, *args, **kwargs):
+    def ignore(self: Any, *args: Any, **kwargs: Any) -> None:
         return None
 
-    return type(name.rpartition(".")[2], (), {"__init__": swallow, "__setstate__": swallow})
+    return type(name.rpartition(".")[2], (), {"__init__": ignore, "__setstate__": ignore})
 
 
 def _parse_facts(text: Any) -> dict[str, Any]:
-    """What a file's metadata says, as far as it is of the right type: it may be anybody's."""
+    """Return the entries of a file's metadata that have the right type; anybody may have written it."""
     try:
         facts = json.loads(text) if isinstance(text, str) else {}
     except json.JSONDecodeError:
@@ -251,12 +250,12 @@ def _damaged(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(f"{path.name} is truncated or damaged ({size:.1f} MB): {reason}. Download or copy it again.")
 
 
-# --- names ----------------------------------------------------------------------------------------------------
+# --- names ---
 
 
-def _published_names(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Strip the prefix of the best network in the file: EMA first, then the shortest prefix."""
-    if SPECTRAL_ANCHOR in state:  # this kind is written by this package alone
+def _published_names(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Return one network without its prefix: the EMA if there is one, else the one with the shortest prefix."""
+    if SPECTRAL_ANCHOR in state:  # only this package writes this kind
         return state
     prefixes = [name.removesuffix(ANCHOR) for name in state if name.endswith(ANCHOR)]
     if not prefixes:
@@ -271,7 +270,7 @@ def _published_names(state: Mapping[str, Tensor], path: Path) -> dict[str, Tenso
 
 
 def not_this_network(path: Path, state: Mapping[str, Tensor], why: str) -> CheckpointError:
-    """An error that says what a foreign state dict looks like."""
+    """Return the error for another kind of network, with a description of its state dict."""
     size = sum(t.numel() for t in state.values()) / 1e6
     likely = next((what for part, what in _FOREIGN.items() if any(part in name for name in state)), None)
     looks = f"It looks like {likely}: " if likely else "It holds "
@@ -294,19 +293,19 @@ _FOREIGN = {
 
 
 def _diffusers_weights(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """The weights file of a pipeline or U-Net folder, and what its config states."""
+    """Return the weights file of a pipeline or U-Net folder, and what its config states."""
     unet = folder / "unet" if (folder / "unet").is_dir() else folder
     weights = next((unet / name for name in WEIGHTS_FILES if (unet / name).is_file()), None)
     if weights is None:
         there = ", ".join(sorted(p.name for p in unet.iterdir())) or "nothing"
         raise CheckpointError(
-            f"{folder} is no diffusers folder: {unet} should hold {' or '.join(WEIGHTS_FILES)}; it holds {there}."
+            f"{folder} is not a diffusers folder: {unet} should hold {' or '.join(WEIGHTS_FILES)}; it holds {there}."
         )
     return weights, _config_facts(unet / "config.json")
 
 
 def _config_facts(config: Path) -> dict[str, Any]:
-    """Rate and length as a diffusers config states them, if there is one."""
+    """Return the rate and length stated by a diffusers config, if there is one."""
     if not config.is_file():
         return {}
     try:
@@ -317,30 +316,30 @@ def _config_facts(config: Path) -> dict[str, Any]:
     return {name: value for name, value in known.items() if _is_count(value)}
 
 
-# --- writing --------------------------------------------------------------------------------------------------
+# --- writing ---
 
 
 def write_safetensors(path: Path, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write our own format: the published names, and the facts as metadata. Atomic."""
+    """Write our own format, atomically: the published names, and the facts as metadata."""
     metadata = {METADATA_KEY: json.dumps(dict(facts)), "format": "pt"}
     contiguous = {name: tensor.contiguous() for name, tensor in state.items()}
     atomically(path, lambda part: save_file(contiguous, part, metadata))
 
 
 def write_lightning(path: Path, state: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write a trimmed ``.ckpt`` that the original code opens. Atomic.
+    """Write a trimmed ``.ckpt`` that the original code opens, atomically.
 
-    The original wants the raw and the EMA weights; both names point at one storage, which is written once.
+    The original expects raw and EMA weights; both names refer to one storage, which is written once.
     """
     both = {prefix + name: tensor for prefix in ("diffusion.", "diffusion_ema.") for name, tensor in state.items()}
     atomically(path, lambda part: torch.save({"state_dict": both, METADATA_KEY: json.dumps(dict(facts))}, part))
 
 
 def write_diffusers(folder: Path, state: Mapping[str, Tensor], facts: Mapping[str, Any], config: UNetConfig) -> None:
-    """Write a pipeline folder that diffusers' ``DanceDiffusionPipeline`` opens, of any version. Atomic.
+    """Write a pipeline folder that any version of diffusers' ``DanceDiffusionPipeline`` opens, atomically.
 
     Raises:
-        ValueError: a network that diffusers' pipeline cannot hold.
+        ArgumentError: a network that diffusers' pipeline cannot hold.
     """
     renamed, configs = to_diffusers(state, config.depth), diffusers_configs(config, facts)
 

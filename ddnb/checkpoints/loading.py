@@ -1,4 +1,4 @@
-"""Checkpoints by name or by file: found, fetched, converted once, ready to call."""
+"""Load a checkpoint by name, path or link: locate, download, convert once, build the network."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import glob
 import hashlib
 import re
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,15 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import CheckpointError
+from ..checks import whole
+from ..errors import CheckpointError, FormatOverridden
 from ..files import ASSETS
-from ..nets.build import Network, network
+from ..nets.build import Network, build_network
 from ..nets.unet import UNet, UNetConfig
+from ..notices import warn
 from ..runtime import cache_dir, pick
 from .checkpoint import Checkpoint, weights_sha256
 from .download import SCHEMES, OnProgress, download_dir, fetch, local_path
 from .formats import needs_conversion, not_this_network, parts, read_weights, write_safetensors
-from .registry import _unknown, list_checkpoints
+from .registry import list_checkpoints, unknown_checkpoint
 
 _NAMED_FORMAT = re.compile(r"_(\d{4,6})_(\d{3,8})$")
 _WEIGHT_FILES = {".ckpt", ".safetensors", ".bin", ".pt", ".pth"}
@@ -37,34 +38,32 @@ def load(
     frames: int | None = None,
     on_progress: OnProgress | None = None,
 ) -> Checkpoint:
-    """Open a checkpoint, whatever wrote it and wherever it lies. No code of a file is ever run.
+    """Load a checkpoint of any format from any place. No code in a file is ever run.
 
-    The first time a pickle or a foreign format is opened, its EMA weights are kept as safetensors in the
-    cache folder; the next time they load from there.
+    The first time a pickle or a foreign format is opened, its EMA weights are saved as safetensors in the cache folder;
+    the next time they load from there.
 
     Args:
         source: a name of ``list_checkpoints()``; a path of a ``.ckpt``, ``.safetensors``, ``.bin``, a
             diffusers folder or a training run; ``hf:owner/name``; ``drive:ID``; or a link.
-        device: ``"cpu"``, ``"cuda"``, ``"mps"``; the best there is by default.
-        dtype: ``"float32"``, ``"float16"``, ``"bfloat16"``; what suits the device by default.
-        sample_rate: Hz, where neither the registry, nor the file, nor its name (``name_RATE_FRAMES``) says so.
+        device: ``"cpu"``, ``"cuda"`` or ``"mps"`` (default: the best available).
+        dtype: ``"float32"``, ``"float16"`` or ``"bfloat16"`` (default: what suits the device).
+        sample_rate: Hz, if neither the registry, nor the file, nor its name (``name_RATE_FRAMES``) states it.
         frames: frames per clip in training, likewise.
-        on_progress: ``on_progress(bytes_done, bytes_in_all)`` while a download arrives.
+        on_progress: called as ``on_progress(bytes_done, bytes_in_all)`` during a download.
 
     Returns:
         The checkpoint on its device.
 
     Raises:
-        CheckpointError: unknown name, failed download, unsafe or damaged file, another network, or a sample
-            rate or length that is nowhere stated.
+        CheckpointError: unknown name, failed download, unsafe or damaged file, another kind of network, or a sample
+            rate or length that is not stated anywhere.
         FileNotFoundError: no such file.
-        ValueError: an impossible device, dtype, sample rate or length.
+        ArgumentError: an impossible device, dtype, sample rate or length.
     """
-    runtime = pick(device, dtype)
-    stated = {"sample_rate": sample_rate, "frames": frames}
-    for what, value in stated.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ValueError(f"{what}={value!r}: give a positive whole number.")
+    runtime, stated = pick(device, dtype), _check_stated(sample_rate, frames)
+    net: Network
+    facts: dict[str, Any]
     entry = list_checkpoints().get(str(source))
     if entry and "untrained" in entry:
         net = _untrained(entry["untrained"])
@@ -78,12 +77,13 @@ def load(
         known = ("sample_rate", "frames", "licence", "credit", "categories")
         facts |= {"name": str(source)} | {k: entry[k] for k in known if k in entry}
     for what, value in stated.items():
-        if value is not None and facts.setdefault(what, value) != value:
-            warnings.warn(f"{source} states {what}={facts[what]}; {value} is used, as you say", stacklevel=2)
+        if facts.setdefault(what, value) != value:
+            text = f"{source} states {what}={facts[what]}; using {value} as requested"
+            warn(text, FormatOverridden, stacklevel=2)
             facts[what] = value
     _require_format(source, facts)
     facts.setdefault("licence", "not known")
-    if len(facts.get("categories", ())) != net.config.planes:  # one plane each, or the names belong to something else
+    if len(facts.get("categories", ())) != net.config.planes:  # one plane each; else the names are of something else
         facts.pop("categories", None)
     dtype = net.in_precision(runtime.dtype)
     net.to(runtime.device).eval().requires_grad_(False)
@@ -91,8 +91,13 @@ def load(
     return Checkpoint(net, rate, length, runtime.device, dtype, facts | {"source": str(source)})
 
 
+def _check_stated(sample_rate: int | None, frames: int | None) -> dict[str, int]:
+    given = {"sample_rate": sample_rate, "frames": frames}
+    return {what: whole(what, value, 1) for what, value in given.items() if value is not None}
+
+
 def _locate(source: str | Path, entry: Mapping[str, Any] | None, on_progress: OnProgress | None) -> Path:
-    """The file or folder behind a name, a path or a link."""
+    """Return the file or folder behind a name, a path or a link."""
     text = str(source)
     if entry and "asset" in entry:
         return ASSETS / entry["asset"]
@@ -107,11 +112,11 @@ def _locate(source: str | Path, entry: Mapping[str, Any] | None, on_progress: On
         return path.absolute()  # not resolved: the name of a link may state the format
     if path.suffix in _WEIGHT_FILES or len(path.parts) > 1:
         raise FileNotFoundError(f"No checkpoint at {path}.")
-    raise _unknown(text)
+    raise unknown_checkpoint(text)
 
 
 def _first_of(name: str, sources: list[dict[str, Any]], on_progress: OnProgress | None) -> Path:
-    """Fetch from the first source that works; one that is on this machine already goes first."""
+    """Download from the first source that works; one that is on this machine already comes first."""
     failures = []
     here = [s for s in sources if not s["from"].startswith("hf:") and local_path(s["from"]).exists()]
     for source in here + [s for s in sources if s not in here]:
@@ -119,24 +124,24 @@ def _first_of(name: str, sources: list[dict[str, Any]], on_progress: OnProgress 
             return fetch(source["from"], sha256=source.get("sha256"), on_progress=on_progress)
         except CheckpointError as error:
             failures.append(f"- {error}")
-    raise CheckpointError(f"{name} could not be had from any of its {len(sources)} sources:\n" + "\n".join(failures))
+    raise CheckpointError(f"{name} could not be downloaded from any of {len(sources)} sources:\n" + "\n".join(failures))
 
 
 def _read_fetched(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read weights; a download that turns out to be useless is removed, so that the next try fetches it anew."""
+    """Read weights; an unusable download is removed, so that the next attempt downloads it again."""
     try:
         return _read_cached(path)
     except CheckpointError as error:
         if download_dir() not in path.parents:
             raise
         path.unlink(missing_ok=True)
-        raise CheckpointError(f"{error} The download was removed: try again, or from another source.") from error
+        raise CheckpointError(f"{error} The download was removed: try again, or use another source.") from error
 
 
 def _read_cached(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read weights, through a safetensors copy in the cache where the file itself is slow or foreign.
+    """Read weights, through a safetensors copy in the cache if the file itself is slow or of a foreign format.
 
-    The hash of the weights is computed, and believed only from a copy of our own.
+    The hash of the weights is computed, or taken from a copy of our own.
     """
     if not needs_conversion(path):
         state, facts = read_weights(path)
@@ -145,25 +150,25 @@ def _read_cached(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if cached.exists():
         try:
             return read_weights(cached)
-        except CheckpointError:  # cut short by a full disk or a power cut; made anew below
+        except CheckpointError:  # truncated by a full disk or a power cut; written again below
             cached.unlink(missing_ok=True)
     state, facts = read_weights(path)
-    _build(state, path)  # a network of another kind does not enter the cache
+    _build(state, path)  # other kinds of networks are not cached
     facts = _facts_in_name(path) | facts | {"weights_sha256": weights_sha256(state)}
     try:
         write_safetensors(cached, state, facts)
     except OSError as error:
-        warnings.warn(f"{cached.parent} cannot be written ({error}): {path.name} opens slowly each time.", stacklevel=4)
+        warn(f"{cached.parent} cannot be written ({error}): {path.name} opens slowly each time.", stacklevel=4)
         return state, facts
     for stale in cached.parent.glob(f"{glob.escape(cached.stem.rpartition('-')[0])}-*.safetensors"):
         if stale != cached:
-            with contextlib.suppress(OSError):  # Windows keeps a file that another program has open
+            with contextlib.suppress(OSError):  # Windows does not delete a file that another program has open
                 stale.unlink()
     return read_weights(cached)
 
 
 def _cache_path(path: Path) -> Path:
-    """Where the converted copy of a file lies; another size or time of the file gives another name."""
+    """Return the path of a file's converted copy; it changes with the size and the time of the file."""
     place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
     stats = [part.stat() for part in parts(path)]
     state = hashlib.sha256(repr([(s.st_size, s.st_mtime_ns) for s in stats]).encode()).hexdigest()[:12]
@@ -171,37 +176,33 @@ def _cache_path(path: Path) -> Path:
 
 
 def _build(state: Mapping[str, Tensor], path: Path) -> Network:
-    """The network of a state dict; its parameters are the tensors of the state dict, not copies."""
-    if whole := [name for name, tensor in state.items() if not tensor.is_floating_point()]:
-        raise not_this_network(path, state, f"{whole[0]} holds whole numbers")
+    """Build the network of a state dict; its parameters are the tensors of the state dict, not copies."""
+    if integers := [name for name, tensor in state.items() if not tensor.is_floating_point()]:
+        raise not_this_network(path, state, f"{integers[0]} holds whole numbers")
     try:
-        return network(state)
+        return build_network(state)
     except (KeyError, ValueError, IndexError) as error:
         why = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
         raise not_this_network(path, state, why) from error
 
 
 def _untrained(entry: Mapping[str, Any]) -> UNet:
-    """A network that knows nothing, the same on every machine, and easy on the ears.
+    """Build an untrained network, the same on every machine, whose output is quiet noise.
 
-    Random weights as the original draws them would give noise far over full scale. Here v is about ``2 x``, carried
-    by the shortcuts, so that the noise falls to ``exp(-2 pi/2)`` of itself: a hiss, coloured by what the rest adds.
+    The original's random initialisation would give noise far over full scale. Here v is about ``2 x``, through the skip
+    connections, so that the noise decays to ``exp(-pi)`` of itself: a hiss, coloured by the other layers.
     """
     config = UNetConfig(widths=tuple(entry["widths"]), attention_levels=tuple(entry["attention_levels"]))
     with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        torch.random.default_generator.manual_seed(entry["seed"])  # torch.manual_seed would reseed the GPUs as well
-        net = UNet(config)
+        torch.random.default_generator.manual_seed(entry["seed"])  # torch.manual_seed would also seed the GPUs
+        net: Any = UNet(config)
     audio, wide = torch.arange(config.channels), config.widths[0]
     with torch.no_grad():
         for block in (net.net[i] for i in (0, 1, 2, 4, 5)):
             for parameter in block.main[4].parameters():
                 parameter *= 0.1
-                parameter[audio] = 0  # nothing is added to the lanes of the audio: GELU would add an offset
-        for index, first, gain in (
-            (0, 0, 1.0),
-            (4, wide, 1.0),
-            (6, 0, 2.0),
-        ):  # beside the inner levels lies their input
+                parameter[audio] = 0  # nothing is added to the audio channels, as GELU would add an offset
+        for index, first, gain in ((0, 0, 1.0), (4, wide, 1.0), (6, 0, 2.0)):  # level 2 is concatenated with its input
             shortcut = net.net[index].skip.weight.zero_()
             shortcut[audio, audio + first] = gain
         last = net.net[6].main[3].weight
@@ -211,14 +212,14 @@ def _untrained(entry: Mapping[str, Any]) -> UNet:
 
 
 def _name_of(source: str | Path, path: Path) -> str:
-    """What to call a checkpoint that does not say its name; a folder of the Hub's cache is named by a hash."""
+    """Return a name for a checkpoint that states none; a folder of the Hub's cache is named by a hash."""
     if str(source).startswith("hf:") and path.is_dir():
         return str(source).rpartition("/")[2]
     return path.stem if path.is_file() else path.name
 
 
 def _facts_in_name(path: Path) -> dict[str, int]:
-    """Rate and length stated by the community's file names, ``name_RATE_FRAMES.ckpt``."""
+    """Return the rate and length in the community's file names, ``name_RATE_FRAMES.ckpt``."""
     found = _NAMED_FORMAT.search(path.stem)
     return {"sample_rate": int(found[1]), "frames": int(found[2])} if found else {}
 
@@ -227,7 +228,7 @@ def _require_format(source: str | Path, facts: Mapping[str, Any]) -> None:
     if missing := [k for k in ("sample_rate", "frames") if not isinstance(facts.get(k), int) or facts[k] < 1]:
         path = Path(str(source))
         raise CheckpointError(
-            f"{source} does not state its {' and '.join(missing)}: ask whoever trained it (common are 48000, 44100 and "
-            f"16000 Hz, and 65536 frames). Say so, for example with load(..., sample_rate=48000, frames=65536), on the "
-            f"command line --sample-rate 48000 --frames 65536, or in its name: {path.stem}_48000_65536{path.suffix}"
+            f"{source} does not state its {' and '.join(missing)}: ask its author (common are 48000, 44100 and "
+            f"16000 Hz, and 65536 frames). State it, for example with load(..., sample_rate=48000, frames=65536), on "
+            f"the command line --sample-rate 48000 --frames 65536, or in its name: {path.stem}_48000_65536{path.suffix}"
         )

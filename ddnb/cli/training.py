@@ -1,97 +1,161 @@
-"""TODO cli/training."""
+"""Commands for training: ``finetune``, ``check-dataset``."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import signal
-import sys
 import time
 from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from ..checkpoints.loading import load
 from ..runtime import pick
-from ..training.config import Recipe
-from ..training.loop import Record, finetune, from_scratch
+from ..training.config import TrainingConfig
+from ..training.loop import CONFIGS, TrainingStep, finetune, from_scratch
 from ..training.report import check_dataset
 from ..training.run_folder import RunFolder
-from .checkpoint import _load, _stated
-from .progress import _SAY_S, _Bar
+from .common import (
+    DEFAULT_CHECKPOINT,
+    LOG,
+    Commands,
+    add_checkpoint,
+    add_format,
+    load_checkpoint,
+    progress_bar,
+    stated_format,
+)
+
+_REPORT_S = 30.0  # a line at least this often
+
+
+def add_commands(commands: Commands) -> None:
+    """Add the commands."""
+    _add_finetune(commands)
+    _add_check_dataset(commands)
+
+
+def _add_finetune(commands: Commands) -> None:
+    about = (
+        "Train a checkpoint further on a folder of sounds. The same command resumes a stopped run. Several GPUs: "
+        "accelerate launch -m ddnb finetune ..."
+    )
+    parser = commands.add_parser("finetune", help="train a checkpoint further on your own sounds", description=about)
+    start = parser.add_mutually_exclusive_group()
+    default = f"starting point (default: {DEFAULT_CHECKPOINT})"
+    start.add_argument("--checkpoint", default=DEFAULT_CHECKPOINT, help=default)
+    start.add_argument("--scratch", choices=tuple(CONFIGS), help="start from an untrained network of this kind instead")
+    parser.add_argument("--data", type=Path, required=True, help="folder of sounds, or of class folders of them")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run; holds last.safetensors at the end")
+    parser.add_argument("--device", help="cpu, cuda or mps (default: the best available)")
+    add_format(parser)
+    _add_training_config(parser)
+    parser.set_defaults(run=run_finetune)
+
+
+def _add_training_config(parser: argparse.ArgumentParser) -> None:
+    """Add an option for each field of ``TrainingConfig``, with the help text of its metadata."""
+    types = {"int": int, "float": float, "str": str}
+    for field in fields(TrainingConfig):
+        option, kind = f"--{field.name.replace('_', '-')}", str(field.type).split(" ")[0]
+        if kind == "bool":
+            action = parser.add_argument(option, action=argparse.BooleanOptionalAction, default=field.default)
+        else:
+            action = parser.add_argument(option, type=types[kind], default=field.default, metavar=kind.upper())
+        default = "" if field.default is None else f" (default: {field.default})"
+        action.help = field.metadata["help"].replace("%", "%%") + default
 
 
 def run_finetune(arguments: argparse.Namespace) -> int:
-    if not arguments.data.expanduser().is_dir():  # said before a download
-        raise FileNotFoundError(f"No folder of sounds at {arguments.data}.")
-    several = int(os.environ.get("WORLD_SIZE", 1)) > 1  # then accelerate says who computes where
+    """Train a checkpoint, or resume a run; the status is 130 if it was stopped before its last step."""
+    if not arguments.data.expanduser().is_dir():  # before a download
+        raise FileNotFoundError(f"There is no folder of sounds at {arguments.data}.")
+    several = int(os.environ.get("WORLD_SIZE", 1)) > 1  # then accelerate assigns the devices
     where = pick(arguments.device)
-    show = os.environ.get("RANK", "0") == "0"
+    is_main = os.environ.get("RANK", "0") == "0"
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # queues and containers stop a job so: save, then end
-    recipe = Recipe(**{field.name: getattr(arguments, field.name) for field in fields(Recipe)})
-    with _Bar("downloading", "B") as loading, _Bar("reading", "file") as reading, _Bar("training", "step") as bar:
-        if arguments.scratch:
-            ckpt = from_scratch(arguments.scratch, seed=recipe.seed, device="cpu", **_stated(arguments))
-        else:
-            ckpt = load(arguments.checkpoint, device="cpu", dtype="float32", on_progress=loading, **_stated(arguments))
-        if show:
-            print(f"ddnb: {ckpt!r}\nddnb: {'as accelerate says' if several else where.reason}", file=sys.stderr)
-        options = {"device": where.device, "on_file": reading} | asdict(recipe)
-        run = RunFolder(arguments.out)
-        records = finetune(ckpt, arguments.data, arguments.out, **options)
-        if show:
-            print(f"ddnb: {_plan(run)}", file=sys.stderr)
-        said = began = time.monotonic()
-        first = None  # of the steps that are made now
-        for record in records:
-            first = record.step if first is None else first
-            now = time.monotonic()
-            if show:
-                bar(record.step, record.steps)
-            if show and (record.validation_loss is not None or record.demo or record.advice or now - said > _SAY_S):
-                left = (now - began) * (record.steps - record.step) / max(1, record.step - first)
-                said = now
-                _say(record, left)
-    if show and run.last_step() < recipe.steps:
+    config = TrainingConfig(**{field.name: getattr(arguments, field.name) for field in fields(TrainingConfig)})
+    if arguments.scratch:
+        ckpt = from_scratch(arguments.scratch, seed=config.seed, device="cpu", **stated_format(arguments))
+    else:
+        with progress_bar("downloading", "B") as bar:
+            stated = stated_format(arguments)
+            ckpt = load(arguments.checkpoint, device="cpu", dtype="float32", on_progress=bar, **stated)
+    if is_main:
+        LOG.info("%r", ckpt)
+        LOG.info("devices as assigned by accelerate" if several else where.reason)
+    run = RunFolder(arguments.out)
+    with progress_bar("reading", "file") as reading, progress_bar("training", "step") as training:
+        options: dict[str, Any] = {"device": where.device, "on_file": reading} | asdict(config)
+        steps = finetune(ckpt, arguments.data, arguments.out, **options)
+        if is_main:
+            LOG.info(_describe_plan(run))
+        reported = began = time.monotonic()
+        first: int | None = None  # step of this process
+        for step in steps:
+            first, now = step.step if first is None else first, time.monotonic()
+            if not is_main:
+                continue
+            training(step.step, step.steps)
+            if step.validation_loss is not None or step.demo or step.advice or now - reported > _REPORT_S:
+                reported = now
+                _report(step, (now - began) * (step.steps - step.step) / max(1, step.step - first))
+    if not is_main:
+        return 0
+    if run.last_step() < config.steps:
         return 130
-    if show:
-        print(run.last_path)
+    print(run.last_path)
+    LOG.info("Wrote %s", run.last_path)
     return 0
 
 
-def _plan(run: RunFolder) -> str:
-    """What is about to be trained, in a line."""
+def _describe_plan(run: RunFolder) -> str:
+    """Describe in a line what will be trained."""
     settings = run.settings()
-    recipe, sounds = settings["recipe"], settings["sounds"]
+    config, sounds = settings["recipe"], settings["sounds"]
     skipped = f", {sounds['unusable']} files cannot be used (see check-dataset)" if sounds["unusable"] else ""
     parts = [
         f"{sounds['used']} sounds, {sounds['held_out']} more held out{skipped}",
         f"categories {', '.join(settings['categories'])}" if settings["categories"] else "no categories",
-        f"batches of {recipe['batch_size']}, learning rate {recipe['learning_rate']:g}",
-        "clips from anywhere in a sound" if recipe["crop"] else "clips from the beginning of each sound",
+        f"batches of {config['batch_size']}, learning rate {config['learning_rate']:g}",
+        "clips from anywhere in a sound" if config["crop"] else "clips from the beginning of each sound",
     ]
     step = run.last_step()
-    return "; ".join(parts) + (f"; going on from step {step} of {recipe['steps']}" if step >= 0 else "")
+    return "; ".join(parts) + (f"; resumed at step {step} of {config['steps']}" if step >= 0 else "")
 
 
-def _say(record: Record, seconds_left: float) -> None:
-    parts = [f"step {record.step} of {record.steps}"]
-    parts += [f"loss {record.loss:.4f}"] if record.loss is not None else []
-    parts += [f"validation {record.validation_loss:.4f}"] if record.validation_loss is not None else []
-    parts += [f"{tqdm.format_interval(seconds_left)} left"] if 0 < record.step < record.steps else []
-    tqdm.write(f"ddnb: {', '.join(parts)}", file=sys.stderr)
-    if record.demo is not None:
-        tqdm.write(f"ddnb: to listen to: {record.demo}", file=sys.stderr)
-    if record.advice is not None:
-        tqdm.write(f"ddnb: {record.advice}", file=sys.stderr)
+def _report(step: TrainingStep, seconds_left: float) -> None:
+    parts = [f"step {step.step} of {step.steps}"]
+    parts += [f"loss {step.loss:.4f}"] if step.loss is not None else []
+    parts += [f"validation {step.validation_loss:.4f}"] if step.validation_loss is not None else []
+    parts += [f"{tqdm.format_interval(seconds_left)} left"] if 0 < step.step < step.steps else []
+    LOG.info(", ".join(parts))
+    if step.demo is not None:
+        LOG.info("Wrote demos to %s", step.demo)
+    if step.advice is not None:
+        LOG.info(step.advice)
+
+
+def _add_check_dataset(commands: Commands) -> None:
+    parser = commands.add_parser("check-dataset", help="check a folder of sounds before training on it")
+    parser.add_argument("folder", type=Path, help="sound files, or class folders of them")
+    add_checkpoint(parser, None)
+    scratch = "as for finetune, if there is no checkpoint to start from"
+    parser.add_argument("--scratch", choices=tuple(CONFIGS), help=scratch)
+    parser.set_defaults(run=run_check_dataset)
 
 
 def run_check_dataset(arguments: argparse.Namespace) -> int:
-    if not arguments.folder.expanduser().is_dir():  # said before a download
-        raise FileNotFoundError(f"No folder of sounds at {arguments.folder}.")
-    ckpt = from_scratch(arguments.scratch, **_stated(arguments)) if arguments.scratch else None
-    ckpt = _load(arguments) if arguments.checkpoint is not None else ckpt
-    with _Bar("listening", "file") as bar:
+    """Print a report on a folder of sounds."""
+    if not arguments.folder.expanduser().is_dir():  # before a download
+        raise FileNotFoundError(f"There is no folder of sounds at {arguments.folder}.")
+    ckpt = from_scratch(arguments.scratch, **stated_format(arguments)) if arguments.scratch else None
+    if arguments.checkpoint is not None:
+        ckpt = load_checkpoint(arguments, announce=False)
+    with progress_bar("reading", "file") as bar:
         report = check_dataset(arguments.folder, ckpt, on_file=bar)
     print(report)
     return 0

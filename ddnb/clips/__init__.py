@@ -1,7 +1,7 @@
 """Clips: audio with its provenance, input audio, and the records that are saved beside a sound. Knows no verb."""
 
 from .clip import Clip, Clips
-from .record import read_clip
-from .source import AnySound, Source, source_of
+from .provenance import Provenance
+from .source import AnySound, input_clip, read_clip
 
-__all__ = ["AnySound", "Clip", "Clips", "Source", "read_clip", "source_of"]
+__all__ = ["AnySound", "Clip", "Clips", "Provenance", "input_clip", "read_clip"]

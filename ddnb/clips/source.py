@@ -1,144 +1,184 @@
-"""TODO clips/source."""
+"""Input audio: a path, a clip, or an array becomes a ``Clip`` that knows where it is from, but not in which folder."""
 
 from __future__ import annotations
 
 import hashlib
 import operator
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import lru_cache
 from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..audio.io import read, resample, to_channels
+from ..audio.io import SUBTYPES, read, resample, to_channels
 from ..checkpoints.checkpoint import Checkpoint
 from ..checks import within
+from ..errors import ArgumentError, AudioError
 from ..files import file_sha256
 from .clip import Clip, Clips
+from .provenance import InputRecord, ModelRecord, Provenance
+from .record import SoundRecord, read_record, records_of
 
-MAX_CLIPS = 10_000
 OWN = "own-sounds"
-"""In place of a network's name, of sounds that none has made."""
-
-_MAX_CHANNELS = 32
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """A sound that was brought along: ``audio`` float32 (channels, frames), its rate in Hz, and what it is."""
-
-    audio: np.ndarray
-    sample_rate: int
-    name: str
-    record: dict[str, Any]
-
-    @property
-    def duration_s(self) -> float:
-        return self.audio.shape[-1] / self.sample_rate
-
-    def part(self, offset_s: float) -> Source:
-        """The sound from ``offset_s`` on.
-
-        Raises:
-            ValueError: it ends before.
-        """
-        first = round(within("offset_s", offset_s, 0, self.duration_s) * self.sample_rate)
-        if not self.audio[:, first:].any():
-            raise ValueError(
-                f"offset_s={offset_s!r}: there is no sound from there on; {self.name} lasts {self.duration_s:.2f} s."
-            )
-        return replace(self, audio=self.audio[:, first:])
-
-    def at(self, ckpt: Checkpoint) -> np.ndarray:
-        """The sound as a network takes it: at its rate, (rows, channels, frames).
-
-        A mono network makes each channel of a stereo sound by itself; a stereo one has them together.
-
-        Raises:
-            ValueError: it is shorter than one frame at that rate.
-        """
-        audio = resample(self.audio, self.sample_rate, ckpt.sample_rate).astype(np.float32)
-        if not audio.size:
-            raise ValueError(f"{self.name} is too short: {self.audio.shape[-1]} frames at {self.sample_rate} Hz.")
-        return audio[:, None] if ckpt.channels == 1 else to_channels(audio, ckpt.channels)[None]
-
+"""Stands in place of a network's name for sounds that no network has made."""
 
 AnySound = str | Path | Clip | tuple[np.ndarray, int]
 
+_MAX_CHANNELS = 32
+_FOLDERS_UP = 3  # from a sound of an unpacked pack to its manifest
 
-def source_of(sound: AnySound, what: str = "audio") -> Source:
-    """Take a sound: a path, a clip, or an array and its rate.
+
+def input_clip(sound: AnySound, what: str = "audio") -> Clip:
+    """Return input audio as a clip.
+
+    Args:
+        sound: a path, a clip, or (array of (channels, frames), sample rate).
+        what: the name of the argument, for messages.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: not readable, empty, silent, not finite, or not of this shape.
+        AudioError: not readable, empty, silent, not finite, or not of this shape.
+        ArgumentError: a folder, or something else that is no sound.
         TypeError: several clips.
     """
-    if isinstance(sound, Source):
-        return sound
     if isinstance(sound, Clips):
-        raise TypeError(f"{what}: give one of the clips, clips[0], not clips.")
+        raise TypeError(f"{what}: give one of the clips, clips[0], not all of them.")
     if isinstance(sound, Clip):
-        return _source_of_clip(sound, what)
+        require_sound(sound.audio, sound.sample_rate, what)
+        return sound
     if isinstance(sound, str | Path):
         path = Path(sound).expanduser()
         if path.is_dir():
-            raise ValueError(f"{path.name} is a folder: give a sound file, or use vary_folder.")
+            raise ArgumentError(f"{path.name} is a folder: give a sound file, or use vary_folder.")
         audio, rate = read(path)
-        return Source(audio, rate, path.stem, {"name": path.name, "sha256": file_sha256(path)})
-    return _source_of_array(sound, what)
-
-
-def _source_of_clip(clip: Clip, what: str) -> Source:
-    require_sound(clip.audio, clip.sample_rate, what)
-    settings = clip.settings
-    if "source" in settings and "edits" not in settings:  # brought along, as the tracks of a beat keep it
-        return Source(clip.audio, clip.sample_rate, settings["source"]["name"], settings["source"])
-    if "source" not in settings and "making" not in settings:
-        return _source_of_array((clip.audio, clip.sample_rate), what)
-    return Source(clip.audio, clip.sample_rate, clip.name, {"name": clip.name, "record": clip.provenance})
-
-
-def own_clip(sound: AnySound, what: str = "audio") -> Clip:
-    """A sound that was brought along as a clip that says where it is from, but not in which folder.
-
-    Raises:
-        FileNotFoundError, ValueError: as ``source_of``.
-    """
-    if isinstance(sound, Clip):
-        return sound
-    source = source_of(sound, what)
-    return Clip(np.array(source.audio), source.sample_rate, 0, {"source": source.record, "model": {"name": OWN}})
-
-
-def _source_of_array(sound: Any, what: str) -> Source:
+        return _own_clip(audio, rate, InputRecord(path.name, file_sha256(path)))
     if not (isinstance(sound, tuple) and len(sound) == 2):
-        raise ValueError(f"{what}: give a path, a clip, or (array, sample_rate); got {type(sound).__name__}.")
+        raise ArgumentError(f"{what}: give a path, a clip, or (array, sample_rate); got {type(sound).__name__}.")
     given = np.atleast_2d(np.asarray(sound[0]))
     if given.dtype.kind != "f":
-        raise ValueError(f"{what}: its samples are {given.dtype}; give floating-point numbers within +-1.")
+        raise AudioError(f"{what}: its samples are {given.dtype}; give floating-point numbers within +-1.")
     require_sound(given, sound[1], what)
-    audio = np.ascontiguousarray(given, dtype=np.float32)
-    return Source(audio, operator.index(sound[1]), what, {"name": what, "sha256": samples_sha256(audio)})
+    audio = np.array(given, dtype=np.float32, order="C")
+    return _own_clip(audio, operator.index(sound[1]), InputRecord(what, samples_sha256(audio)))
 
 
-def samples_sha256(audio: np.ndarray) -> str:
-    """A hash of float32 samples, by which an array is known where a file is by that of its bytes."""
-    return hashlib.sha256(np.ascontiguousarray(audio, dtype=np.float32)).hexdigest()
+def _own_clip(audio: np.ndarray, sample_rate: int, source: InputRecord) -> Clip:
+    return Clip(audio, sample_rate, 0, Provenance(source=source, model=ModelRecord(OWN)))
 
 
 def require_sound(audio: np.ndarray, sample_rate: int, what: str) -> None:
     """Check that an array is a sound.
 
     Raises:
-        ValueError: another shape, empty, silent, not finite, or a sample rate that is none.
+        AudioError: another shape, empty, silent, not finite, or an impossible sample rate.
     """
     if audio.ndim != 2 or len(audio) > _MAX_CHANNELS:
-        raise ValueError(f"{what}: its sound has the shape {audio.shape}; give (channels, frames).")
+        raise AudioError(f"{what}: its audio has the shape {audio.shape}; give (channels, frames).")
     if not np.isfinite(audio).all():
-        raise ValueError(f"{what}: its sound holds values that are not numbers (NaN or infinity).")
+        raise AudioError(f"{what}: its audio holds values that are not numbers (NaN or infinity).")
     if not audio.any():
-        raise ValueError(f"{what}: its sound is empty or silent.")
+        raise AudioError(f"{what}: its audio is empty or silent.")
     if not isinstance(sample_rate, Integral) or not 1000 <= sample_rate <= 768_000:
-        raise ValueError(f"{what}: its sample rate is {sample_rate!r}; give whole Hz from 1000 to 768000.")
+        raise AudioError(f"{what}: its sample rate is {sample_rate!r}; give whole Hz from 1000 to 768000.")
+
+
+def samples_sha256(audio: np.ndarray) -> str:
+    """Return a hash of float32 samples, by which an array is identified where a file is by that of its bytes."""
+    return hashlib.sha256(np.ascontiguousarray(audio, dtype=np.float32).data).hexdigest()
+
+
+def input_record(clip: Clip) -> InputRecord:
+    """Return what the record of another sound says about this input."""
+    source, edited = clip.provenance.source, bool(clip.provenance.edits)
+    if source is not None and not edited:
+        return source
+    if source is None and clip.provenance.making is None:
+        return InputRecord("audio", samples_sha256(clip.audio))
+    return InputRecord(clip.name, provenance=clip.reproducible())
+
+
+def input_name(clip: Clip) -> str:
+    """Return the name of a clip for messages: of input audio that of its file."""
+    source = clip.provenance.source
+    return source.name if source is not None and source.name else clip.name
+
+
+def from_offset(clip: Clip, offset_s: float) -> Clip:
+    """Return the part of a clip that begins ``offset_s`` seconds after its beginning.
+
+    Raises:
+        ArgumentError: it ends, or is silent, from there on.
+    """
+    first = round(within("offset_s", offset_s, 0, clip.duration_s) * clip.sample_rate)
+    if not clip.audio[:, first:].any():
+        raise ArgumentError(
+            f"offset_s={offset_s!r}: {input_name(clip)} is silent from there on; it lasts {clip.duration_s:.2f} s."
+        )
+    return replace(clip, audio=clip.audio[:, first:])
+
+
+def network_input(clip: Clip, ckpt: Checkpoint) -> np.ndarray:
+    """Return a clip at the network's rate, float32 (rows, channels, frames).
+
+    A mono network takes the channels of a stereo clip as rows, a stereo network as channels.
+
+    Raises:
+        AudioError: it is shorter than one frame at that rate.
+    """
+    audio = resample(clip.audio, clip.sample_rate, ckpt.sample_rate).astype(np.float32)
+    if not audio.size:
+        raise AudioError(f"{input_name(clip)} is too short: {clip.audio.shape[-1]} frames at {clip.sample_rate} Hz.")
+    return audio[:, None] if ckpt.channels == 1 else to_channels(audio, ckpt.channels)[None]
+
+
+def read_clip(path: str | Path) -> Clip:
+    """Open a saved sound with its provenance.
+
+    The record is the JSON file beside it, or the manifest of the unpacked pack that it lies in, provided that the file
+    is still the one that was written; then ``remake`` gives these very samples, with the gain and the rounding of the
+    file. Any other sound file is input audio.
+
+    Args:
+        path: the sound file.
+
+    Returns:
+        The clip, which can be varied, packed and saved like any other.
+
+    Raises:
+        FileNotFoundError: no such file.
+        AudioError: not readable, empty, silent, or not finite.
+    """
+    path = Path(path).expanduser()
+    clip = input_clip(path)
+    assert clip.provenance.source is not None
+    record = _find_record(path, clip.provenance.source.sha256)
+    if record is None or record.file.bits not in SUBTYPES:
+        return clip
+    bits, gain_db = record.file.bits, record.level.gain_db
+    edit: Mapping[str, Any] = ({"gain_db": gain_db} if gain_db else {}) | ({"bits": bits} if bits != "float" else {})
+    provenance = record.provenance
+    seed = provenance.making.seed if provenance.making and provenance.making.seed else 0
+    making = provenance.making and replace(provenance.making, seed=None)
+    edits = (*provenance.edits, edit) if edit else provenance.edits
+    return Clip(clip.audio, clip.sample_rate, seed, replace(provenance, making=making, edits=edits))
+
+
+def _find_record(path: Path, sha256: str | None) -> SoundRecord | None:
+    """Return the record of a sound file, from beside it or from the manifest of its pack; None if there is none."""
+    folders = path.absolute().parents[:_FOLDERS_UP]
+    for place in (path.with_suffix(".json"), *(folder / "manifest.json" for folder in folders)):
+        try:
+            state = place.stat()
+            if record := _records_by_sha256(place, state.st_size, state.st_mtime_ns).get(sha256):
+                return record
+        except (OSError, ValueError):  # none, or one of something else
+            continue
+    return None
+
+
+@lru_cache(maxsize=1)  # a thousand sounds of one pack share a manifest
+def _records_by_sha256(path: Path, _size: int, _mtime_ns: int) -> dict[str | None, SoundRecord]:
+    return {record.file.sha256: record for record in records_of(read_record(path)) if record.file.sha256 is not None}

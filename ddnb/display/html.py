@@ -9,17 +9,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import soundfile
 
 from ..audio.io import CEILING_DBFS, peak_dbfs, resample
 from .plots import picture
 from .shown import Shown
 
 OUTPUT_LIMIT_BYTES = 8_000_000
-"""Colab refuses a cell output of more than about 10 MB; pictures included. Above this sum players get previews."""
+"""Limit of a cell output: Colab refuses more than about 10 MB, pictures included. Above it, players hold previews."""
 
 PREVIEW_RATE, PREVIEW_S = 22_050, 60
-_PICTURE_BYTES = 150_000  # a spectrogram of noise, the largest there is, as text
+_PICTURE_BYTES = 170_000  # as text, of a spectrogram of noise, the largest
 _CARD = "284px"
 
 
@@ -28,13 +27,13 @@ def sounds_html(sounds: Sequence[Shown]) -> str:
     cards, note = cards_of(sounds)
     style = f"display:inline-block;vertical-align:top;width:{_CARD};margin:0 16px 16px 0"
     boxes = [f'<div style="{style}">{card_html(*card)}</div>' for card in cards]
-    return f"<div>{''.join(boxes) or 'No clips: the run was interrupted before the first was finished.'}</div>{note}"
+    return f"<div>{''.join(boxes) or 'No clips: the call was interrupted before the first was finished.'}</div>{note}"
 
 
 def card_html(shown: Shown, audio: str, png: bytes) -> str:
-    """Caption, player and picture of a clip as HTML."""
+    """Return caption, player and picture of a sound as HTML."""
     return (
-        f'{caption(shown)}{audio}<br><img alt="waveform and spectrogram of {html.escape(shown.name)}" '
+        f'{caption(shown)}{audio}<br><img alt="{html.escape(_alt(shown))}" '
         f'style="width:280px;max-width:100%" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
     )
 
@@ -52,9 +51,9 @@ def cards_of(
             break
         cards.append((sound, audio, png))
     left = len(sounds) - len(cards)
-    preview = f"mono previews of up to {PREVIEW_S} s; saved files are whole."
-    note = "" if whole else f"Too much for one page: the players hold {preview}"
-    more = f" {left} more do not fit here: {rest.format(len(cards))}." if left else ""
+    preview = f"mono previews of up to {PREVIEW_S} s. Saved files are complete."
+    note = "" if whole else f"This is too large for one page: the players hold {preview}"
+    more = f" {left} more do not fit: {rest.format(len(cards))}." if left else ""
     return cards, f"<p>{note}{more}</p>" if note else ""
 
 
@@ -65,11 +64,18 @@ def _preview(sound: Shown) -> Shown:
     return replace(sound, audio=mono, sample_rate=rate)
 
 
+def _alt(sound: Shown) -> str:
+    return (
+        f"waveform and spectrogram of {sound.name}: {sound.duration_s:.2f} s, peak {peak_dbfs(sound.audio):.0f} dBFS, "
+        "colours span 80 dB"
+    )
+
+
 def caption(sound: Shown) -> str:
     """Return the name of a sound, its length, level and details as HTML."""
     peak = peak_dbfs(sound.audio)
     level = "silent" if np.isinf(peak) else f"peak {peak:.1f} dBFS"
-    level += f", turned down by {peak - CEILING_DBFS:.0f} dB to be heard" if peak > 0 else ""
+    level += f", lowered by {peak - CEILING_DBFS:.0f} dB for playback" if peak > 0 else ""
     seam = ", loop" if sound.loop else ""
     seam += "" if sound.seam_db is None else f", seam {sound.seam_db:+.0f} dB"
     how = f", {sound.details}" if sound.details else ""
@@ -80,7 +86,9 @@ def caption(sound: Shown) -> str:
 
 
 def audio_html(sound: Shown) -> str:
-    """Return an audio element with a 16-bit WAV inside; a sound over full scale is turned down, as ``save`` does it."""
+    """Return an audio element with a 16-bit WAV inside; a sound over full scale is lowered, as by ``save``."""
+    import soundfile
+
     wav = io.BytesIO()
     peak = np.abs(sound.audio).max(initial=0.0)
     fitting = sound.audio * (10 ** (CEILING_DBFS / 20) / peak) if peak > 1 else sound.audio

@@ -1,6 +1,6 @@
-"""Pictures, as PNG: sounds, folders of sounds, time grids, how a training goes. No screen is needed.
+"""Pictures as PNG: sounds, loops, beats, time grids, training curves. No screen is needed.
 
-They have no background, and what is written in them is read on a light and on a dark one.
+They have no background, and their text is legible on light and on dark pages.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,174 +16,187 @@ from ..audio.io import peak_dbfs
 from ..schedule import GRIDS, time_grid
 from .shown import Shown
 
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
 BLUE, ORANGE = "#3b82f6", "#d97706"
-GREY = "#797979"  # as far from white as from the dark themes' #111: 4.4
-_COLUMNS = 4
+GREY = "#797979"  # contrast of 4.4 on white and on the dark themes' #111
+SHEET_COLUMNS = 4
 _CURVE_POINTS = 60
+_LOWEST_HZ, _HIGHEST_HZ = 20, 20_000
+_FREQUENCIES = {100: "100", 1000: "1k", 10_000: "10k"}
+_RANGE_DB = (-60, 20)  # of spectrograms; 0 dB is about a full-scale tone
 
 
 def picture(sound: Shown) -> bytes:
-    """Draw the waveform (full scale at the edges) above the mel spectrogram (80 dB); returns a PNG of 560 x 280.
+    """Draw waveform and mel spectrogram with axes in seconds, dBFS and Hz; return a PNG of 560 x 300.
 
-    Lines mark where something was filled in or added.
+    The waveform's axis reaches full scale, the spectrogram's colours span 80 dB. Lines mark where something was filled
+    in or added.
     """
-    from matplotlib.figure import Figure
-
-    mono = sound.audio.mean(axis=0)
-    figure = Figure(figsize=(5.6, 2.8), dpi=100)
-    upper, lower = figure.subplots(2, 1, gridspec_kw={"hspace": 0.04})
-    low, high = _envelope(mono, 560)
-    upper.fill_between(np.arange(len(low)), low, high, color=BLUE, linewidth=0.6)
-    upper.set(xlim=(0, max(len(low) - 1, 1)), ylim=(-1, 1))
-    _draw_spectrogram(lower, mono, sound.sample_rate, 560)
+    mono, seconds = sound.audio.mean(axis=0), sound.duration_s
+    figure = new_figure(5.6, 3.0)
+    upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"hspace": 0.06})
+    low, high = _envelope(mono, 500)
+    upper.fill_between(np.linspace(0, seconds, len(low)), low, high, color=BLUE, linewidth=0.6)
+    upper.set(xlim=(0, seconds), ylim=(-1, 1), yticks=(-1, -0.25, 0.25, 1), yticklabels=("0 dB", "-12", "-12", "0 dB"))
+    draw_spectrogram(lower, mono, sound.sample_rate, 500)
     for axes in (upper, lower):
-        axes.axis("off")
         for place in sound.marks:
-            first, last = axes.get_xlim()
-            axes.axvline(first + place * (last - first), color=ORANGE, linewidth=1.5)
-    figure.subplots_adjust(0, 0, 1, 1)
-    return _png(figure)
+            axes.axvline(place * seconds, color=ORANGE, linewidth=1.5)
+        style_axes(axes, size=13, grid=False)
+    upper.tick_params(labelbottom=False, length=0)
+    lower.xaxis.set_major_formatter(lambda second, _: f"{second:g} s")
+    lower.xaxis.get_major_locator().set_params(nbins=5)
+    figure.subplots_adjust(left=0.11, right=0.975, top=0.97, bottom=0.11)
+    return to_png(figure)
 
 
 def waveform_picture(audio: np.ndarray) -> bytes:
-    """Draw a waveform by itself, as high as it goes; returns a PNG of 1120 x 160.
+    """Draw a waveform by itself, scaled to its peak; return a PNG of 1120 x 160.
 
     Args:
         audio: (channels, frames).
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(11.2, 1.6), dpi=100)
+    figure = new_figure(11.2, 1.6)
     axes = figure.subplots()
     low, high = _envelope(audio.mean(axis=0), 1120)
     axes.fill_between(np.arange(len(low)), low, high, color=BLUE, linewidth=0.6)
-    most = max(np.abs(low).max(), np.abs(high).max(), 1e-4)
-    axes.set(xlim=(0, max(len(low) - 1, 1)), ylim=(-most, most))
+    peak = max(np.abs(low).max(), np.abs(high).max(), 1e-4)
+    axes.set(xlim=(0, max(len(low) - 1, 1)), ylim=(-peak, peak))
     axes.axis("off")
     figure.subplots_adjust(0, 0, 1, 1)
-    return _png(figure)
+    return to_png(figure)
 
 
 def seam_picture(audio: np.ndarray, sample_rate: int) -> bytes:
-    """Draw the last and the first 10 ms of a loop, joined as they are heard; returns a PNG of 560 x 160."""
-    from matplotlib.figure import Figure
-
+    """Draw the last and the first 10 ms of a loop, joined as they are played; return a PNG of 560 x 160."""
     n = min(round(0.01 * sample_rate), audio.shape[-1] // 2)
     around = np.concatenate([audio[:, -n:], audio[:, :n]], axis=1).mean(axis=0)
-    figure = Figure(figsize=(5.6, 1.6), dpi=100, layout="constrained")
+    figure = new_figure(5.6, 1.6, layout="constrained")
     axes = figure.subplots()
     axes.axvline(0, color=ORANGE, linewidth=1.5)
     axes.plot(np.arange(-n, n) / sample_rate * 1000, around, color=BLUE, linewidth=1)
-    most = 1.1 * max(np.abs(around).max(), 1e-4)
-    axes.set(xlabel="ms from the seam", ylim=(-most, most), xlim=(-10, 10))
-    _in_grey(axes)
-    return _png(figure)
+    peak = 1.1 * max(np.abs(around).max(), 1e-4)
+    axes.set(xlabel="ms from the seam", ylim=(-peak, peak), xlim=(-10, 10))
+    style_axes(axes)
+    return to_png(figure)
 
 
 def beat_picture(tracks: Mapping[str, str]) -> bytes:
-    """Draw the steps of a beat, louder ones more solid; returns a PNG."""
-    from matplotlib.figure import Figure
+    """Draw the steps of a beat, louder ones more solid; return a PNG."""
+    from matplotlib.patches import Rectangle
 
     length = max(map(len, tracks.values()))
-    figure = Figure(figsize=(0.9 + 0.22 * length, 0.5 + 0.26 * len(tracks)), dpi=100, layout="constrained")
+    figure = new_figure(0.9 + 0.22 * length, 0.5 + 0.26 * len(tracks), layout="constrained")
     axes = figure.subplots()
     for row, steps in enumerate(tracks.values()):
         for k in range(length):
             step = steps[k % len(steps)]
             loud = 0.0 if step == "." else 0.25 + 0.75 * int(step) / 9
-            axes.add_patch(_square(k, row, BLUE if loud else GREY, loud or 0.15))
+            color, alpha = (BLUE, loud) if loud else (GREY, 0.15)
+            axes.add_patch(Rectangle((k + 0.08, row + 0.12), 0.84, 0.76, color=color, alpha=alpha, linewidth=0))
     for beat in range(0, length + 1, 4):
         axes.axvline(beat, color=GREY, linewidth=1.5 if beat % 16 == 0 else 0.5)
     axes.set(xlim=(0, length), ylim=(len(tracks), 0), yticks=np.arange(len(tracks)) + 0.5, yticklabels=tracks)
     axes.set(xticks=np.arange(0, length, 4) + 0.5, xticklabels=np.arange(0, length, 4) + 1)
     axes.tick_params(colors=GREY, length=0)
     axes.spines[:].set_visible(False)
-    return _png(figure)
-
-
-def _square(column: int, row: int, color: str, alpha: float):
-    from matplotlib.patches import Rectangle
-
-    return Rectangle((column + 0.08, row + 0.12), 0.84, 0.76, color=color, alpha=alpha, linewidth=0)
+    return to_png(figure)
 
 
 def contact_sheet(sounds: Sequence[Shown]) -> bytes:
-    """Draw what sounds look like, side by side: each spectrogram below its name and peak; returns a PNG."""
-    from matplotlib.figure import Figure
-
-    rows = -(-len(sounds) // _COLUMNS)
-    figure = Figure(figsize=(9, 0.2 + 1.5 * rows), dpi=150, layout="constrained")
-    for axes, sound in zip_longest(figure.subplots(rows, _COLUMNS, squeeze=False).flat, sounds):
-        axes.axis("off")
-        if sound is not None:
-            _draw_spectrogram(axes, sound.audio.mean(axis=0), sound.sample_rate, 280)
-            axes.set_title(f"{sound.name}\npeak {peak_dbfs(sound.audio):.1f} dBFS", fontsize=8, color=GREY)
-    return _png(figure)
+    """Draw the spectrograms of sounds side by side, each below its name, length and peak; return a PNG."""
+    rows = -(-len(sounds) // SHEET_COLUMNS)
+    figure = new_figure(9, 0.2 + 1.5 * rows, dpi=150, layout="constrained")
+    for axes, sound in zip_longest(figure.subplots(rows, SHEET_COLUMNS, squeeze=False).flat, sounds):
+        if sound is None:
+            axes.axis("off")
+        else:
+            draw_spectrogram(axes, sound.audio.mean(axis=0), sound.sample_rate, 280)
+            axes.axis("off")
+            about = f"{sound.duration_s:.2f} s, peak {peak_dbfs(sound.audio):.1f} dBFS"
+            axes.set_title(f"{sound.name}\n{about}", fontsize=8, color=GREY)
+    return to_png(figure)
 
 
 def waveform_sheet(sounds: Sequence[Shown]) -> bytes:
-    """Draw the waveforms of sounds side by side, each as high as it goes, below its name and peak; returns a PNG."""
-    from matplotlib.figure import Figure
-
-    rows = -(-len(sounds) // _COLUMNS)
-    figure = Figure(figsize=(9, 0.8 * rows), dpi=100)
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, _COLUMNS), ylim=(rows, 0))  # one for all: hundreds take seconds
+    """Draw the waveforms of sounds side by side, each scaled to its peak, below its name, length and peak; return a
+    PNG.
+    """
+    rows = -(-len(sounds) // SHEET_COLUMNS)
+    figure = new_figure(9, 0.8 * rows)
+    axes = figure.add_axes(
+        (0, 0, 1, 1), xlim=(0, SHEET_COLUMNS), ylim=(rows, 0)
+    )  # one for all: hundreds of axes would take seconds
     axes.axis("off")
     for i, sound in enumerate(sounds):
-        row, column = divmod(i, _COLUMNS)
+        row, column = divmod(i, SHEET_COLUMNS)
         low, high = _envelope(sound.audio.mean(axis=0), 210)
         height = 0.32 / max(np.abs(low).max(), np.abs(high).max(), 1e-4)
         across = column + np.linspace(0.03, 0.97, len(low))
         axes.fill_between(across, row + 0.65 - height * low, row + 0.65 - height * high, color=BLUE, linewidth=0.6)
-        name = sound.name if len(sound.name) <= 36 else f"{sound.name[:18]}…{sound.name[-17:]}"
-        title = f"{name}, {peak_dbfs(sound.audio):.0f} dB"
+        name = sound.name if len(sound.name) <= 30 else f"{sound.name[:15]}…{sound.name[-14:]}"
+        title = f"{name}, {sound.duration_s:.2f} s, {peak_dbfs(sound.audio):.0f} dB"
         axes.text(column + 0.5, row + 0.22, title, fontsize=6, color=GREY, ha="center")
-    return _png(figure)
+    return to_png(figure)
 
 
-def _draw_spectrogram(axes, mono: np.ndarray, sample_rate: int, columns: int) -> None:
+def draw_spectrogram(axes: Axes, mono: np.ndarray, sample_rate: int, columns: int) -> None:
+    """Draw a mel spectrogram with seconds on one axis and frequencies on the other."""
     import librosa
 
-    top = min(20_000, sample_rate // 2)
+    top = min(_HIGHEST_HZ, sample_rate // 2)
     hop = max(32, len(mono) // columns)
-    long_enough = np.pad(mono, (0, max(0, 1024 - len(mono))))
+    padded = np.pad(mono, (0, max(0, 1024 - len(mono))))
     mel = librosa.feature.melspectrogram(
-        y=long_enough, sr=sample_rate, n_fft=1024, hop_length=hop, n_mels=64, fmin=20, fmax=top
+        y=padded, sr=sample_rate, n_fft=1024, hop_length=hop, n_mels=64, fmin=_LOWEST_HZ, fmax=top
     )
-    decibels = 10 * np.log10(np.maximum(mel, 1e-10))  # one scale for all: 0 dB is about a full-scale tone
-    axes.imshow(decibels, origin="lower", aspect="auto", cmap="magma", vmin=-60, vmax=20)
+    decibels = 10 * np.log10(np.maximum(mel, 1e-10))
+    low, high = librosa.hz_to_mel([_LOWEST_HZ, top])
+    axes.imshow(
+        decibels,
+        origin="lower",
+        aspect="auto",
+        cmap="magma",
+        vmin=_RANGE_DB[0],
+        vmax=_RANGE_DB[1],
+        extent=(0, len(padded) / sample_rate, low, high),
+    )
+    axes.set_xlim(0, len(mono) / sample_rate)
+    ticks = [hz for hz in _FREQUENCIES if hz < top]
+    axes.set_yticks(librosa.hz_to_mel(ticks), [_FREQUENCIES[hz] for hz in ticks])
 
 
 def grids_picture(steps: int) -> bytes:
-    """Draw how loud the noise is beside the sound, in dB, after each step of each time grid; returns a PNG."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 3.2), dpi=100, layout="constrained")
+    """Draw the noise level relative to the sound, in dB, after each step of each time grid; return a PNG."""
+    figure = new_figure(7, 3.2, layout="constrained")
     axes = figure.subplots()
     for name in GRIDS:
-        phi = time_grid(name, steps)[1:-1].numpy() * np.pi / 2  # the ends are infinitely loud and silent
+        phi = time_grid(name, steps)[1:-1].numpy() * np.pi / 2  # at the ends it is infinite and zero
         axes.plot(np.arange(1, steps), 20 * np.log10(np.tan(phi)), ".-", label=name)
-    axes.set(xlabel="step", ylabel="noise beside sound, dB", xlim=(0, steps))
+    axes.set(xlabel="step", ylabel="noise level re sound, dB", xlim=(0, steps))
     axes.legend(frameon=False, labelcolor=GREY)
-    _in_grey(axes)
-    return _png(figure)
+    style_axes(axes)
+    return to_png(figure)
 
 
 def loss_picture(losses: Sequence[tuple[int, float]], validations: Sequence[tuple[int, float]], steps: int) -> bytes:
-    """Draw how the error falls: means of neighbouring steps, and what was measured on held-out sounds; returns a PNG.
+    """Draw the training loss, averaged over neighbouring steps, and the validation loss; return a PNG.
 
     Args:
-        losses: (step, loss) of each step of training.
-        validations: (step, validation loss), where there is one.
-        steps: where the axis ends.
+        losses: (step, loss) of each training step.
+        validations: (step, validation loss) of each validation.
+        steps: end of the axis.
     """
-    from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator
 
-    figure = Figure(figsize=(7, 2.8), dpi=100, layout="constrained")
+    figure = new_figure(7, 2.8, layout="constrained")
     axes = figure.subplots()
-    axes.set_yscale("log")  # the first steps gain more than all the others
+    axes.set_yscale("log")  # the first steps gain more than all others
     if losses:
-        # a step's own loss jumps, as it depends on how noisy its few clips were made
+        # the loss of a single step varies with the noise levels of its few clips
         groups = np.array_split(np.array(losses), min(_CURVE_POINTS, max(1, len(losses) // 5)))
         axes.plot(*np.array([group.mean(axis=0) for group in groups]).T, ".-", color=BLUE, label="training")
     if validations:
@@ -190,32 +204,42 @@ def loss_picture(losses: Sequence[tuple[int, float]], validations: Sequence[tupl
         best = min(validations, key=lambda point: point[1])
         axes.plot(*best, "o", color=ORANGE, markersize=11, fillstyle="none", clip_on=False)
     axes.set(xlabel="step", xlim=(0, steps))
-    axes.set_title("error of the network: down is better", color=GREY, fontsize=10, loc="left")
+    axes.set_title("loss (lower is better)", color=GREY, fontsize=10, loc="left")
     axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter("{x:g}")
-    axes.yaxis.get_minor_locator().set_params(subs=(2, 5))
+    axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5)))
     if losses or validations:
         axes.legend(frameon=False, labelcolor=GREY)
-    _in_grey(axes)
-    return _png(figure)
+    style_axes(axes)
+    return to_png(figure)
 
 
-def _in_grey(axes) -> None:
-    axes.tick_params(which="both", colors=GREY)
+def new_figure(width: float, height: float, dpi: int = 100, layout: str | None = None) -> Figure:
+    """Return an empty figure of this size in inches, without a screen."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=dpi, layout=layout)  # type: ignore[arg-type]
+
+
+def style_axes(axes: Axes, size: int | None = None, grid: bool = True) -> None:
+    """Draw axes in grey, without a frame, legible on light and on dark pages."""
+    axes.tick_params(which="both", colors=GREY, labelsize=size)
     axes.xaxis.label.set_color(GREY)
     axes.yaxis.label.set_color(GREY)
     axes.spines[:].set_color(GREY)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.3)
+    if grid:
+        axes.grid(alpha=0.3)
 
 
-def _png(figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
+    """Return a figure as PNG with a transparent background."""
     png = io.BytesIO()
     figure.savefig(png, format="png", transparent=True)
     return png.getvalue()
 
 
 def _envelope(mono: np.ndarray, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """Lowest and highest sample of each picture column."""
+    """Return the lowest and the highest sample of each picture column."""
     edges = np.linspace(0, len(mono), min(columns, len(mono)) + 1).astype(int)[:-1]
     return np.minimum.reduceat(mono, edges), np.maximum.reduceat(mono, edges)

@@ -1,17 +1,15 @@
-"""TODO display/text."""
+"""Text for people: printable names and durations."""
 
 from __future__ import annotations
 
-# --- words ------------------------------------------------------------------------------------------------------
-
 
 def shown(name: str) -> str:
-    """A file name that can be printed: what is no printable character becomes a question mark."""
+    """Return a file name that can be printed: unprintable characters become question marks."""
     return "".join(c if c.isprintable() else "?" for c in name)
 
 
 def duration(seconds: float) -> str:
-    """Seconds in words: ``0.41 s``, ``12.3 s``, ``6 min 12 s``, ``25 min``, ``2 h 5 min``."""
+    """Return a duration in words: ``0.41 s``, ``12.3 s``, ``6 min 12 s``, ``25 min``, ``2 h 5 min``."""
     if seconds < 59.95:
         return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
     if seconds < 600:

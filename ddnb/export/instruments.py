@@ -1,6 +1,6 @@
-"""Sounds on the keys of a sampler: SFZ, Decent Sampler, and a drum map as a table.
+"""Instruments for samplers: SFZ, Decent Sampler, and a drum map as a table.
 
-One-shots play to their end however short a key is pressed; loops go round while it is held.
+One-shots play to their end however short a key is pressed; loops repeat while it is held.
 """
 
 from __future__ import annotations
@@ -22,28 +22,29 @@ class Zone:
     """A sound on a key.
 
     Attributes:
-        key: MIDI key; none where all are taken.
+        key: MIDI key.
         path: of the file, beside the instrument, with ``/``.
-        category: by which a drum is known to General MIDI; none of others.
-        loop: whether it goes round.
+        category: its category; empty unless it has a single one.
+        loop: whether it repeats.
         frames: its length.
     """
 
-    key: int | None
+    key: int
     path: str
-    category: str | None
+    category: str
     loop: bool
     frames: int
 
 
-def keys(sounds: Sequence[tuple[str | None, bool]]) -> list[int | None]:
+def assign_keys(sounds: Sequence[tuple[str | None, bool]]) -> list[int | None]:
     """Return the key of each sound, given its category and whether it is a loop.
 
-    The first of a drum lies where General MIDI has it, so that the MIDI files of beats play it. All others lie from
-    middle C upwards and then downwards, category by category, loops last. The keys of drums that are not there stay
-    empty while others are free. What comes after the 128th key has none.
+    The first sound of a drum is on its General MIDI key, so that the MIDI files of beats play it. All others are on the
+    keys from middle C upwards and then downwards, category by category, loops last. The keys of absent drums stay empty
+    as long as others are free. Sounds beyond the 128th have none.
     """
-    notes, places = drum_data()["notes"], {}
+    notes: dict[str, int] = drum_data()["notes"]
+    places: dict[int, int] = {}
     for i, (category, loop) in enumerate(sounds):
         if not loop and category in notes and notes[category] not in places.values():
             places[i] = notes[category]
@@ -56,25 +57,28 @@ def keys(sounds: Sequence[tuple[str | None, bool]]) -> list[int | None]:
     return [places.get(i) for i in range(len(sounds))]
 
 
-def sfz(zones: Sequence[Zone]) -> str:
+def write_sfz(zones: Sequence[Zone]) -> str:
     """Return the instrument as SFZ 1.0 text; hats choke as in a beat."""
-    lines = ["// one-shots play to their end, loops go round while their key is held"]
+    lines = ["// one-shots play to their end, loops repeat while their key is held"]
     groups, chokes = _choke_groups()
     for zone in zones:
         mode = f"loop_continuous loop_start=0 loop_end={zone.frames - 1}" if zone.loop else "one_shot"
         line = f"<region> sample={zone.path} key={zone.key} loop_mode={mode}"
-        line += f" group={groups[zone.category]}" if zone.category in groups else ""
-        line += f" off_by={chokes[zone.category]} off_mode=fast" if zone.category in chokes else ""
+        if zone.category in groups:
+            line += f" group={groups[zone.category]}"
+        if zone.category in chokes:
+            line += f" off_by={chokes[zone.category]} off_mode=fast"
         lines.append(line)
     return "\n".join(lines) + "\n"
 
 
-def dspreset(zones: Sequence[Zone]) -> str:
+def write_dspreset(zones: Sequence[Zone]) -> str:
     """Return the instrument as XML for Decent Sampler; hats choke as in a beat."""
     groups, chokes = _choke_groups()
     samples = []
     for zone in zones:
-        attributes = {"path": zone.path, "rootNote": zone.key, "loNote": zone.key, "hiNote": zone.key}
+        attributes: dict[str, object] = {"path": zone.path, "rootNote": zone.key}
+        attributes |= {"loNote": zone.key, "hiNote": zone.key}
         if zone.loop:
             attributes |= {"loopEnabled": "true", "loopStart": 0, "loopEnd": zone.frames - 1}
         else:
@@ -88,7 +92,7 @@ def dspreset(zones: Sequence[Zone]) -> str:
     return head + "\n".join(samples) + "\n    </group>\n  </groups>\n</DecentSampler>\n"
 
 
-def drum_map(zones: Sequence[Zone]) -> str:
+def write_drum_map(zones: Sequence[Zone]) -> str:
     """Return a table of note, name and file, by note, as CSV."""
     text = io.StringIO()
     table = csv.writer(text)
@@ -99,8 +103,9 @@ def drum_map(zones: Sequence[Zone]) -> str:
 
 
 def _choke_groups() -> tuple[Mapping[str, int], Mapping[str, int]]:
-    """The group that a category belongs to, and the group by which one is cut off."""
-    groups, chokes = {}, {}
+    """Return the choke group that each category belongs to, and the group that chokes it."""
+    groups: dict[str, int] = {}
+    chokes: dict[str, int] = {}
     for number, (choked, chokers) in enumerate(drum_data()["chokes"].items(), 1):
         groups |= dict.fromkeys(chokers, number)
         chokes[choked] = number

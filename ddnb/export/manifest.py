@@ -1,4 +1,4 @@
-"""TODO export/manifest."""
+"""The manifest of a pack as a table, for spreadsheets."""
 
 from __future__ import annotations
 
@@ -9,18 +9,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from ..clips.record import SoundRecord
 
-def _table(records: Sequence[dict[str, Any]]) -> str:
-    """The records as CSV: first what one looks for, then a column per entry; what is deeper is JSON in one cell."""
-    rows = [
-        _row(record)
-        | {
-            f"{group}.{key}" if isinstance(values, dict) else group: _cell(value)
-            for group, values in record.items()
-            for key, value in (values.items() if isinstance(values, dict) else [("", values)])
-        }
-        for record in records
-    ]
+
+def write_table(records: Sequence[SoundRecord]) -> str:
+    """Return the records as CSV: the most wanted columns first, then one per entry; nested entries are JSON."""
+    rows = [_first_columns(record) | _all_columns(record.to_dict()) for record in records]
     text = io.StringIO()
     table = csv.DictWriter(text, list(dict.fromkeys(column for row in rows for column in row)))
     table.writeheader()
@@ -28,23 +22,30 @@ def _table(records: Sequence[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _row(record: dict[str, Any]) -> dict[str, Any]:
-    """What one looks for in a table of sounds."""
-    file, music = record["file"], record["music"]
+def _first_columns(record: SoundRecord) -> dict[str, Any]:
+    file, music, provenance = record.file, record.music, record.provenance
     return {
-        "name": _cell(file["name"]),
-        "type": music["type"],
-        "seconds": round(file["frames"] / file["sample_rate"], 3),
-        "bpm": music.get("bpm", ""),
-        "bars": music.get("bars", ""),
-        "note": (music.get("root_note") or {}).get("name", ""),
-        "seed": record.get("making", {}).get("seed", ""),
-        "licence": _cell(record.get("model", {}).get("licence", "")),
+        "name": _to_cell(file.name),
+        "type": music.type,
+        "seconds": round((file.frames or 0) / (file.sample_rate or 1), 3),
+        "bpm": "" if music.bpm is None else music.bpm,
+        "bars": "" if music.bars is None else music.bars,
+        "note": music.root_note.name if music.root_note else "",
+        "seed": provenance.making.seed if provenance.making else "",
+        "licence": _to_cell((provenance.model and provenance.model.licence) or ""),
     }
 
 
-def _cell(value: Any) -> Any:
-    """A value in a table; a text that a spreadsheet would compute, or take for a date, gets an apostrophe."""
+def _all_columns(record: dict[str, Any]) -> dict[str, Any]:
+    return {
+        f"{group}.{key}" if isinstance(values, dict) else group: _to_cell(value)
+        for group, values in record.items()
+        for key, value in (values.items() if isinstance(values, dict) else [("", values)])
+    }
+
+
+def _to_cell(value: Any) -> Any:
+    """Return a value for a table; a text that a spreadsheet would compute, or read as a date, gets an apostrophe."""
     if isinstance(value, dict | list):
         return json.dumps(value, ensure_ascii=False)
     dangerous = isinstance(value, str) and re.match(r"[=+\-@\t\r]|\d+/\d+$", value)

@@ -1,4 +1,4 @@
-"""Packs: sounds on their way to a music program, in one ZIP file, with all that is known about them."""
+"""Packs: finished sounds in one ZIP file for a music program, with their records, licences and instruments."""
 
 from __future__ import annotations
 
@@ -14,22 +14,27 @@ from typing import Any
 import numpy as np
 
 from ..audio.io import SUBTYPES
-from ..audio.mastering import LEVELS, apply, gains_db, trimmed, true_peak_dbfs
+from ..audio.mastering import LEVELS, apply_edit, find_trim, gains_db, true_peak_dbfs
 from ..audio.pitch import root_note
 from ..clips.clip import LONGEST_NAME, Clip
-from ..clips.record import PACK, VERSION, read_clip
-from ..clips.source import require_sound, samples_sha256
+from ..clips.provenance import RootNote
+from ..clips.record import PACK, VERSION, SoundRecord
+from ..clips.source import read_clip, require_sound, samples_sha256
 from ..display.plots import waveform_sheet
+from ..errors import ArgumentError
 from ..files import atomically, file_sha256, free_name, safe_name
 from ..generation.beat import Beat
 from ..similarity.report import Originality
-from .instruments import Zone, drum_map, dspreset, keys, sfz
-from .manifest import _table
-from .readme import _SHEET, _UNCHECKED, _Packed, _readme
+from .instruments import Zone, assign_keys, write_drum_map, write_dspreset, write_sfz
+from .manifest import write_table
+from .readme import UNCHECKED, Packed, write_readme
 
 FORMATS = {"wav": tuple(SUBTYPES), "flac": ("16", "24")}
-_OLDEST = (1980, 1, 1, 0, 0, 0)  # that a ZIP file can say
 
+MAX_PICTURED = 400
+"""Waveforms on the contact sheet at most."""
+
+_OLDEST = (1980, 1, 1, 0, 0, 0)  # the earliest date of a ZIP entry
 
 AnyPacked = Clip | Beat | str | Path
 
@@ -47,39 +52,39 @@ def pack(
 ) -> Path:
     """Pack sounds for a music program: one ZIP file with folders, names, tempo, levels, records and licences.
 
-    One-shots are trimmed from a millisecond before their attack to where they have ended; loops and sounds of exact
-    bars stay as long as they are, and sounds of your own as they are. ``ddnb.remake`` makes a pack's sounds again. The
-    same sounds give the same file, byte for byte.
+    One-shots are trimmed from a millisecond before their attack to where they have ended; loops, sounds of exact bars
+    and input audio keep their length. ``ddnb.remake`` makes a pack's sounds again. The same sounds give the same file,
+    byte for byte.
 
     Args:
         clips: clips, a beat (which brings its MIDI file), the path of a saved sound, or several of these.
-        path: the ZIP file; where there is one already, the new one gets a number.
+        path: the ZIP file; an existing one is kept, and the new one gets a number.
         bits: ``"16"``, ``"24"`` or ``"float"``.
-        format: ``"wav"``, or ``"flac"`` with 16 or 24 bits; loops and sounds of exact bars are WAV even then, as FLAC
-            cannot say where they loop and how fast they are.
-        level: ``"kept"`` keeps every level, except that a sound whose peak, between samples too, is above -1 dBFS is
-            lowered to that, unless ``bits`` is ``"float"``; ``"each"`` brings every sound to -1 dBFS; ``"together"``
-            brings the loudest there, and all others by the same gain.
-        instruments: add the sounds on keys, for SFZ players and Decent Sampler, and a drum map.
+        format: ``"wav"``, or ``"flac"`` with 16 or 24 bits; loops and sounds of exact bars are WAV in any case, as FLAC
+            cannot state loop points and tempo.
+        level: ``"kept"`` keeps every level, except that a sound whose true peak is above -1 dBFS is lowered to that,
+            unless ``bits`` is ``"float"``; ``"each"`` brings every sound to -1 dBFS; ``"together"`` brings the loudest
+            there, and all others by the same gain.
+        instruments: add instruments for SFZ players and Decent Sampler, and a drum map.
         chunks: as for ``Clip.save``.
-        origins: what ``ddnb.originality(clips, folder)`` returned for the same sounds, in the same order; it goes into
-            the records.
+        origins: what ``ddnb.originality(clips, folder)`` returned for the same sounds in the same order; it is written
+            into the records.
 
     Returns:
         The path of the ZIP file.
 
     Raises:
         FileNotFoundError: no such sound.
-        ValueError: no sound, one that is silent, empty or not finite, unknown ``bits``, ``format`` or ``level``, or
-            ``origins`` of other sounds.
-        OSError: the file cannot be written. Nothing is left behind then.
+        AudioError: a sound that is silent, empty or not finite.
+        ArgumentError: no sound, unknown ``bits``, ``format`` or ``level``, or ``origins`` of other sounds.
+        OSError: the file cannot be written; nothing is left behind.
     """
     path = Path(path).expanduser()
     _require_options(path, bits, format, level)
-    sounds = list(_several(clips))
+    sounds = list(_collect(clips))
     if origins is not None:
         _require_same([clip for clip, _ in sounds], [row.clip for row in origins.rows])
-    packed = _finished(sounds, level, bits)
+    packed = _finish(sounds, level, bits)
     target = free_name(path)
     try:
         atomically(target, lambda part: _write(part, packed, bits, format, chunks, instruments, origins))
@@ -88,29 +93,46 @@ def pack(
     return target
 
 
+def packed_name(name: str) -> str:
+    """Return a sound's path in a pack, without suffix; safe, as anybody may have written the manifest."""
+    *folders, last = name.split("/")[-2:]
+    stem = last.rpartition(".")[0] or last
+    return "/".join(safe_name(part, LONGEST_NAME) for part in (*folders, stem))
+
+
+def file_samples_sha256(path: Path) -> str:
+    """Return a hash of a file's samples, which is the same for WAV and FLAC."""
+    import soundfile
+
+    return samples_sha256(soundfile.read(path, dtype="float32", always_2d=True)[0].T)
+
+
+# --- what goes into it ---
+
+
 def _require_options(path: Path, bits: str, format: str, level: str) -> None:
     if path.suffix.lower() != ".zip":
-        raise ValueError(f"{path.name}: give a file name that ends in .zip.")
+        raise ArgumentError(f"{path.name}: give a file name that ends in .zip.")
     if format not in FORMATS:
-        raise ValueError(f"format={format!r}: known are {', '.join(FORMATS)}.")
+        raise ArgumentError(f"format={format!r}: known are {', '.join(FORMATS)}.")
     if bits not in FORMATS[format]:
-        raise ValueError(f"bits={bits!r}: {format} has {', '.join(FORMATS[format])}.")
+        raise ArgumentError(f"bits={bits!r}: {format} has {', '.join(FORMATS[format])}.")
     if level not in LEVELS:
-        raise ValueError(f"level={level!r}: known are {', '.join(LEVELS)}.")
+        raise ArgumentError(f"level={level!r}: known are {', '.join(LEVELS)}.")
 
 
 def _require_same(clips: Sequence[Clip], checked: Sequence[Clip]) -> None:
-    """Refuse what was found out about other sounds; the same ones need not be the same objects."""
+    """Refuse findings about other sounds; the same ones need not be the same objects."""
     again = "give what ddnb.originality returned for these sounds, in this order."
     if len(checked) != len(clips):
-        raise ValueError(f"origins: {len(checked)} sounds were checked, and {len(clips)} are to be packed: {again}")
+        raise ArgumentError(f"origins: {len(checked)} sounds were checked, {len(clips)} are to be packed: {again}")
     for number, (clip, other) in enumerate(zip(clips, checked, strict=True), 1):
         if clip.sample_rate != other.sample_rate or not np.array_equal(clip.audio, other.audio):
-            raise ValueError(f"origins: sound {number}, {clip.name}, is not the one that was checked: {again}")
+            raise ArgumentError(f"origins: sound {number}, {clip.name}, is not the one that was checked: {again}")
 
 
-def _several(clips: Any) -> Iterator[tuple[Clip, bytes | None]]:
-    """Each sound, and its MIDI file if it has one."""
+def _collect(clips: Any) -> Iterator[tuple[Clip, bytes | None]]:
+    """Yield each sound, and the content of its MIDI file if it has one."""
     if isinstance(clips, Beat):
         score = io.BytesIO()
         clips.midi().save(file=score)
@@ -118,69 +140,58 @@ def _several(clips: Any) -> Iterator[tuple[Clip, bytes | None]]:
     elif isinstance(clips, Clip):
         yield clips, None
     elif isinstance(clips, str | Path):
-        clip, score = read_clip(clips), Path(clips).expanduser().with_suffix(".mid")
-        is_beat = clip.settings.get("making", {}).get("verb") == "beat"
-        yield clip, score.read_bytes() if is_beat and score.is_file() else None
+        clip, midi = read_clip(clips), Path(clips).expanduser().with_suffix(".mid")
+        yield clip, midi.read_bytes() if clip.making.verb == "beat" and midi.is_file() else None
     elif isinstance(clips, Iterable) and not isinstance(clips, Mapping | np.ndarray):
         for some in clips:
-            yield from _several(some)
+            yield from _collect(some)
     else:
-        raise ValueError(f"{type(clips).__name__}: give clips, a beat, or the path of a saved sound.")
+        raise ArgumentError(f"{type(clips).__name__}: give clips, a beat, or the path of a saved sound.")
 
 
-def _finished(sounds: list[tuple[Clip, bytes | None]], level: str, bits: str) -> list[_Packed]:
-    """The sounds as they go out, each with the name that it has in the pack."""
+def _finish(sounds: list[tuple[Clip, bytes | None]], level: str, bits: str) -> list[Packed]:
+    """Trim the sounds, set their levels, find their notes, and name them."""
     if not sounds:
-        raise ValueError("There is no sound to pack.")
+        raise ArgumentError("There is no sound to pack.")
     for number, (clip, _) in enumerate(sounds, 1):
         require_sound(clip.audio, clip.sample_rate, f"sound {number}, {clip.name}")
-    clips = [_with_note(_edited(clip, _trim(clip))) for clip, _ in sounds]
+    clips = [_with_note(_trim(clip)) for clip, _ in sounds]
     peaks = [true_peak_dbfs(clip.audio, clip.loop) for clip in clips]
     gains = [0.0] * len(clips) if (level, bits) == ("kept", "float") else gains_db(peaks, level)
-    clips = [_edited(clip, {"gain_db": gain} if gain else {}) for clip, gain in zip(clips, gains, strict=True)]
-    scores = [score for _, score in sounds]
+    clips = [_edit(clip, {"gain_db": gain} if gain else {}) for clip, gain in zip(clips, gains, strict=True)]
+    names, scores = _assign_names(clips), [score for _, score in sounds]
     after = [peak + gain for peak, gain in zip(peaks, gains, strict=True)]
-    return [_Packed(*each) for each in zip(clips, _names(clips), after, gains, scores, strict=True)]
+    return [Packed(*each) for each in zip(clips, names, after, gains, scores, strict=True)]
 
 
-def _trim(clip: Clip) -> dict[str, Any]:
-    """Loops and bars have their length; of a sound that was brought along nobody knows whether it is one."""
-    return trimmed(clip.audio, clip.sample_rate) if clip.kind == "one-shot" else {}
+def _trim(clip: Clip) -> Clip:
+    """Trim a one-shot; loops and bars have their length, and input audio may be either."""
+    return _edit(clip, find_trim(clip.audio, clip.sample_rate)) if clip.kind == "one-shot" else clip
 
 
-def _edited(clip: Clip, edit: dict[str, Any]) -> Clip:
-    if not edit:
-        return clip
-    edits = [*clip.settings.get("edits", ()), edit]
-    return replace(clip, audio=apply(clip.audio, edit), settings={**clip.settings, "edits": edits})
+def _edit(clip: Clip, edit: Mapping[str, Any]) -> Clip:
+    return clip.with_edit(apply_edit(clip.audio, edit), edit) if edit else clip
 
 
 def _with_note(clip: Clip) -> Clip:
     note = root_note(clip.audio, clip.sample_rate) if clip.kind == "one-shot" else None
-    return replace(clip, settings={**clip.settings, "root_note": note}) if note else clip
+    return replace(clip, provenance=replace(clip.provenance, root_note=RootNote(**note))) if note else clip
 
 
-def _names(clips: Sequence[Clip]) -> list[str]:
-    """A path without suffix for each, unlike any other on systems that tell no small letters from capitals."""
+def _assign_names(clips: Sequence[Clip]) -> list[str]:
+    """Return a path without suffix for each, unique on systems that ignore the case of letters too."""
     taken: set[str] = set()
     names = []
     for clip in clips:
         wanted = f"{_folder(clip)}/{clip.name}"
-        tries = (wanted if i == 1 else f"{wanted}-{i}" for i in count(1))
-        names.append(next(name for name in tries if name.lower() not in taken))
+        candidates = (wanted if i == 1 else f"{wanted}-{i}" for i in count(1))
+        names.append(next(name for name in candidates if name.lower() not in taken))
         taken.add(names[-1].lower())
     return names
 
 
-def packed_name(name: str) -> str:
-    """A sound's path in a pack, without suffix, as it may be used anywhere: anybody may have written the manifest."""
-    *folders, last = name.split("/")[-2:]
-    stem = last.rpartition(".")[0] or last
-    return "/".join(safe_name(part, LONGEST_NAME) for part in (*folders, stem))
-
-
 def _folder(clip: Clip) -> str:
-    """Never with a tempo: some programs look for one there too."""
+    """Return the folder of a sound; never with a tempo, as some programs read one from it."""
     if clip.kind in ("loop", "bars"):
         return "loops"
     categories = _categories(clip)
@@ -188,23 +199,23 @@ def _folder(clip: Clip) -> str:
 
 
 def _categories(clip: Clip) -> list[str]:
-    making = clip.settings.get("making", {})
-    return list(dict.fromkeys([*(making.get("category") or ()), *(making.get("to_category") or ())]))
+    making = clip.making
+    return list(dict.fromkeys([*(making.category or ()), *(making.to_category or ())]))
 
 
-# --- the ZIP file -----------------------------------------------------------------------------------------------------
+# --- the ZIP file ---
 
 
 def _write(
     part: Path,
-    packed: Sequence[_Packed],
+    packed: Sequence[Packed],
     bits: str,
     format: str,
     chunks: bool,
     instruments: bool,
     origins: Originality | None,
 ) -> None:
-    """Write the pack; the sounds, one at a time, beside it first."""
+    """Write the pack; each sound is written beside it first."""
     top = safe_name(part.stem)
     with zipfile.ZipFile(part, "w") as file:  # not compressed: sounds hardly shrink, and zlib's versions differ
 
@@ -215,44 +226,46 @@ def _write(
 
         records = []
         for index, each in enumerate(packed):
-            record, content = _sound(each, part.parent / "sound", bits, format, chunks)
-            add(record["file"]["name"], content)
+            record, content = _write_sound(each, part.parent / "sound", bits, format, chunks)
+            origin = origins.record(index) if origins else {"verdict": UNCHECKED}
+            records.append(replace(record, origin=origin))
+            add(str(record.file.name), content)
             if each.midi:
-                record["file"]["midi"] = f"{each.name}.mid"
                 add(f"{each.name}.mid", each.midi)
-            records.append(record | {"origin": origins.record(index) if origins else {"verdict": _UNCHECKED}})
-        add("manifest.json", json.dumps({PACK: VERSION, "name": top, "sounds": records}, indent=2) + "\n")
-        add("manifest.csv", _table(records).encode("utf-8-sig"))
-        shown = packed[:_SHEET]
-        add("contact_sheet.png", waveform_sheet([replace(each.clip.shown(), name=each.name) for each in shown]))
-        left_out = 0
+        manifest = {PACK: VERSION, "name": top, "sounds": [record.to_dict() for record in records]}
+        add("manifest.json", json.dumps(manifest, indent=2) + "\n")
+        add("manifest.csv", write_table(records).encode("utf-8-sig"))
+        pictured = [replace(each.clip.shown(), name=each.name) for each in packed[:MAX_PICTURED]]
+        add("contact_sheet.png", waveform_sheet(pictured))
+        skipped = 0
         if instruments:
             zones = _zones(packed, records)
-            left_out = len(packed) - len(zones)
-            for name, text in ((f"{top}.sfz", sfz), (f"{top}.dspreset", dspreset), ("drum_map.csv", drum_map)):
-                add(name, text(zones))
-        add("README.txt", _readme(top, packed, records, chunks, instruments, left_out))
+            skipped = len(packed) - len(zones)
+            add(f"{top}.sfz", write_sfz(zones))
+            add(f"{top}.dspreset", write_dspreset(zones))
+            add("drum_map.csv", write_drum_map(zones))
+        add("README.txt", write_readme(top, packed, records, chunks, skipped if instruments else None, MAX_PICTURED))
 
 
-def _sound(packed: _Packed, scratch: Path, bits: str, format: str, chunks: bool) -> tuple[dict[str, Any], bytes]:
-    """The record of a sound's file, and the file."""
+def _write_sound(packed: Packed, scratch: Path, bits: str, format: str, chunks: bool) -> tuple[SoundRecord, bytes]:
+    """Return the record of a sound's file, and the content of the file."""
     wav = scratch.with_suffix(".wav")
     record = packed.clip.write(wav, bits, chunks)
-    path = wav
+    file, path = record.file, wav
     if format == "flac" and packed.clip.kind not in ("loop", "bars"):
-        path = _as_flac(wav, bits)
+        path = _to_flac(wav, bits)
         # another version of FLAC gives another file of the same samples
-        record["file"] |= {"sha256": file_sha256(path), "samples_sha256": file_samples_sha256(path)}
-    record["file"]["name"] = f"{packed.name}{path.suffix}"
-    record["level"]["true_peak_dbfs"] = round(packed.true_peak_dbfs + record["level"]["gain_db"], 3)
+        file = replace(file, sha256=file_sha256(path), samples_sha256=file_samples_sha256(path))
+    file = replace(file, name=f"{packed.name}{path.suffix}", midi=f"{packed.name}.mid" if packed.midi else None)
+    true_peak = round(packed.true_peak_dbfs + record.level.gain_db, 3)
     content = path.read_bytes()
     for left in {wav, path}:
         left.unlink()
-    return record, content
+    return replace(record, file=file, level=replace(record.level, true_peak_dbfs=true_peak)), content
 
 
-def _as_flac(wav: Path, bits: str) -> Path:
-    """The same samples as FLAC."""
+def _to_flac(wav: Path, bits: str) -> Path:
+    """Write the same samples as FLAC."""
     import soundfile
 
     samples, rate = soundfile.read(wav, dtype="int32", always_2d=True)
@@ -261,23 +274,15 @@ def _as_flac(wav: Path, bits: str) -> Path:
     return flac
 
 
-def file_samples_sha256(path: Path) -> str:
-    """What the samples of a file are known by, whatever kind of file they are in."""
-    import soundfile
-
-    return samples_sha256(soundfile.read(path, dtype="float32", always_2d=True)[0].T)
-
-
-def _zones(packed: Sequence[_Packed], records: Sequence[dict[str, Any]]) -> list[Zone]:
-    """The sounds that have a key; a mixture of categories is in none."""
+def _zones(packed: Sequence[Packed], records: Sequence[SoundRecord]) -> list[Zone]:
+    """Return the sounds that have a key, by key; a mixture of categories counts as none."""
     loops = [each.clip.loop for each in packed]
     categories = [_categories(each.clip) for each in packed]
     kinds = [None if loop or len(some) != 1 else some[0] for loop, some in zip(loops, categories, strict=True)]
-    places = keys(list(zip(kinds, loops, strict=True)))
-    files = [(record["file"]["name"], record["file"]["frames"]) for record in records]
+    keys = assign_keys(list(zip(kinds, loops, strict=True)))
     zones = [
-        Zone(key, name, kind, loop, frames)
-        for key, kind, loop, (name, frames) in zip(places, kinds, loops, files, strict=True)
+        Zone(key, str(record.file.name), kind or "", loop, record.file.frames or 0)
+        for key, kind, loop, record in zip(keys, kinds, loops, records, strict=True)
         if key is not None
     ]
     return sorted(zones, key=lambda zone: zone.key)

@@ -1,32 +1,32 @@
-"""Beats: one-shots on a grid of 16 steps a bar, as a seamless loop and as a MIDI file.
+"""``beat``: one-shots on a grid of 16 steps a bar, as a seamless loop and as a MIDI file.
 
-A track of a pattern is a text with a character per step: ``.`` rests, ``1`` (soft) to ``9`` (loud) strike. What rings
-beyond the end of the loop goes on at its beginning.
+A track of a pattern is a text with one character per step: ``.`` is a rest, ``1`` (soft) to ``9`` (loud) are hits. What
+rings beyond the end of the loop continues at its beginning.
 """
 
 from __future__ import annotations
 
 import json
-import operator
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
+from torch import Tensor
 
 from ..audio.io import peak_dbfs, resample, to_channels
 from ..audio.loop import loop_frames
 from ..audio.mastering import LEAD_S, start_frame
 from ..checkpoints.checkpoint import Checkpoint
-from ..clips.clip import Clip, settings_of
-from ..clips.source import OWN, AnySound, own_clip, require_sound, source_of
+from ..checks import whole, within
+from ..clips.clip import Clip
+from ..clips.provenance import Making, ModelRecord, Provenance, provenance_of, this_machine
+from ..clips.source import OWN, AnySound, input_clip, input_record, require_sound
 from ..display.html import sounds_html
-from ..errors import Cancelled
+from ..errors import ArgumentError, AudioError, Cancelled
 from ..files import ASSETS, atomically, free_name
 from .generate import generate
 
@@ -34,15 +34,21 @@ if TYPE_CHECKING:
     import mido
 
 
-STEPS = 16  # a bar of four beats
-TICKS = 120  # of MIDI a step: 480 a beat
+STEPS = 16
+"""Steps in a bar of four beats."""
+
+TICKS = 120
+"""MIDI ticks per step: 480 per beat."""
+
 PEAK_DBFS = -6.0
 """Peak of a sound at the loudest velocity, before the level of its track."""
 
-CHOKE_S = 0.005  # long enough not to click
+CHOKE_S = 0.005
+"""Fade of a choked sound: long enough not to click."""
+
 SILENT_DBFS = -120.0
 OWN_NOTE = 75
-"""Claves: the MIDI key of a track that is called like no category."""
+"""Claves: the MIDI key of a track that is not named like a category."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,18 +56,20 @@ class Beat:
     """A drum beat; ``ddnb.beat`` makes one, its ``with`` methods make another one of it.
 
     Attributes:
-        sounds: what each track plays.
-        tracks: the steps of each track, 16 a bar; they repeat.
+        sounds: the sound of each track.
+        tracks: the steps of each track, 16 per bar; they repeat.
         bpm: beats per minute, from 20 to 999.
         bars: bars of 4/4, from 1 to 64.
         swing: share of the first sixteenth in each pair, from 0.5 (straight) over 2/3 (triplets) to 0.75.
         sample_rate: Hz.
-        seed: for the name.
-        settings: what a record says about the making, the model and the machine.
+        seed: part of the name.
+        pattern: the name of the pattern.
+        provenance: checkpoint and machine.
 
     Raises:
-        ValueError: a number out of its range, steps that are none, no hit at all, a track without a sound or the other
-            way round, or a sound that is silent, not finite, or neither mono nor stereo.
+        ArgumentError: a number out of its range, malformed steps, no hit at all, a track without a sound or a sound
+            without a track.
+        AudioError: a sound that is silent, not finite, or neither mono nor stereo.
     """
 
     sounds: Mapping[str, Clip]
@@ -71,42 +79,50 @@ class Beat:
     swing: float
     sample_rate: int
     seed: int
-    settings: Mapping[str, Any]
+    pattern: str = "own"
+    provenance: Provenance = field(default_factory=Provenance)
 
     def __post_init__(self) -> None:
         loop_frames(self.bpm, self.bars, self.sample_rate)
-        _hits(self.tracks, self.bars, self.swing)
-        _refuse_extra(self.sounds, self.tracks)
+        _find_hits(self.tracks, self.bars, self.swing)
+        _require_tracks(self.sounds, self.tracks)
         if missing := [track for track in self.tracks if track not in self.sounds]:
-            raise ValueError(f"No sound for {', '.join(missing)}: give one along with the steps.")
+            raise ArgumentError(f"No sound for {', '.join(missing)}: give one along with the steps.")
         for track, clip in self.sounds.items():
-            _checked(track, clip)
+            _require_playable(track, clip)
 
     @cached_property
     def clip(self) -> Clip:
-        """The loop: ``loop_frames(bpm, bars, sample_rate)`` frames, stereo if a sound is; always the same samples."""
+        """The rendered loop: ``loop_frames(bpm, bars, sample_rate)`` frames, stereo if one of the sounds is."""
         data, frames = drum_data(), loop_frames(self.bpm, self.bars, self.sample_rate)
         channels = max(len(clip.audio) for clip in self.sounds.values())
         sounds = {
-            track: _prepared(clip, self.sample_rate, channels, PEAK_DBFS + data["levels_db"].get(track, 0.0))
+            track: _prepare(clip, self.sample_rate, channels, PEAK_DBFS + data["levels_db"].get(track, 0.0))
             for track, clip in self.sounds.items()
         }
-        step, hits = frames / (STEPS * self.bars), _hits(self.tracks, self.bars, self.swing)
-        hits = [(track, round(at * step), velocity) for track, at, velocity in hits]
+        step, timed = frames / (STEPS * self.bars), _find_hits(self.tracks, self.bars, self.swing)
+        hits = [(track, round(at * step), velocity) for track, at, velocity in timed]
         loop = np.zeros((channels, frames), np.float32)
         for track, start, velocity in hits:
             sound = sounds[track] * (velocity / 9) ** 2  # 40 log10(velocity / 9) dB
             chokers = data["chokes"].get(track, ())
             if cuts := [other for choker, other, _ in hits if choker in chokers]:
-                gap = min((cut - start - 1) % frames + 1 for cut in cuts)  # itself, it meets a lap later
-                sound = _choked(sound, gap, round(CHOKE_S * self.sample_rate))
+                gap = min((cut - start - 1) % frames + 1 for cut in cuts)  # a hit meets itself one loop later
+                sound = _choke(sound, gap, round(CHOKE_S * self.sample_rate))
             _add(loop, sound, start)
-        return Clip(loop, self.sample_rate, self.seed, {**self.settings, "making": self._making(frames)})
+        return Clip(loop, self.sample_rate, self.seed, replace(self.provenance, making=self._making(frames)))
 
-    def _making(self, frames: int) -> dict[str, Any]:
-        numbers = {"bpm": float(self.bpm), "bars": int(self.bars), "swing": float(self.swing), "frames": frames}
-        sources = {track: source_of(clip, track).record for track, clip in self.sounds.items()}
-        return self.settings["making"] | {"tracks": dict(self.tracks), **numbers, "sounds": sources}
+    def _making(self, frames: int) -> Making:
+        return Making(
+            "beat",
+            pattern=self.pattern,
+            tracks=dict(self.tracks),
+            bpm=float(self.bpm),
+            bars=int(self.bars),
+            swing=float(self.swing),
+            frames=frames,
+            sounds={track: input_record(clip) for track, clip in self.sounds.items()},
+        )
 
     def midi(self) -> mido.MidiFile:
         """Return the same hits as a MIDI file, for other sounds: channel 10, the keys of General MIDI percussion.
@@ -116,14 +132,14 @@ class Beat:
         from mido import Message, MetaMessage, MidiFile, MidiTrack, bpm2tempo
 
         notes, events = drum_data()["notes"], []
-        for track, at, velocity in _hits(self.tracks, self.bars, self.swing):
+        for track, at, velocity in _find_hits(self.tracks, self.bars, self.swing):
             tick, key = round(at * TICKS), {"channel": 9, "note": notes.get(track, OWN_NOTE)}
             events.append((tick, Message("note_on", **key, velocity=round(velocity * 127 / 9))))
             events.append((tick + TICKS // 2, Message("note_off", **key)))
         events.sort(key=lambda event: (event[0], event[1].type))  # a note ends before the next begins
         events.append((STEPS * self.bars * TICKS, MetaMessage("end_of_track")))
         score = MidiTrack()
-        score.append(MetaMessage("track_name", name=self.settings["making"]["pattern"]))
+        score.append(MetaMessage("track_name", name=self.pattern))
         score.append(MetaMessage("set_tempo", tempo=bpm2tempo(self.bpm)))
         score.append(MetaMessage("time_signature", numerator=4, denominator=4))
         now = 0
@@ -133,7 +149,7 @@ class Beat:
         return MidiFile(type=0, ticks_per_beat=4 * TICKS, tracks=[score])
 
     def save(self, folder: str | Path, bits: str = "24", chunks: bool = True) -> list[Path]:
-        """Write the loop and its record as ``Clip.save`` does, and the MIDI file beside them; overwrite nothing.
+        """Write the loop and its record as ``Clip.save`` does, and the MIDI file beside them; nothing is overwritten.
 
         Returns:
             The paths of the WAV file and of the MIDI file.
@@ -146,24 +162,24 @@ class Beat:
 
     def with_sound(self, track: str, sound: AnySound) -> Beat:
         """Return this beat with another sound on a track: a clip, a sound file, or ``(array (C, T), sample_rate)``."""
-        return replace(self, sounds={**self.sounds, track: own_clip(sound, track)})
+        return replace(self, sounds={**self.sounds, track: input_clip(sound, track)})
 
     def with_steps(self, track: str, steps: str, sound: AnySound | None = None) -> Beat:
         """Return this beat with other steps on a track; a new track needs a sound."""
-        sounds = self.sounds if sound is None else {**self.sounds, track: own_clip(sound, track)}
+        sounds = self.sounds if sound is None else {**self.sounds, track: input_clip(sound, track)}
         return replace(self, tracks={**self.tracks, track: steps}, sounds=sounds)
 
     def with_(self, *, bpm: float | None = None, bars: int | None = None, swing: float | None = None) -> Beat:
         """Return this beat at another tempo, of another length, or with another swing."""
-        given = {"bpm": bpm, "bars": bars, "swing": swing}
+        given: dict[str, Any] = {"bpm": bpm, "bars": bars, "swing": swing}
         return replace(self, **{name: value for name, value in given.items() if value is not None})
 
     def _repr_html_(self) -> str:
         return sounds_html([self.clip.shown()])
 
     def __repr__(self) -> str:
-        pattern, tracks = self.settings["making"]["pattern"], ", ".join(self.tracks)
-        return f"<{pattern} beat at {self.bpm:g} BPM, {_bars(self.bars)}: {tracks}>"
+        tracks = ", ".join(self.tracks)
+        return f"<{self.pattern} beat at {self.bpm:g} BPM, {_count_bars(self.bars)}: {tracks}>"
 
 
 def beat(
@@ -177,7 +193,7 @@ def beat(
     seed: int | Mapping[str, int] = 0,
     **options: Any,
 ) -> Beat:
-    """Make a drum beat: a pattern whose tracks play sounds of the network, or your own.
+    """Make a drum beat: the tracks of a pattern play sounds of the network, or your own.
 
     Args:
         ckpt: what ``load`` returned; not needed where every track has a sound of yours.
@@ -197,26 +213,31 @@ def beat(
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: an unknown or malformed pattern, a number out of its range, a track that nothing can play, or a
-            sound that is unusable or has no track.
+        ArgumentError: an unknown or malformed pattern, a number out of its range, a track that nothing can play, or a
+            sound without a track.
+        AudioError: an unusable sound.
         Cancelled: interrupted before there was a sound for every track.
     """
-    name, groove = _groove(pattern)
+    name, groove = _read_pattern(pattern)
     tracks, sounds = dict(groove["tracks"]), sounds or {}
     bpm = groove.get("bpm", 120) if bpm is None else bpm
     swing = groove.get("swing", 0.5) if swing is None else swing
     bars = max(1, max(map(len, tracks.values()), default=0) // STEPS) if bars is None else bars
     wanted = [track for track in tracks if track not in sounds]
-    _refuse_extra(sounds, tracks)
-    _refuse_mute(wanted, ckpt)
-    clips = {track: _checked(track, own_clip(sound, track)) for track, sound in sounds.items()}
+    _require_tracks(sounds, tracks)
+    _require_categories(wanted, ckpt)
+    clips = {track: _require_playable(track, input_clip(sound, track)) for track, sound in sounds.items()}
     rate = max((clip.sample_rate for clip in clips.values()), default=0) if ckpt is None else ckpt.sample_rate
-    loop_frames(bpm, bars, rate)  # this and the next line: refused before seconds are spent on sounds
-    _hits(tracks, bars, swing)
-    settings = _settings(ckpt if wanted else None, rate, {"verb": "beat", "pattern": name})
-    clips |= _generated(ckpt, wanted, seed, options)
-    seed = 0 if isinstance(seed, Mapping) else operator.index(seed)
-    return Beat({track: clips[track] for track in tracks}, tracks, bpm, bars, swing, rate, seed, settings)
+    loop_frames(bpm, bars, rate)  # this and the next line: checked before time is spent on sounds
+    _find_hits(tracks, bars, swing)
+    made_by = replace(provenance_of(ckpt, Making()), making=None) if ckpt and wanted else _without_network(rate)
+    clips |= _generate_sounds(ckpt, wanted, seed, options)
+    seed = 0 if isinstance(seed, Mapping) else whole("seed", seed)
+    return Beat({track: clips[track] for track in tracks}, tracks, bpm, bars, swing, rate, seed, name, made_by)
+
+
+def _without_network(sample_rate: int) -> Provenance:
+    return Provenance(model=ModelRecord(OWN, OWN, sample_rate), machine=this_machine())
 
 
 def list_patterns() -> dict[str, dict[str, Any]]:
@@ -225,43 +246,45 @@ def list_patterns() -> dict[str, dict[str, Any]]:
 
 
 def drum_data() -> dict[str, Any]:
-    """What is known of drums: ``levels_db``, ``notes`` (MIDI keys) and ``chokes`` by category, and ``patterns``."""
+    """Return ``levels_db``, ``notes`` (MIDI keys) and ``chokes`` by category, and the ``patterns``."""
     return json.loads((ASSETS / "patterns.json").read_text(encoding="utf-8"))
 
 
-def _groove(pattern: str | Path | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
-    """The name of a pattern, and what it says."""
+def _read_pattern(pattern: str | Path | Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """Return the name of a pattern and its content."""
     known = list_patterns()
     if isinstance(pattern, str) and pattern in known:
         return pattern, known[pattern]
-    groove = pattern
+    content: Any = pattern
     if not isinstance(pattern, Mapping):
         path = Path(pattern).expanduser()
         if path.suffix.lower() != ".json":
-            raise ValueError(
+            raise ArgumentError(
                 f"Unknown pattern {pattern!r}. Known: {', '.join(known)}; or give a .json file, or a mapping like "
                 "those of list_patterns()."
             )
         try:
-            groove = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ValueError(f"{path.name} is not JSON: {error}") from error
-    groove = groove.get("making", groove) if isinstance(groove, Mapping) else {}
-    tracks = groove.get("tracks")
+            raise ArgumentError(f"{path.name} is not JSON: {error}") from error
+    content = content.get("making", content) if isinstance(content, Mapping) else {}
+    tracks = content.get("tracks")
     if not isinstance(tracks, Mapping) or not all(isinstance(steps, str) for steps in tracks.values()):
-        raise ValueError("This pattern has no tracks: give {'tracks': {'kick': '9...9...9...9...'}, 'bpm': 120}.")
-    return "own", groove
+        raise ArgumentError("This pattern has no tracks: give {'tracks': {'kick': '9...9...9...9...'}, 'bpm': 120}.")
+    return "own", content
 
 
-def _hits(tracks: Mapping[str, str], bars: int, swing: float) -> list[tuple[str, float, int]]:
-    """Every hit: its track, its time in steps from the beginning, and its velocity."""
+def _find_hits(tracks: Mapping[str, str], bars: int, swing: float) -> list[tuple[str, float, int]]:
+    """Return every hit: its track, its time in steps from the beginning, and its velocity."""
     for track, steps in tracks.items():
         if not re.fullmatch(r"([.1-9]{16})+", steps):
-            raise ValueError(
-                f"{track}: {steps!r} ({len(steps)} steps): give {STEPS} a bar, each . (rest) or 1 (soft) to 9 (loud)."
+            raise ArgumentError(
+                f"{track}: {steps!r} ({len(steps)} steps): give {STEPS} per bar, each . (rest) or 1 (soft) to 9 (loud)."
             )
-    if not isinstance(swing, Real) or not 0.5 <= swing <= 0.75:  # NaN too
-        raise ValueError(f"swing={swing!r}: give a share from 0.5 (straight) to 0.75; 2/3 makes triplets.")
+    try:
+        within("swing", swing, 0.5, 0.75)
+    except ArgumentError as error:
+        raise ArgumentError(f"{error} 0.5 is straight; 2/3 makes triplets.") from None
     hits = [
         (track, k + k % 2 * (2 * swing - 1), int(steps[k % len(steps)]))
         for track, steps in tracks.items()
@@ -269,83 +292,80 @@ def _hits(tracks: Mapping[str, str], bars: int, swing: float) -> list[tuple[str,
         if steps[k % len(steps)] != "."
     ]
     if not hits:
-        raise ValueError(f"No hit in {_bars(bars)}: give a track a step from 1 to 9.")
+        raise ArgumentError(f"No hit in {_count_bars(bars)}: give a track a step from 1 to 9.")
     return hits
 
 
-def _bars(bars: int) -> str:
+def _count_bars(bars: int) -> str:
     return f"{bars} bar{'s' if bars > 1 else ''}"
 
 
-def _refuse_extra(sounds: Mapping[str, Any], tracks: Mapping[str, str]) -> None:
+def _require_tracks(sounds: Mapping[str, Any], tracks: Mapping[str, str]) -> None:
     if extra := [track for track in sounds if track not in tracks]:
-        raise ValueError(f"No track for the sound of {', '.join(extra)}. This beat has: {', '.join(tracks)}.")
+        raise ArgumentError(f"No track for the sound of {', '.join(extra)}. This beat has: {', '.join(tracks)}.")
 
 
-def _refuse_mute(wanted: list[str], ckpt: Checkpoint | None) -> None:
-    """Refuse tracks that the network cannot make a sound for."""
+def _require_categories(wanted: list[str], ckpt: Checkpoint | None) -> None:
+    """Refuse tracks for which the network cannot make a sound."""
     if ckpt is not None and not callable(ckpt):
         raise TypeError(f"ckpt={ckpt!r}: pass what ddnb.load returns; a pattern goes into pattern=...")
-    if mute := [track for track in wanted if ckpt is None or track not in ckpt.categories]:
+    if unknown := [track for track in wanted if ckpt is None or track not in ckpt.categories]:
         why = "no network is given" if ckpt is None else f"{ckpt.name} has no category of that name"
-        raise ValueError(
-            f"No sound for {', '.join(mute)}: {why}. Give your own, sounds={{{mute[0]!r}: 'file.wav'}}, or a network "
-            "that makes them, ddnb.load('drums')."
+        raise ArgumentError(
+            f"No sound for {', '.join(unknown)}: {why}. Give your own, sounds={{{unknown[0]!r}: 'file.wav'}}, or a "
+            "network that makes them, ddnb.load('drums')."
         )
 
 
-def _generated(ckpt, wanted: list[str], seed: int | Mapping[str, int], options: dict[str, Any]) -> dict[str, Clip]:
-    """One sound per category; progress is counted over all of them."""
-    on_step, made = options.pop("on_step", None), {}
+def _generate_sounds(
+    ckpt: Checkpoint | None, wanted: list[str], seed: int | Mapping[str, int], options: dict[str, Any]
+) -> dict[str, Clip]:
+    """Generate one sound per category; progress is counted over all of them."""
+    on_step = options.pop("on_step", None)
+    made: dict[str, Clip] = {}
     if options and not wanted:
-        raise ValueError(f"Every track has a sound, nothing is generated: leave out {', '.join(options)}.")
+        raise ArgumentError(f"Every track has a sound, so nothing is generated: leave out {', '.join(options)}.")
     seeds = seed if isinstance(seed, Mapping) else dict.fromkeys(wanted, seed)
     if lacking := [category for category in wanted if category not in seeds]:
-        raise ValueError(f"seed={seed!r}: give one for {', '.join(lacking)} as well.")
+        raise ArgumentError(f"seed={seed!r}: give one for {', '.join(lacking)} as well.")
 
-    def step_done(done: int, total: int, denoised: torch.Tensor) -> None:
+    def report(done: int, total: int, denoised: Tensor) -> None:
         if on_step is not None:
             on_step(len(made) * total + done, len(wanted) * total, denoised)
 
     for category in wanted:
-        clips = generate(ckpt, 1, seeds[category], category=category, on_step=step_done, **options)
+        clips = generate(ckpt, 1, seeds[category], category=category, on_step=report, **options)
         if not clips:
             raise Cancelled(f"stopped after {len(made)} of {len(wanted)} sounds; every track needs one")
         made[category] = clips[0]
     return made
 
 
-def _settings(ckpt: Checkpoint | None, sample_rate: int, making: dict[str, Any]) -> dict[str, Any]:
-    if ckpt is None:  # a record of the same form where no network was at work
-        ckpt = Checkpoint(None, sample_rate, 0, torch.device("cpu"), torch.float32, {"name": OWN, "source": OWN})
-    return settings_of(ckpt, making)
-
-
-def _checked(track: str, clip: Clip) -> Clip:
+def _require_playable(track: str, clip: Clip) -> Clip:
     audio, rate = clip.audio, clip.sample_rate
     require_sound(audio, rate, track)
     if len(audio) > 2:
-        raise ValueError(f"{track}: its sound has the shape {audio.shape}; give 1 or 2 channels, (channels, frames).")
+        raise AudioError(f"{track}: its audio has the shape {audio.shape}; give 1 or 2 channels, (channels, frames).")
     if audio.shape[1] < LEAD_S * rate or peak_dbfs(audio) < SILENT_DBFS:
-        raise ValueError(f"{track}: its sound is silent, or shorter than a millisecond.")
+        raise AudioError(f"{track}: its audio is silent, or shorter than a millisecond.")
     return clip
 
 
-def _prepared(clip: Clip, sample_rate: int, channels: int, level_dbfs: float) -> np.ndarray:
-    """A sound from its attack on, at this peak, (channels, frames)."""
+def _prepare(clip: Clip, sample_rate: int, channels: int, level_dbfs: float) -> np.ndarray:
+    """Return a sound from its attack on, at this peak, (channels, frames)."""
     audio = to_channels(resample(clip.audio, clip.sample_rate, sample_rate), channels)
     start, peak = start_frame(audio, sample_rate), np.abs(audio).max()
     return audio[:, start:] * np.float32(10 ** (level_dbfs / 20) / peak)
 
 
-def _choked(sound: np.ndarray, gap: int, fade: int) -> np.ndarray:
-    """A sound that is cut after ``gap`` frames, with a fade."""
+def _choke(sound: np.ndarray, gap: int, fade: int) -> np.ndarray:
+    """Cut a sound after ``gap`` frames, with a fade."""
     sound = sound[:, : gap + fade]
     return sound * np.interp(np.arange(sound.shape[1]), (gap, gap + fade), (1, 0))
 
 
 def _add(loop: np.ndarray, sound: np.ndarray, start: int) -> None:
-    """Add a sound to a loop from ``start`` on, around the circle as often as it takes."""
+    """Add a sound to a loop from ``start`` on, wrapping around as often as necessary."""
     while sound.shape[1]:
         piece = sound[:, : loop.shape[1] - start]
         loop[:, start : start + piece.shape[1]] += piece

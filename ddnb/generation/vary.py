@@ -1,8 +1,7 @@
-"""TODO generation/vary."""
+"""``vary``: sounds that resemble a given one."""
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,18 +11,23 @@ import torch
 from torch import Tensor
 
 from ..audio.io import sound_files
-from ..audio.loop import MAX_CENTS, closed, fit_circle
+from ..audio.loop import close_loop, fit_circle
 from ..checkpoints.checkpoint import Checkpoint
 from ..checks import within
-from ..clips.clip import Clips, settings_of
-from ..clips.source import AnySound, source_of
-from ..sampler import OnStep
+from ..clips.clip import Clip, Clips
+from ..clips.provenance import Making
+from ..clips.source import AnySound, from_offset, input_clip, input_name, input_record, network_input
+from ..errors import ArgumentError, DdnbError
+from ..notices import warn
 from ..schedule import alpha_sigma
-from .generate import _cut
-from .length import MAX_DURATION_S, MAX_LOOP_S, Length, Tempo
-from .options import category_of, clips_of, fitted, level_gain, require_checkpoint, sampling, seed_list, start_time
+from ..steps import OnStep
+from .generate import cut
+from .length import MAX_DURATION_S, MAX_LOOP_S, Length, LoopOptions
+from .options import SamplingOptions, flatten_options
+from .sampling import Sampling, clips_of, fit, level_gain, require_checkpoint, resolve, seed_list, start_time
 
 
+@flatten_options
 def vary(
     ckpt: Checkpoint,
     audio: AnySound,
@@ -34,115 +38,124 @@ def vary(
     duration_s: float | None = None,
     offset_s: float = 0.0,
     match_level: bool = False,
-    loop: bool = False,
-    bpm: float | None = None,
-    bars: int | None = None,
-    beats_per_bar: int = 4,
-    max_cents: float = MAX_CENTS,
-    start_on_onset: bool = False,
-    **options: Any,
+    tempo: LoopOptions,
+    options: SamplingOptions,
 ) -> Clips:
-    """Make sounds that resemble one: it is covered with noise, more or less, and the network takes the noise off.
+    """Make variations of a sound: noise is added to it, and the network removes the noise again.
 
-    ``x_t = alpha x0 + sigma z`` at the time of ``strength``, and from there on the full number of steps. Sounds of any
-    rate and number of channels: a mono network makes each channel by itself, from the same noise.
+    ``x_t = alpha x0 + sigma z`` at the time of ``strength``, and the full number of steps from there. Input may have
+    any rate and number of channels: a mono network makes each channel by itself, from the same noise.
 
     Args:
         ckpt: what ``load`` returned.
         audio: a path, a clip, or (array of (channels, frames), sample rate).
-        strength: from 0, which returns the sound, to 1, which forgets it; the same for every sampler. About 0.3 changes
-            details, 0.5 the timbre, from 0.7 on it is another sound. The noise level is ``tan(strength pi / 2)`` for a
-            sound at full scale.
+        strength: from 0, which returns the sound itself, to 1, which is independent of it; the same for every sampler.
+            About 0.3 changes details, 0.5 the timbre, from 0.7 on it is another sound. The noise level is
+            ``tan(strength pi / 2)`` for a sound at full scale.
         n, seed: as for ``generate``.
-        duration_s: length in seconds, up to 60; that of the sound by default, from ``offset_s`` on.
-        offset_s: where in the sound to begin.
-        match_level: give each result the loudness (root mean square) of the sound. Otherwise its level goes from the
+        duration_s: seconds, up to 60 (default: those of the sound from ``offset_s`` on).
+        offset_s: where in the sound to begin, in seconds.
+        match_level: give each result the loudness (root mean square) of the sound. Otherwise its level moves from the
             sound's to the network's own as ``strength`` goes from 0 to 1.
-        loop, bpm, bars, beats_per_bar, max_cents, start_on_onset: as for ``generate``; a sound that does not close is
-            closed first, by its last 10 ms.
-        options: the others of ``generate``, from ``category`` to ``cancel``. The category of a clip that was made with
-            one is that one by default.
 
     Returns:
         The clips, at the network's sample rate.
 
     Raises:
         FileNotFoundError: no such file.
-        ValueError: an unusable sound, a number out of its range, an unknown name.
+        AudioError: an unusable sound.
+        ArgumentError: a number out of its range, or an unknown name.
     """
     require_checkpoint(ckpt)
     strength = within("strength", strength, 0, 1)
-    source, seeds = source_of(audio), seed_list(n, seed)
-    how = sampling(ckpt, **category_of(source, ckpt) | options)
-    tempo = Tempo(loop, bpm, bars, beats_per_bar, max_cents, start_on_onset)
-    part = source.part(offset_s)
-    if duration_s is None and bpm is None and part.duration_s > (MAX_LOOP_S if loop else MAX_DURATION_S):
-        raise ValueError(
-            f"{source.name} lasts {source.duration_s:.0f} s: say which part, with offset_s and duration_s."
-        )
-    x0 = part.at(ckpt)
-    length = tempo.length(ckpt, duration_s, default=x0.shape[-1])
-    x0 = fitted(x0, length.frames)
-    if loop:
-        x0 = np.stack([closed(row, ckpt.sample_rate) for row in x0])
-    gain, rows, t = level_gain(ckpt, x0), len(x0), start_time(ckpt, strength)
-    start = torch.from_numpy(_made(x0, length) * np.float32(gain))
+    source, seeds = input_clip(audio), seed_list(n, seed)
+    sampling = resolve(ckpt, options, source)
+    x0, length = _input(ckpt, source, offset_s, duration_s, tempo)
+    unchanged = [(seed, x0.reshape(-1, length.frames)) for seed in seeds]
+    made = _varied(sampling, x0, length, strength, seeds) if strength else unchanged
+    made = [(seed, cut(x, length, tempo, ckpt)) for seed, x in made]
+    if match_level:
+        made = [(seed, x * (_rms(x0) / max(_rms(x), 1e-9))) for seed, x in made]
+    making = Making(
+        "vary",
+        input_record(source),
+        **sampling.record(),
+        **tempo.record(length),
+        strength=strength,
+        frames=length.frames,
+        asked=len(seeds),
+        offset_s=float(offset_s),
+        match_level=match_level or None,
+    )
+    return clips_of(made, (len(x0) * x0.shape[1], length.frames), ckpt.sample_rate, ckpt, making)
 
-    def work(batch: Sequence[int], step_done: OnStep) -> Tensor:
-        noise = how.noise(batch, length.made, rows)
+
+def _input(
+    ckpt: Checkpoint, source: Clip, offset_s: float, duration_s: float | None, tempo: LoopOptions
+) -> tuple[np.ndarray, Length]:
+    """Return the input, (rows, channels, frames), and its length."""
+    part = from_offset(source, offset_s)
+    max_s = MAX_LOOP_S if tempo.loop else MAX_DURATION_S
+    if duration_s is None and tempo.bpm is None and part.duration_s > max_s:
+        raise ArgumentError(
+            f"{input_name(source)} lasts {source.duration_s:.0f} s: say which part, with offset_s and duration_s."
+        )
+    x0 = network_input(part, ckpt)
+    length = tempo.length(ckpt, duration_s, default=x0.shape[-1])
+    x0 = fit(x0, length.frames)
+    return (np.stack([close_loop(row, ckpt.sample_rate) for row in x0]) if tempo.loop else x0), length
+
+
+def _varied(
+    sampling: Sampling, x0: np.ndarray, length: Length, strength: float, seeds: list[int]
+) -> list[tuple[int, np.ndarray]]:
+    ckpt, rows = sampling.ckpt, len(x0)
+    gain, t = level_gain(ckpt, x0), start_time(ckpt, strength)
+    start = torch.from_numpy((fit_circle(x0, length.made) if length.loop else fit(x0, length.made)) * np.float32(gain))
+
+    def work(batch: Sequence[int], on_step: OnStep) -> Tensor:
+        noise = sampling.noise(batch, length.made, rows)
         alpha, sigma = alpha_sigma(t) if t < 1 else (0.0, 1.0)
         x = alpha * start.to(ckpt.device).repeat(len(batch), 1, 1) + sigma * noise(None)
-        x = how.solve(how.model(length), x, how.times(t), noise, step_done)
+        x = sampling.solve(sampling.model(length), x, sampling.times(t), noise, on_step)
         return x.unflatten(0, (len(batch), rows)).flatten(1, 2) * gain ** (strength - 1)
 
-    made = how.run(work, seeds) if strength else [x0.reshape(-1, length.frames)] * len(seeds)
-    made = [_cut(x, length, tempo, ckpt) for x in made]
-    if match_level:
-        made = [x * (_rms(x0) / max(_rms(x), 1e-9)) for x in made]
-    making = {"verb": "vary", "strength": strength, "source": source.record}
-    making |= how.record() | {"frames": length.frames, "asked": len(seeds), "offset_s": float(offset_s)}
-    making |= tempo.record(length) | ({"match_level": True} if match_level else {})
-    return clips_of(made, (len(x0) * x0.shape[1], length.frames), seeds, ckpt.sample_rate, settings_of(ckpt, making))
+    return sampling.run(work, seeds)
 
 
 def vary_folder(
     ckpt: Checkpoint, folder: str | Path, strength: float = 0.5, n: int | None = 1, seed: int = 0, **options: Any
 ) -> Iterator[Clips]:
-    """Vary every sound file of a folder, those of its folders too, as ``vary`` does.
+    """Vary every sound file of a folder and its subfolders, as ``vary`` does.
 
-    ``for clips in ddnb.vary_folder(ckpt, "my-sounds"): clips.save("varied")``. A file that cannot be used is left out,
+    ``for clips in ddnb.vary_folder(ckpt, "my-sounds"): clips.save("varied")``. A file that cannot be used is skipped
     with a warning that says why.
 
     Args:
-        ckpt, strength, n, seed, options: as for ``vary``; 1 variation each by default.
-        folder: of sound files.
+        ckpt, strength, n, seed, options: as for ``vary``; one variation of each by default.
+        folder: the folder of sound files.
 
     Yields:
         The clips of one file, in the order of the names.
 
     Raises:
         FileNotFoundError: no such folder, or no sound in it.
-        ValueError: as for ``vary``, where no file can be used.
+        DdnbError: as for ``vary``, if no file can be used.
     """
     usable = False
     for path in sound_files(folder):
         try:
             clips = vary(ckpt, path, strength, n, seed, **options)
-        except ValueError as error:
+        except DdnbError as error:
             refusal = error
-            warnings.warn(f"{path.name} is left out: {error}", stacklevel=2)
+            warn(f"Skipped {path.name}: {error}", stacklevel=2)
             continue
         usable = True
         yield clips
-        if len(clips) < clips.settings["making"]["asked"]:  # cancelled
+        if not clips.complete:  # cancelled
             return
     if not usable:
         raise refusal
-
-
-def _made(x0: np.ndarray, length: Length) -> np.ndarray:
-    """A sound at the length that the network makes."""
-    return fit_circle(x0, length.made) if length.loop else fitted(x0, length.made)
 
 
 def _rms(audio: np.ndarray) -> float:

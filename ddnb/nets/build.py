@@ -1,4 +1,4 @@
-"""The kinds of networks there are, told apart by the names of their parameters."""
+"""Build a network from its state dict: the two kinds are distinguished by the names of their parameters."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Network = UNet | SpectralUNet
 Config = UNetConfig | SpectralConfig
 
 
-def network(state: Mapping[str, Tensor]) -> Network:
+def build_network(state: Mapping[str, Tensor]) -> Network:
     """Return the network of a state dict; its parameters are the tensors of the state dict, not copies.
 
     Raises:
@@ -24,12 +24,12 @@ def network(state: Mapping[str, Tensor]) -> Network:
     """
     kind = spectral if spectral.ANCHOR in state else unet
     config = kind.config_from_shapes({name: tuple(tensor.shape) for name, tensor in state.items()})
-    net = empty(config)
+    net = build_empty(config)
     net.load_state_dict(state, assign=True)
     return net
 
 
-def empty(config: Config) -> Network:
-    """Return a network of this shape that holds no numbers yet and takes no memory."""
+def build_empty(config: Config) -> Network:
+    """Return a network of this shape on the meta device: without numbers, in no memory."""
     with torch.device("meta"):
         return UNet(config) if isinstance(config, UNetConfig) else SpectralUNet(config)

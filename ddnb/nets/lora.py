@@ -1,8 +1,8 @@
-"""Small trainable additions to a network's weights, computed inside the weight and merged into it in the end.
+"""LoRA and new conditioning columns: trainable additions to a network's weights, merged into them in the end.
 
-``W`` is replaced by ``W + something``, by torch's own parametrization: the network's code does not change, and a merged
-network is an ordinary one. ``peft`` adds a second convolution beside each instead, which does not fit the network's
-four-dimensional signals, and needs ``transformers``.
+``W`` is replaced by ``W + addition`` with torch's own parametrization, so the network's code does not change, and a
+merged network is an ordinary one. ``peft`` adds a second convolution beside each instead, which does not fit the
+network's four-dimensional signals, and needs ``transformers``.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .build import Network, empty
+from ..errors import ArgumentError
+from .build import Network, build_empty
 
 PLANE_RATE = 10.0
-"""New conditioning columns learn this many times as fast as the rest: they start from nothing."""
+"""Learning rate of new conditioning columns relative to the rest, as they start from zero."""
 
 
 class LowRank(nn.Module):
-    """``W + B A``: ``A`` (rank, inputs x taps) is random, ``B`` (outputs, rank) zero, so that nothing changes at first.
+    """A low-rank addition ``B A``: ``A`` (rank, inputs x taps) starts random, ``B`` (outputs, rank) zero.
 
     Source: Hu et al. 2021 (arXiv 2106.09685, section 4.1), with alpha = rank.
     """
@@ -39,7 +40,7 @@ class LowRank(nn.Module):
 
 
 class NewColumns(nn.Module):
-    """``W`` plus fast-learning columns for its last ``planes`` inputs, zero at first."""
+    """An addition to the columns of the last ``planes`` inputs, zero at first, with a higher learning rate."""
 
     def __init__(self, weight: Tensor, planes: int):
         super().__init__()
@@ -52,10 +53,10 @@ class NewColumns(nn.Module):
 
 
 def add_columns(net: Network, planes: int) -> None:
-    """Let the columns of the last ``planes`` conditioning planes learn fast."""
+    """Add fast-learning columns for the last ``planes`` conditioning planes."""
     for name in net.plane_weights if planes else ():
         conv = net.get_submodule(name.rpartition(".")[0])
-        parametrize.register_parametrization(conv, "weight", NewColumns(conv.weight, planes))
+        parametrize.register_parametrization(conv, "weight", NewColumns(conv.weight, planes))  # type: ignore[arg-type]
 
 
 def add_low_rank(net: Network, rank: int, seed: int = 0) -> None:
@@ -63,14 +64,14 @@ def add_low_rank(net: Network, rank: int, seed: int = 0) -> None:
 
     Args:
         net: the network, changed in place; conditioning columns added before stay trainable.
-        rank: of the additions; fewer where a convolution is smaller.
-        seed: of their start.
+        rank: rank of the additions; less where a convolution is smaller.
+        seed: seed of their initial values.
 
     Raises:
-        ValueError: a rank below 1.
+        ArgumentError: a rank below 1.
     """
     if rank < 1:
-        raise ValueError(f"lora_rank={rank}: give 1 or more; 16 is usual.")
+        raise ArgumentError(f"lora_rank={rank}: give 1 or more; 16 is usual.")
     net.requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
     for module in list(net.modules()):
@@ -81,8 +82,10 @@ def add_low_rank(net: Network, rank: int, seed: int = 0) -> None:
 
 
 @torch.no_grad()
-def merged(net: Network) -> dict[str, Tensor]:
-    """Return the state dict of an ordinary network that computes the same: additions are summed into the weights."""
-    names = empty(net.config).state_dict()
+def merge_state(net: Network) -> dict[str, Tensor]:
+    """Return the state dict of an ordinary network that computes the same, with the additions summed into the
+    weights.
+    """
+    names = build_empty(net.config).state_dict()
     parts = {name: name.rpartition(".") for name in names}
     return {name: getattr(net.get_submodule(where), leaf).detach() for name, (where, _, leaf) in parts.items()}

@@ -1,4 +1,8 @@
-"""TODO nets/mdct."""
+"""The orthonormal lapped cosine transform (MDCT), on a line with ends or on a circle.
+
+Orthonormal means that white noise stays white and energies stay the same; the inverse is the transpose.
+Sources: Princen & Bradley 1986; the sine window is Malvar's.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def _kept(function):
-    """Keep what a function of few arguments returns, as tensors that training takes too, whoever asked first."""
+def cached(function):
+    """Cache the tensors of a function of few arguments; outside inference mode, so that training can use them too."""
     return lru_cache(maxsize=32)(torch.inference_mode(False)(function))
 
 
 def mdct(x: Tensor, hop: int, circular: bool) -> Tensor:
-    """The orthonormal lapped cosine transform: (B, 1, T) -> (B, hop, T / hop).
+    """Transform audio to its spectrum: (B, 1, T) -> (B, hop, T / hop).
 
     Frame i covers two hops, from half a hop before sample ``i hop`` on, and overlaps with its neighbours. On a circle
-    the first and the last are neighbours. Otherwise they do not overlap there, and the end does not hear the beginning:
-    what reaches beyond an end is folded back, by the rule of Princen & Bradley with a window of no width.
+    the first and the last frame are neighbours. On a line they do not overlap: what reaches beyond an end is folded
+    back, by the rule of Princen & Bradley with a window of no width.
     """
     half = hop // 2
     if circular:
@@ -36,7 +40,7 @@ def mdct(x: Tensor, hop: int, circular: bool) -> Tensor:
 
 
 def inverse_mdct(spectrum: Tensor, circular: bool) -> Tensor:
-    """Back to audio: the transpose, (B, hop, frames) -> (B, 1, hop frames)."""
+    """Transform a spectrum back to audio, by the transpose: (B, hop, frames) -> (B, 1, hop frames)."""
     hop, half = spectrum.shape[1], spectrum.shape[1] // 2
     window, first, last = _phases(hop, spectrum.device)
     frames = (torch.fft.fft(spectrum.mT * last, 2 * hop) * first).real * window  # the transform is symmetric
@@ -51,16 +55,16 @@ def inverse_mdct(spectrum: Tensor, circular: bool) -> Tensor:
     return torch.cat([first, inside, last], -1)
 
 
-@_kept
+@cached
 def _slopes(hop: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The window before and after the point around which it is folded."""
+    """Return the window before and after the point around which it is folded."""
     n = torch.arange(hop, dtype=torch.float64, device="cpu") + 0.5
     return torch.sin(torch.pi / (2 * hop) * n).float().to(device).split(hop // 2)
 
 
-@_kept
+@cached
 def _phases(hop: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Window, scaled, and what turns a Fourier transform of two hops into cosines: factors before and after it.
+    """Return the scaled window, and the factors that turn a Fourier transform of two hops into cosines.
 
     ``cos(pi / hop (n + n0)(k + 1/2))`` with ``n0 = (hop + 1) / 2`` is the real part of three exponentials.
     """
@@ -68,4 +72,4 @@ def _phases(hop: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     window = torch.sin(torch.pi / (2 * hop) * (n + 0.5)) * math.sqrt(2 / hop)
     first = torch.exp(-1j * torch.pi / (2 * hop) * n)
     last = torch.exp(-1j * torch.pi / hop * (hop + 1) / 2 * (n[:hop] + 0.5))
-    return window.float().to(device), first.cfloat().to(device), last.cfloat().to(device)
+    return window.float().to(device), first.to(device, torch.cfloat), last.to(device, torch.cfloat)

@@ -1,4 +1,9 @@
-"""TODO nets/prior."""
+"""The prior of the built-in network: how loud the clean sound is in each band and frame, by Bayes' rule.
+
+The training sounds of a category are described as a mixture of Gaussians; each component is an envelope with one level
+S per cell of bands and times. A noisy cell ``x = alpha x0 + sigma eps`` of n coefficients with mean square E has the
+log-likelihood ``-n / 2 (E / V + ln V)`` under an envelope, with ``V = alpha^2 S^2 + sigma^2``.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .mdct import _kept
+from .mdct import cached
 
 FLOOR = 2e-4
 """Of S, re full scale: below it there is nothing to hear."""
@@ -20,17 +25,18 @@ _LOUDEST = 2.0  # S, re full scale
 
 
 class Prior(nn.Module):
-    """How loud the clean sound is in each band and frame, as far as categories and noisy input tell.
+    """A module that estimates the level of the clean sound in each band and frame from categories and noisy input.
 
-    The training sounds of a category are described as a mixture of Gaussians, each with one level per cell of bands
-    and times. Given ``x = alpha x0 + sigma eps``, a cell with mean square E over n coefficients has the likelihood
-    ``prod_cells N(0, alpha^2 S^2 + sigma^2)``, and the level is the mean over the envelopes by their probabilities.
-    Of several categories it is the geometric mean.
+    The level is the mean over the envelopes by their posterior probabilities; over several categories it is the
+    geometric mean.
 
     Attributes:
         log_levels: ln S, (envelopes, bands, times).
         log_shares: ln of the probability of each envelope in each category and, last, in any, (planes + 1, envelopes).
     """
+
+    log_levels: Tensor
+    log_shares: Tensor
 
     def __init__(self, hop: int, planes: int, envelopes: int, cells: tuple[int, int]):
         super().__init__()
@@ -39,23 +45,23 @@ class Prior(nn.Module):
         self.register_buffer("log_shares", torch.zeros(planes + 1, envelopes))
 
     def forward(self, spectrum: Tensor, alpha: Tensor, sigma: Tensor, shares: Tensor, circular: bool) -> Tensor:
-        """Return S.
+        """Return the level S.
 
         Args:
             spectrum: of the noisy sound, (B, hop, frames).
             alpha, sigma: of its noise level, (B, 1, 1).
             shares: of the categories, (B, planes), at most 1 in all; what is missing to 1 is "any".
-            circular: one level for all times.
+            circular: whether the sound is a loop: then there is one level for all times.
 
         Returns:
             (B, hop, frames).
         """
         bands, times = self._grids(spectrum.shape[-1], spectrum.device)
         energy = bands.mean @ spectrum.float().square() @ times.mean.T
-        count = bands.count[:, None] * times.count
+        count = bands.points[:, None] * times.points
         square = (2 * self.log_levels.float()).exp()
         if circular:
-            energy, square = ((cells @ times.count / times.count.sum())[..., None] for cells in (energy, square))
+            energy, square = ((cells @ times.points / times.points.sum())[..., None] for cells in (energy, square))
             count = count.sum(1, keepdim=True)
         variance = alpha[..., None].float().square() * square + sigma[..., None].float().square()
         evidence = count.clamp(max=_EVIDENCE) * (energy[:, None] / variance + variance.log())  # (B, envelopes, cells)
@@ -67,13 +73,11 @@ class Prior(nn.Module):
         return self._plausible(log_level.exp(), spectrum, alpha, sigma, circular).to(spectrum.dtype)
 
     def _plausible(self, level: Tensor, spectrum: Tensor, alpha: Tensor, sigma: Tensor, circular: bool) -> Tensor:
-        """The level, within what the energy around each coefficient allows: no envelope fits everywhere."""
+        """Limit the level to what the energy around each coefficient allows, as no envelope fits everywhere."""
         reach = _NEAR // 2
         energy = F.pad(spectrum.float().square(), (reach, reach), "circular") if circular else spectrum.float().square()
         energy = F.avg_pool1d(energy, _NEAR, 1, 0 if circular else reach, count_include_pad=False)
-        if (
-            not circular and energy.shape[-1] > _NEAR
-        ):  # fewer frames are loud by chance more often: the last ones have none
+        if not circular and energy.shape[-1] > _NEAR:  # near an end the mean is of fewer frames, and too uncertain
             energy = torch.cat([energy[..., :-reach], energy[..., -reach - 1 : -reach].expand(-1, -1, reach)], -1)
         least, most = (factor * energy for factor in _PLAUSIBLE)
         amplitude = alpha.clamp(min=1e-2)
@@ -87,16 +91,16 @@ class Prior(nn.Module):
 
 
 class Grid(NamedTuple):
-    """Cells of an axis: how many points each has, their mean (cells, points), and back, smoothly (points, cells)."""
+    """The cells of an axis: points per cell, the averaging matrix (cells, points) and the interpolation back."""
 
-    count: Tensor
+    points: Tensor
     mean: Tensor
     spread: Tensor
 
 
-@_kept
+@cached
 def grid(edges: tuple[int, ...], points: int, device: torch.device) -> Grid:
-    """Return the cells between these edges; the last one reaches as far as the axis does."""
+    """Return the cells between these edges; the last one extends to the end of the axis."""
     place = torch.arange(points, device=device)
     cell = torch.bucketize(place, torch.tensor(edges[1:-1], device=device), right=True)
     member = F.one_hot(cell, len(edges) - 1).T.float()
@@ -111,12 +115,12 @@ def grid(edges: tuple[int, ...], points: int, device: torch.device) -> Grid:
 
 
 def time_edges(cells: int) -> tuple[int, ...]:
-    """Frames between which the cells of an envelope lie: single frames first, then ever longer stretches."""
+    """Return the frames that separate the cells of an envelope: single frames first, then ever longer ones."""
     return _edges(cells, 4, 2)
 
 
 def band_edges(cells: int, hop: int) -> tuple[int, ...]:
-    """Bands between which they lie, the same way."""
+    """Return the bands that separate the cells of an envelope, spaced the same way."""
     return (*_edges(cells, 6, 3)[:-1], hop)
 
 

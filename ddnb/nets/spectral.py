@@ -1,21 +1,22 @@
-"""A small class-conditional network on a short orthonormal spectrum: what the embedded default is made of.
+"""The built-in network: small, class-conditional, on a short orthonormal spectrum.
 
-From outside it is like the published network, ``net(x, t, cond) -> v`` on the waveform. Inside it works on the MDCT of
-the waveform, in which white noise stays white: every sampler, loop, inpainting and interpolation works unchanged.
+It is called like the published network, ``net(x, t, cond) -> v`` on the waveform. Inside it computes on the MDCT of the
+waveform, in which white noise stays white, so every sampler, loop, inpainting and interpolation works unchanged.
 
-Four things make it learn from few examples:
+Four properties let it learn from few examples:
 
-*   Prior. The training sounds of each category are summed up by a few envelopes (level per band and time). The noisy
-    input tells how likely each is, by Bayes' rule, and so how loud the clean sound is here and now.
+*   Prior. The training sounds of each category are summarised by a few envelopes (level per band and time). The noisy
+    input tells how likely each is, by Bayes' rule, and so the level of the clean sound in each band and frame.
 *   Preconditioning. With that level S every coefficient is scaled to unit variance, at every noise level, and the
-    network F only adds what a Wiener filter of these levels does not know already::
+    network F only predicts what a Wiener filter of these levels does not::
 
         V = k X - c F(X / sqrt(alpha^2 S^2 + sigma^2))
         k = alpha sigma (1 - S^2) / (alpha^2 S^2 + sigma^2)        c = S / sqrt(alpha^2 S^2 + sigma^2)
 
-    where S is tiny the sound is silent, whatever F says.
-*   Partials. Short frames cannot tell one tone from the next. The same scaled input in a spectrum of 21.5 Hz wide lines
-    can: which of them stand out is learned ten times as fast as by the U-Net, and corrects the Wiener filter.
+    Where S is tiny the output is silent, whatever F is.
+*   Partials. Short frames cannot separate tones. The same scaled input in a spectrum of 21.5 Hz wide lines can: which
+of
+    them stand out is learned ten times as fast as by the U-Net, and corrects the Wiener filter.
 *   Frames. A U-Net over 512 frames of 128 bands costs a hundredth of one over 65,536 samples.
 
 Sources: the preconditioning is that of Karras et al. 2022 (arXiv 2206.00364, table 1) written for v, with a level per
@@ -35,6 +36,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..errors import ArgumentError
 from ..schedule import alpha_sigma
 from .mdct import inverse_mdct, mdct
 from .prior import Prior, band_edges
@@ -43,24 +45,24 @@ from .unet import require_shapes
 ANCHOR = "prior.log_levels"
 HEAD_WIDTH = 32
 RAMPS = (4.0, 16.0, 64.0, 256.0, 1024.0)
-"""Frames in which the input planes that tell the time since the beginning fall to 1/e."""
+"""Frames in which the input planes that encode the time since the beginning fall to 1/e."""
 
 TURNS = tuple(2 ** (i * 5 / 31 - 2) for i in range(32))
-"""Frequencies of the features that tell the noise level, over half of its range."""
+"""Frequencies of the features that encode the noise level, over half of its range."""
 
 FINER = 8
 """Bands of the longer spectrum per band: at hop 128 and 44.1 kHz they are 21.5 Hz wide."""
 
 _STANDS_OUT = 8.0  # |d|
-_NOISIEST, _CLEANEST = 2.0, 0.01  # r beyond which nothing is added: there F does not matter, or blows up
+_NOISIEST, _CLEANEST = 2.0, 0.01  # r is clamped to this: beyond, F does not matter, or grows without bound
 _AUDIBLE = 0.3  # exponent by which loud coefficients weigh more in the loss
-_OUTLIER = 5  # deviations: what no level foresaw would outweigh all the rest in the loss
+_OUTLIER = 5  # standard deviations from which the loss is damped, or outliers would outweigh everything else
 _LOG_SIGMA = (-10.0, 4.0)
 
 
 @dataclass(frozen=True)
 class SpectralConfig:
-    """Shape of a network.
+    """The shape of a network.
 
     Attributes:
         hop: samples per frame, and bands.
@@ -69,7 +71,7 @@ class SpectralConfig:
         planes: categories.
         envelopes: of the prior, of all categories together.
         cells: (bands, times) of an envelope.
-        embedding: numbers that tell the blocks noise level and category.
+        embedding: length of the vector that tells the blocks noise level and category.
     """
 
     hop: int = 128
@@ -84,7 +86,9 @@ class SpectralConfig:
 
     def __post_init__(self) -> None:
         if self.widths[-1] < HEAD_WIDTH or band_edges(self.cells[0], self.hop)[-2] >= self.hop or self.hop % 2:
-            raise ValueError(f"no network has {self}: an even hop, {HEAD_WIDTH} channels at the bottom, fewer cells.")
+            raise ArgumentError(
+                f"No network has {self}: use an even hop, at least {HEAD_WIDTH} deep channels, fewer cells."
+            )
 
     @property
     def stride(self) -> int:
@@ -107,21 +111,22 @@ def config_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> SpectralConfig:
 
     Raises:
         KeyError: a name that every such network has is missing.
-        ValueError: the names or shapes belong to no such network.
+        ArgumentError: the names or shapes belong to no such network.
     """
     embedding, planes = shapes["category.weight"]
     levels = sum(bool(re.fullmatch(r"narrow\.\d+\.weight", name)) for name in shapes)
     widths = [shapes["first.weight"][0], *(shapes[f"narrow.{i}.weight"][0] for i in range(levels))]
     blocks = sum(bool(re.fullmatch(r"down\.0\.\d+\.enter\.weight", name)) for name in shapes)
-    envelopes, *cells = shapes[ANCHOR]
-    config = SpectralConfig(shapes["last.weight"][0], tuple(widths), blocks, planes, envelopes, tuple(cells), embedding)
+    envelopes, bands, times = shapes[ANCHOR]
+    hop, cells = shapes["last.weight"][0], (bands, times)
+    config = SpectralConfig(hop, tuple(widths), blocks, planes, envelopes, cells, embedding)
     with torch.device("meta"):
         require_shapes(SpectralUNet(config), shapes)
     return config
 
 
 def with_planes(state: Mapping[str, Tensor], planes: int) -> dict[str, Tensor]:
-    """Give a network ``planes`` more categories that sound like any sound until it is trained; a new state dict."""
+    """Add ``planes`` categories that sound like any sound until they are trained; return a new state dict."""
     category, shares = state["category.weight"], state["prior.log_shares"]
     return dict(state) | {
         "category.weight": torch.cat([category, category.new_zeros(len(category), planes)], 1),
@@ -130,22 +135,25 @@ def with_planes(state: Mapping[str, Tensor], planes: int) -> dict[str, Tensor]:
 
 
 class SpectralUNet(nn.Module):
-    """The network: ``net(x, t, cond) -> v``.
+    """The built-in network: ``net(x, t, cond, circular) -> v``.
+
+    For a loop (``circular=True``) nothing depends on where it begins, and shifting the input by a multiple of
+    ``stride`` shifts the output.
 
     Attributes:
-        circular: whether the sound is a loop, whose end is followed by its beginning. Then nothing depends on where it
-            begins, and shifting the input by a multiple of ``stride`` shifts the output.
-        anchored: whether the network knows where a sound begins: it cannot be shown a piece from its middle.
+        anchored: True, as the network knows where a sound begins: its input cannot be a piece from the middle.
+        single_threaded: True, as a second CPU thread brings nothing, see ``threads``.
     """
 
     anchored = True
+    single_threaded = True
     trained_times = "log_normal"
     plane_weights = ("category.weight",)
     with_planes = staticmethod(with_planes)
 
     def __init__(self, config: SpectralConfig):
         super().__init__()
-        self.config, self.circular = config, False
+        self.config = config
         self.prior = Prior(config.hop, config.planes, config.envelopes, config.cells)
         wide, e = config.widths, config.embedding
         self.noise_level = nn.Sequential(nn.Linear(2 * len(TURNS), e), nn.SiLU(), nn.Linear(e, e))
@@ -163,102 +171,104 @@ class SpectralUNet(nn.Module):
         self.middle.append(Block(deep, deep, e))
         self.partials = Partials(config.hop, max(wide), e)
         self.last = Conv(wide[0], config.hop, 3)
-        nn.init.zeros_(self.last.weight)
-        nn.init.zeros_(self.last.bias)
+        _set_to_zero(self.last)
 
-    def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None, circular: bool = False) -> Tensor:
         """Predict ``v``.
 
         Args:
             x: noisy audio, (B, 1, T) with T a legal length.
             t: times, (B,), float32.
-            cond: shares of the categories, (B, planes, any length), averaged over it; none means zeros: any sound.
+            cond: shares of the categories, (B, planes, any length), averaged over it; None means zeros: any sound.
+            circular: whether the sound is a loop, whose end is followed by its beginning.
 
         Returns:
             v, of the shape and dtype of ``x``.
 
         Raises:
-            ValueError: an illegal length, or planes that the network does not have.
+            ArgumentError: an illegal length, or planes that the network does not have.
         """
         config, frames = self.config, x.shape[-1]
         if frames != config.legal_frames(frames):
-            raise ValueError(
+            raise ArgumentError(
                 f"{frames} frames: this network takes multiples of {config.stride}; the next one is "
                 f"{config.legal_frames(frames)}."
             )
         shares = x.new_zeros(len(x), config.planes) if cond is None else cond.to(x.dtype).mean(-1)
         if shares.shape[1] != config.planes:
-            raise ValueError(f"cond has {shares.shape[1]} planes, this network has {config.planes}.")
-        with _exact(x):
-            spectrum = mdct(x, config.hop, self.circular)
+            raise ArgumentError(f"cond has {shares.shape[1]} planes, this network has {config.planes}.")
+        with _full_precision(x):
+            spectrum = mdct(x, config.hop, circular)
             alpha, sigma = (part[:, None, None] for part in alpha_sigma(t))
-            level = self.prior(spectrum, alpha, sigma, shares, self.circular)
+            level = self.prior(spectrum, alpha, sigma, shares, circular)
             variance = (alpha * level).square() + sigma.square()
             k = alpha * sigma * (1 - level.square()) / variance
         scaled = spectrum * variance.rsqrt()
         e = F.silu(self.noise_level(noise_features(t)) + self.category(shares))
-        residual = self._residual(scaled, level.log(), e) + self.partials(scaled, level, alpha, sigma, e, self.circular)
-        with _exact(x):
-            return inverse_mdct(k * spectrum - level * variance.rsqrt() * residual.float(), self.circular)
+        residual = self._residual(scaled, level.log(), e, circular)
+        residual = residual + self.partials(scaled, level, alpha, sigma, e, circular)
+        with _full_precision(x):
+            return inverse_mdct(k * spectrum - level * variance.rsqrt() * residual.float(), circular)
 
-    def _residual(self, scaled: Tensor, log_level: Tensor, e: Tensor) -> Tensor:
-        """F: (B, hop, frames) -> (B, hop, frames)."""
-        h = self.first(
-            torch.cat([scaled, (log_level / 4 + 1).expand_as(scaled), self._ramps(scaled)], 1), self.circular
-        )
+    def _residual(self, scaled: Tensor, log_level: Tensor, e: Tensor, circular: bool) -> Tensor:
+        """Return the U-Net's part of F: (B, hop, frames) -> (B, hop, frames)."""
+        planes = [scaled, (log_level / 4 + 1).expand_as(scaled), self._ramps(scaled, circular)]
+        h = self.first(torch.cat(planes, 1), circular)
         beside = []
         for blocks, narrow in zip(self.down, self.narrow, strict=True):
-            for block in blocks:
-                h = block(h, e, self.circular)
+            for block in blocks:  # type: ignore[attr-defined]
+                h = block(h, e, circular)
             beside.append(h)
             h = narrow(h)
         for layer in self.middle:
-            h = layer(h, e, self.circular)
+            h = layer(h, e, circular)
         for blocks, widen in zip(reversed(self.up), reversed(self.widen), strict=True):
             h = torch.cat([widen(h), beside.pop()], 1)
-            for block in blocks:
-                h = block(h, e, self.circular)
-        return self.last(F.silu(_normalized(h)), self.circular)
+            for block in blocks:  # type: ignore[attr-defined]
+                h = block(h, e, circular)
+        return self.last(F.silu(_normalize(h)), circular)
 
-    def _ramps(self, x: Tensor) -> Tensor:
-        """Planes that tell the time since the beginning; a loop has none, which one more plane tells."""
-        if self.circular:
+    def _ramps(self, x: Tensor, circular: bool) -> Tensor:
+        """Return planes that encode the time since the beginning, and one that says if there is a beginning."""
+        if circular:
             return x.new_zeros(len(x), len(RAMPS) + 1, x.shape[-1])
         frame = torch.arange(x.shape[-1], device=x.device, dtype=torch.float32)
         falls = torch.exp(-frame / torch.tensor(RAMPS, device=x.device)[:, None])
         return torch.cat([falls, torch.ones_like(falls[:1])]).to(x.dtype).expand(len(x), -1, -1)
 
-    def loss(self, v: Tensor, target: Tensor, x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
-        """Mean squared error of F, in which loud coefficients weigh more: of what is inaudible little is learned.
+    def loss(
+        self, v: Tensor, target: Tensor, x: Tensor, t: Tensor, cond: Tensor | None, circular: bool = False
+    ) -> Tensor:
+        """Return the mean squared error of F, in which loud coefficients weigh more, so that audible ones are learned.
 
         Args:
-            v, target: what was predicted and what is right, (B, 1, T).
-            x, t, cond: what it was predicted from.
+            v, target: the prediction and its target, (B, 1, T).
+            x, t, cond, circular: the inputs of the prediction.
         """
-        with torch.no_grad(), _exact(x):
+        with torch.no_grad(), _full_precision(x):
             shares = x.new_zeros(len(x), self.config.planes) if cond is None else cond.mean(-1)
             alpha, sigma = (part[:, None, None] for part in alpha_sigma(t))
-            level = self.prior(mdct(x, self.config.hop, self.circular), alpha, sigma, shares, self.circular)
+            level = self.prior(mdct(x, self.config.hop, circular), alpha, sigma, shares, circular)
             scale = ((alpha * level).square() + sigma.square()) / level.square()
             weight = (level / level.amax((1, 2), keepdim=True)) ** _AUDIBLE
             weight /= weight.mean((1, 2), keepdim=True)
-        with _exact(x):
-            error = mdct(v - target, self.config.hop, self.circular).square() * scale
+        with _full_precision(x):
+            error = mdct(v - target, self.config.hop, circular).square() * scale
             return (weight * error / (1 + error / _OUTLIER**2)).mean()
 
     def in_precision(self, dtype: torch.dtype) -> torch.dtype:
-        """Compute in float32, whatever is asked for: it is small, and silence is 80 dB below its loudest."""
+        """Compute in float32 whatever is asked for: the network is small, and its output spans more than 80 dB."""
         self.to(torch.float32)
         return torch.float32
 
 
-def _exact(x: Tensor) -> contextlib.AbstractContextManager:
-    """Around what mixed precision must leave alone; there is none for tensors that hold no numbers."""
+def _full_precision(x: Tensor) -> contextlib.AbstractContextManager:
+    """Return a context without mixed precision; tensors of the meta device need none."""
     return contextlib.nullcontext() if x.is_meta else torch.autocast(x.device.type, enabled=False)
 
 
 def noise_features(t: Tensor) -> Tensor:
-    """Cosines and sines of ln sigma_k, (B,) -> (B, features), float32."""
+    """Return cosines and sines of ln sigma_k, (B,) -> (B, features), float32."""
     low, high = _LOG_SIGMA
     alpha, sigma = (part.float().clamp(min=1e-9).log() for part in alpha_sigma(t))
     place = (2 * (sigma - alpha).clamp(low, high) - low - high) / (high - low)  # from -1 to 1
@@ -266,8 +276,8 @@ def noise_features(t: Tensor) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], -1)
 
 
-def _normalized(x: Tensor) -> Tensor:
-    """Each frame by itself to a mean square of 1 over its channels: the length of the sound does not matter.
+def _normalize(x: Tensor) -> Tensor:
+    """Normalise each frame to a mean square of 1 over its channels, so that the length of the sound does not matter.
 
     Source: Zhang & Sennrich 2019 (arXiv 1910.07467).
     """
@@ -275,12 +285,12 @@ def _normalized(x: Tensor) -> Tensor:
 
 
 class Conv(nn.Conv1d):
-    """A convolution that keeps the length, beyond the ends of which lies silence or, in a loop, the other end."""
+    """A convolution that keeps the length; it is padded with zeros or, for a loop, circularly."""
 
     def __init__(self, c_in: int, c_out: int, taps: int):
         super().__init__(c_in, c_out, taps)
 
-    def forward(self, x: Tensor, circular: bool) -> Tensor:
+    def forward(self, x: Tensor, circular: bool) -> Tensor:  # type: ignore[override]
         reach = self.kernel_size[0] // 2
         if circular:
             return F.conv1d(F.pad(x, (reach, reach), "circular"), self.weight, self.bias)
@@ -288,15 +298,17 @@ class Conv(nn.Conv1d):
 
 
 class Partials(nn.Module):
-    """Which lines of a longer spectrum stand out: what the levels of short frames cannot tell of a tone.
+    """The part of F that finds tones: it predicts which lines of a longer spectrum stand out.
 
-    The scaled input is taken to a spectrum of ``FINER`` times as many bands. There the network says by how much, in
-    ln S^2, each line is above or below the level of its surroundings, and the Wiener filters of both are compared::
+    The scaled input is transformed to a spectrum of ``FINER`` times as many bands. There the network predicts by how
+    much, in ln S^2, each line is above or below the level of its surroundings, and the Wiener filters of both are
+    compared::
 
         F = (r + 1 / r) T (g(d) - g(0)) z,    g(d) = 1 / (1 + r^2 exp(-d)),    r = sigma / (alpha S)
 
-    with z the lines and T the way back to short frames; (r + 1 / r) turns a clean estimate into F. What it hears of a
-    line is how loud it is here, how loud around here, and how loud in the whole sound where the noise lets it through.
+    with z the lines and T the transform back to short frames; (r + 1 / r) turns a clean estimate into F. The features
+    of a line are its level here, the levels around here, and its level over the whole sound where noise does not mask
+    it.
     """
 
     def __init__(self, hop: int, width: int, embedding: int):
@@ -309,13 +321,12 @@ class Partials(nn.Module):
         self.whole = nn.Parameter(torch.zeros(lines, 1))
         self.trust = nn.Linear(embedding, 2 * lines)
         for layer in (self.leave, self.trust):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+            _set_to_zero(layer)
 
     def forward(self, scaled: Tensor, level: Tensor, alpha: Tensor, sigma: Tensor, e: Tensor, circular: bool) -> Tensor:
-        """(B, hop, frames) -> (B, hop, frames)."""
+        """Return this part of F: (B, hop, frames) -> (B, hop, frames)."""
         hop = scaled.shape[1]
-        with _exact(scaled):
+        with _full_precision(scaled):
             z = mdct(inverse_mdct(scaled, circular), FINER * hop, circular)
             power = level.square().expand_as(scaled).unflatten(2, (-1, FINER)).mean(-1).repeat_interleave(FINER, 1)
             noise = 2 * sigma.log() - 2 * alpha.clamp(min=1e-6).log() - power.log()  # ln r^2 of each line
@@ -330,9 +341,9 @@ class Partials(nn.Module):
         reach = self.near.shape[-1] // 2
         around = F.pad(loud, (reach, reach), "circular" if circular else "replicate")
         here, always = (1 + self.trust(e)[..., None]).chunk(2, 1)
-        d = self.leave(F.silu(_normalized(h))) + here * F.conv1d(around, self.near, groups=len(self.near))
+        d = self.leave(F.silu(_normalize(h))) + here * F.conv1d(around, self.near, groups=len(self.near))
         d = d + always * self.whole * whole
-        with _exact(scaled):
+        with _full_precision(scaled):
             d = _STANDS_OUT * torch.tanh(d.float() / _STANDS_OUT)
             back = mdct(inverse_mdct((torch.sigmoid(d - noise) - clear) * z, circular), hop, circular)
             r = sigma / (alpha.clamp(min=1e-6) * level)
@@ -340,34 +351,37 @@ class Partials(nn.Module):
 
 
 class Block(nn.Module):
-    """Two convolutions around a shortcut; noise level and category scale and shift what is between them."""
+    """Two convolutions with a residual; noise level and category scale and shift the features between them (FiLM)."""
 
     def __init__(self, c_in: int, c_out: int, embedding: int):
         super().__init__()
         self.enter, self.leave = Conv(c_in, c_out, 3), Conv(c_out, c_out, 3)
         self.film = nn.Linear(embedding, 2 * c_out)
         self.skip = nn.Identity() if c_in == c_out else nn.Conv1d(c_in, c_out, 1, bias=False)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        _set_to_zero(self.leave)
 
     def forward(self, x: Tensor, e: Tensor, circular: bool) -> Tensor:
         scale, shift = self.film(e)[..., None].chunk(2, 1)
-        h = _normalized(self.enter(F.silu(_normalized(x)), circular))
+        h = _normalize(self.enter(F.silu(_normalize(x)), circular))
         return self.skip(x) + self.leave(F.silu(torch.addcmul(shift, h, 1 + scale)), circular)
 
 
 class Attention(nn.Module):
-    """Every frame looks at every frame, in heads of 32 channels; no positions, so it is shift-equivariant."""
+    """Self-attention over frames in heads of 32 channels; without positions, so it is shift-equivariant."""
 
     def __init__(self, channels: int):
         super().__init__()
         self.heads = channels // HEAD_WIDTH
         self.qkv, self.out = nn.Conv1d(channels, 3 * channels, 1), nn.Conv1d(channels, channels, 1)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        _set_to_zero(self.out)
 
     def forward(self, x: Tensor, e: Tensor, circular: bool) -> Tensor:
         batch, channels, frames = x.shape
-        qkv = self.qkv(_normalized(x)).view(batch, 3 * self.heads, channels // self.heads, frames)
+        qkv = self.qkv(_normalize(x)).view(batch, 3 * self.heads, channels // self.heads, frames)
         q, k, v = qkv.transpose(2, 3).chunk(3, dim=1)
         return x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(x.shape))
+
+
+def _set_to_zero(layer: nn.Module) -> None:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)

@@ -1,4 +1,4 @@
-"""The published Dance Diffusion network, ``DiffusionAttnUnet1D``: same parameters, same names, same sound.
+"""The published Dance Diffusion network, ``DiffusionAttnUnet1D``: same parameters, same names, same output.
 
 A U-Net on the raw waveform. Level 1 works at the full rate; every further level halves it with a fixed
 8-tap filter, so the total stride is ``2 ** (depth - 1)``. The noise level enters as constant input planes.
@@ -24,8 +24,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ..errors import ArgumentError
+
 ANCHOR = "timestep_embed.weight"
 HEAD_WIDTH = 32
+MULTI_THREADED_WIDTH = 256
+"""Widest feature channels from which a second CPU thread pays off: the published network has 512."""
+
 PLANE_WEIGHTS = ("net.0.main.0.weight", "net.0.skip.weight")
 """The only tensors whose shape depends on the number of conditioning planes, which are their last input channels."""
 
@@ -85,7 +90,7 @@ def config_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> UNetConfig:
 
     Raises:
         KeyError: a name that every such network has is missing.
-        ValueError: the names or shapes belong to no such network.
+        ArgumentError: the names or shapes belong to no such network.
     """
     time_features = 2 * shapes["timestep_embed.weight"][0]
     widths = [shapes["net.0.main.0.weight"][0]]
@@ -95,12 +100,12 @@ def config_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> UNetConfig:
         if f"{level_prefix(level)}2.qkv_proj.weight" in shapes:
             attention.append(level)
     if len(widths) < 2:
-        raise ValueError("a network of one level, where at least two are needed")
+        raise ArgumentError("a network of one level, where at least two are needed")
     last = max(int(m[1]) for name in shapes if (m := re.match(r"net\.(\d+)\.", name)))
     channels = shapes[f"net.{last}.main.3.weight"][0]
     planes = shapes["net.0.main.0.weight"][1] - channels - time_features
     if planes < 0:
-        raise ValueError("its first layer has fewer inputs than audio channels and noise level need")
+        raise ArgumentError("its first layer has fewer inputs than audio channels and noise level need")
     config = UNetConfig(channels, tuple(widths), tuple(attention), planes, time_features)
     with torch.device("meta"):
         require_shapes(UNet(config), shapes)
@@ -112,7 +117,7 @@ def require_shapes(net: nn.Module, shapes: Mapping[str, tuple[int, ...]]) -> Non
     expected = {name: tuple(p.shape) for name, p in net.state_dict().items()}
     if wrong := {k for k in expected.keys() | shapes.keys() if expected.get(k) != tuple(shapes.get(k, ()))}:
         name = min(wrong)
-        raise ValueError(
+        raise ArgumentError(
             f"{len(wrong)} of {len(expected)} tensors do not fit, the first is {name}: "
             f"{tuple(shapes[name]) if name in shapes else 'missing'} in the file, "
             f"{expected.get(name, 'nothing')} in the network"
@@ -140,7 +145,7 @@ def with_planes(state: Mapping[str, Tensor], planes: int) -> dict[str, Tensor]:
 
 
 def recompute(net: UNet, levels: int) -> None:
-    """Keep no activations of the first ``levels`` levels for the backward pass, but compute them once more there.
+    """Recompute the activations of the first ``levels`` levels in the backward pass instead of keeping them.
 
     In the published network the top four levels hold 80 % of the activations for 58 % of the arithmetic.
     """
@@ -150,21 +155,20 @@ def recompute(net: UNet, levels: int) -> None:
 
 
 def _level_of(name: str) -> int:
-    """Level of a module, by its name: ``net.0`` is on level 1, ``net.3.main.1`` on 2, ``net.3.main.7.main.1`` on 3."""
+    """Return the level of a module: ``net.0`` is on level 1, ``net.3.main.1`` on 2, ``net.3.main.7.main.1`` on 3."""
     return 1 + name.count("main.") if name.startswith("net.3.") else 1
 
 
 def level_prefix(level: int) -> str:
-    """Name under which the state dict keeps level ``level`` (2 .. depth): each level nests in the one above."""
+    """Return the state dict's name of level ``level`` (2 .. depth); each level is nested in the one above."""
     return "net.3.main." + "7.main." * (level - 2)
 
 
 class UNet(nn.Module):
-    """The network: ``net(x, t, cond) -> v``.
+    """The published network: ``net(x, t, cond, circular) -> v``.
 
-    Attributes:
-        circular: whether the sound is a loop, whose end is followed by its beginning. Position enters by the padding
-            alone, so then shifting the input by a multiple of ``stride`` shifts the output.
+    Position enters through the padding alone, so for a loop (``circular=True``) shifting the input by a multiple of
+    ``stride`` shifts the output.
     """
 
     anchored = False
@@ -180,7 +184,7 @@ class UNet(nn.Module):
         for level in range(config.depth, 1, -1):
             inner = _level(config, level, inner)
         wide = config.widths[0]
-        self.net = nn.Sequential(
+        self.net = Chain(
             ResConvBlock(config.channels + config.time_features + config.planes, wide, wide),
             ResConvBlock(wide, wide, wide),
             ResConvBlock(wide, wide, wide),
@@ -189,37 +193,31 @@ class UNet(nn.Module):
             ResConvBlock(wide, wide, wide),
             ResConvBlock(wide, wide, config.channels, is_last=True),
         )
-        self.circular = False
 
     @property
-    def circular(self) -> bool:
-        return self._circular
+    def single_threaded(self) -> bool:
+        """Whether a second CPU thread brings nothing, see ``threads``."""
+        return max(self.config.widths) < MULTI_THREADED_WIDTH
 
-    @circular.setter
-    def circular(self, circular: bool) -> None:
-        self._circular = circular
-        for module in self.modules():
-            if isinstance(module, (Conv, Downsample1d, Upsample1d)):
-                module.circular = circular
-
-    def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None, circular: bool = False) -> Tensor:
         """Predict ``v``.
 
         Args:
             x: noisy audio, (B, channels, T) with T a legal length.
             t: times, (B,), float32.
-            cond: conditioning planes, (B, planes, any length), stretched linearly to T; none means zeros.
+            cond: conditioning planes, (B, planes, any length), interpolated linearly to T; None means zeros.
+            circular: whether the sound is a loop, whose end is followed by its beginning.
 
         Returns:
             v, of the shape and dtype of ``x``.
 
         Raises:
-            ValueError: an illegal length, or planes that the network does not have.
+            ArgumentError: an illegal length, or planes that the network does not have.
         """
         batch, _, frames = x.shape
-        least = self.config.min_loop_frames if self.circular else self.config.min_frames
+        least = self.config.min_loop_frames if circular else self.config.min_frames
         if frames % self.config.stride or frames < least:
-            raise ValueError(
+            raise ArgumentError(
                 f"{frames} frames: this network takes multiples of {self.config.stride} from {least} up; the next one "
                 f"is {self.config.legal_frames(frames)}."
             )
@@ -228,15 +226,17 @@ class UNet(nn.Module):
             cond = x.new_zeros(batch, self.config.planes, 1)
         if cond is not None:
             if cond.shape[1] != self.config.planes:
-                raise ValueError(f"cond has {cond.shape[1]} planes, this network has {self.config.planes}.")
+                raise ArgumentError(f"cond has {cond.shape[1]} planes, this network has {self.config.planes}.")
             planes.append(F.interpolate(cond.to(x.dtype), frames, mode="linear", align_corners=False))
         listening = x.device.type == "cpu" and not torch.is_grad_enabled()
         layout = torch.channels_last if listening else torch.contiguous_format
         wide = torch.cat(planes, dim=1)[:, :, None].contiguous(memory_format=layout)
-        return self.net(wide)[:, :, 0].contiguous()
+        return self.net(wide, circular)[:, :, 0].contiguous()
 
-    def loss(self, v: Tensor, target: Tensor, x: Tensor, t: Tensor, cond: Tensor | None) -> Tensor:
-        """Mean squared error of v: what the published networks were trained on."""
+    def loss(
+        self, v: Tensor, target: Tensor, x: Tensor, t: Tensor, cond: Tensor | None, circular: bool = False
+    ) -> Tensor:
+        """Return the mean squared error of v, on which the published networks were trained."""
         return F.mse_loss(v.float(), target)
 
     def in_precision(self, dtype: torch.dtype) -> torch.dtype:
@@ -246,7 +246,7 @@ class UNet(nn.Module):
 
 
 class FourierFeatures(nn.Module):
-    """Cosines and sines of ``2 pi t w``, computed in float32 whatever the network's dtype; (B,) -> (B, n)."""
+    """Fourier features of time: cosines and sines of ``2 pi t w``, always in float32; (B,) -> (B, n)."""
 
     def __init__(self, n: int):
         super().__init__()
@@ -257,26 +257,34 @@ class FourierFeatures(nn.Module):
         return torch.cat([angle.cos(), angle.sin()], dim=-1)
 
 
+class Chain(nn.Sequential):
+    """Modules one after another, each told whether the signal is circular if it takes that argument."""
+
+    def forward(self, x: Tensor, circular: bool = False) -> Tensor:
+        for module in self:
+            x = module(x, circular) if isinstance(module, _CIRCULAR) else module(x)
+        return x
+
+
 class Conv(nn.Conv1d):
     """A convolution over frames, of (B, C, 1, T); its weight is that of a ``Conv1d``."""
 
-    circular = False
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self.circular:
-            return F.conv2d(_wrapped(x, self.padding[0]), self.weight[:, :, None], self.bias)
-        return F.conv2d(x, self.weight[:, :, None], self.bias, padding=(0, *self.padding))
+    def forward(self, x: Tensor, circular: bool = False) -> Tensor:
+        reach = int(self.padding[0])
+        if circular:
+            return F.conv2d(_wrap(x, reach), self.weight[:, :, None], self.bias)
+        return F.conv2d(x, self.weight[:, :, None], self.bias, padding=(0, reach))
 
 
 class ResConvBlock(nn.Module):
-    """Two convolutions of five taps, each normalised and bent, around a shortcut."""
+    """Two conv-GroupNorm-GELU layers of five taps with a residual."""
 
     recompute = False
 
     def __init__(self, c_in: int, c_mid: int, c_out: int, is_last: bool = False):
         super().__init__()
-        tail = [] if is_last else [nn.GroupNorm(1, c_out), nn.GELU()]
-        self.main = nn.Sequential(
+        tail: list[nn.Module] = [] if is_last else [nn.GroupNorm(1, c_out), nn.GELU()]
+        self.main = Chain(
             Conv(c_in, c_mid, 5, padding=2),
             nn.GroupNorm(1, c_mid),
             nn.GELU(),
@@ -285,17 +293,17 @@ class ResConvBlock(nn.Module):
         )
         self.skip = nn.Identity() if c_in == c_out else Conv(c_in, c_out, 1, bias=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, circular: bool = False) -> Tensor:
         if self.recompute and torch.is_grad_enabled():
-            return checkpoint(self._forward, x, use_reentrant=False, preserve_rng_state=False)
-        return self._forward(x)
+            return checkpoint(self._forward, x, circular, use_reentrant=False, preserve_rng_state=False)
+        return self._forward(x, circular)
 
-    def _forward(self, x: Tensor) -> Tensor:
-        return self.main(x) + self.skip(x)
+    def _forward(self, x: Tensor, circular: bool) -> Tensor:
+        return self.main(x, circular) + self.skip(x)
 
 
 class SelfAttention1d(nn.Module):
-    """Every frame looks at every frame, in heads of 32 channels; no positions, so it is shift-equivariant."""
+    """Self-attention over frames in heads of 32 channels; without positions, so it is shift-equivariant."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -315,55 +323,58 @@ class SelfAttention1d(nn.Module):
 class Downsample1d(nn.Module):
     """Halve the rate with the stored filter, channel by channel; (B, C, 1, T) -> (B, C, 1, T / 2)."""
 
-    circular = False
+    kernel: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("kernel", torch.tensor(_CUBIC))
 
-    def forward(self, x: Tensor) -> Tensor:
-        padded = _wrapped(x, 3) if self.circular else F.pad(x, (3, 3, 0, 0), "reflect")
+    def forward(self, x: Tensor, circular: bool = False) -> Tensor:
+        padded = _wrap(x, 3) if circular else F.pad(x, (3, 3, 0, 0), "reflect")
         return F.conv2d(padded, _per_channel(self.kernel, x), stride=(1, 2), groups=x.shape[1])
 
 
 class Upsample1d(nn.Module):
     """Double the rate with the stored filter, channel by channel; (B, C, 1, T) -> (B, C, 1, 2 T)."""
 
-    circular = False
+    kernel: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("kernel", torch.tensor([2 * tap for tap in _CUBIC]))
 
-    def forward(self, x: Tensor) -> Tensor:
-        padded = _wrapped(x, 2) if self.circular else F.pad(x, (2, 2, 0, 0), "reflect")
+    def forward(self, x: Tensor, circular: bool = False) -> Tensor:
+        padded = _wrap(x, 2) if circular else F.pad(x, (2, 2, 0, 0), "reflect")
         weight = _per_channel(self.kernel, x)
         return F.conv_transpose2d(padded, weight, stride=(1, 2), padding=(0, 7), groups=x.shape[1])
 
 
-def _wrapped(x: Tensor, reach: int) -> Tensor:
-    """With so many frames of either end beyond the other one."""
+def _wrap(x: Tensor, reach: int) -> Tensor:
+    """Pad circularly: so many frames of each end are repeated beyond the other one."""
     return torch.cat([x[..., -reach:], x, x[..., :reach]], -1) if reach else x
 
 
 def _per_channel(kernel: Tensor, x: Tensor) -> Tensor:
-    """The filter once per channel of ``x``, (C, 1, 1, taps); contiguous, or the convolution is slow."""
+    """Repeat the filter for each channel of ``x``, (C, 1, 1, taps); contiguous, or the convolution is slow."""
     return kernel.to(x.dtype).expand(x.shape[1], 1, 1, -1).contiguous()
 
 
 class SkipBlock(nn.Module):
-    """A level: what its modules make of the input, beside the input."""
+    """A level of the U-Net: the output of its modules, concatenated with its input."""
 
     def __init__(self, *main: nn.Module):
         super().__init__()
-        self.main = nn.Sequential(*main)
+        self.main = Chain(*main)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.main(x), x], dim=1)
+    def forward(self, x: Tensor, circular: bool = False) -> Tensor:
+        return torch.cat([self.main(x, circular), x], dim=1)
+
+
+_CIRCULAR = (Conv, ResConvBlock, Downsample1d, Upsample1d, SkipBlock)
 
 
 def _level(config: UNetConfig, level: int, inner: nn.Module) -> SkipBlock:
-    """Level ``level`` around the levels below it. Identities keep the published numbering of the modules."""
+    """Build level ``level`` around the levels below it. Identities keep the published numbering of the modules."""
     above, width = config.widths[level - 2], config.widths[level - 1]
 
     def attention(channels: int) -> nn.Module:

@@ -1,10 +1,9 @@
-"""TODO similarity/index."""
+"""The index of a folder of sounds: read once, kept in the cache, and updated where files change."""
 
 from __future__ import annotations
 
 import json
 import os
-import warnings
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -17,101 +16,102 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..audio.io import read, sound_files
-from ..errors import Cancelled
+from ..errors import Cancelled, DatasetError
 from ..files import atomically
+from ..notices import warn
 from ..runtime import cache_dir
-from ..sampler import Event
-from .features import RATE, Facts, described, heard, pieces_of
-from .search import EMPTY, File, Index, file_of, joined, search
+from ..steps import Event
+from .features import RATE, Facts, describe, normalize, split_pieces
+from .search import EMPTY, File, Index, join_index, make_file, search
 
 FEWEST_SOUNDS = 10
-"""Of fewer nothing can be learned about how near sounds of a folder are to each other."""
+"""Smallest folder whose own distances set the threshold."""
 
 _NAMES = 5
 
 OnProgress = Callable[[int, int], object]
 
-_SAMPLE = 500  # sounds of a folder whose nearest neighbours are looked for
-_STRETCH_S = 2.0  # of each of them, as long as a clip
-_LAYOUT = 2  # of the cache; another number makes it anew
+_SAMPLE = 500  # sounds of a folder whose nearest neighbours are measured
+_STRETCH_S = 2.0  # seconds of each of them, the length of a clip
+_LAYOUT = 2  # version of the cache format
 
 
-class _Work:
-    """How much is done, told, and whether to go on."""
+class Progress:
+    """Progress of the check, with cancel."""
 
     def __init__(self, total: int, on_progress: OnProgress | None, cancel: Event | None):
-        self.so_far, self.total, self.on_progress, self.cancel = 0, total, on_progress, cancel
-        self.go_on()
+        self.done, self.total, self.on_progress, self.cancel = 0, total, on_progress, cancel
+        self.check()
 
-    def more(self, n: int) -> None:
+    def extend(self, n: int) -> None:
+        """Add to the total."""
         self.total += n
 
-    def done(self) -> None:
-        self.so_far += 1
+    def advance(self) -> None:
+        """Count and report one more sound."""
+        self.done += 1
         if self.on_progress is not None:
-            self.on_progress(self.so_far, self.total)
+            self.on_progress(self.done, self.total)
 
-    def go_on(self) -> None:
+    def check(self) -> None:
+        """Raise ``Cancelled`` if the caller cancelled."""
         if self.cancel is not None and self.cancel.is_set():
-            raise Cancelled(f"stopped after {self.so_far} of {self.total} sounds; what was read is kept")
+            raise Cancelled(f"stopped after {self.done} of {self.total} sounds; the files read so far are cached")
 
 
-# --- the folder -------------------------------------------------------------------------------------------------
-
-
-def _index_of(folder: Path, work: _Work) -> tuple[Index, dict[str, str]]:
-    """The folder's sounds, and why some cannot be used; from the cache, but for new and changed files."""
+def index_folder(folder: Path, progress: Progress) -> tuple[Index, dict[str, str]]:
+    """Return the index of a folder's sounds, and why some cannot be used; only new and changed files are read."""
     paths = {path.relative_to(folder).as_posix(): path for path in sound_files(folder)}
     key = sha256(os.fsencode(str(folder))).hexdigest()[:12]
     place = cache_dir() / "originality" / f"{folder.name[:40]}-{key}.safetensors"
     place.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(place.with_suffix(".lock")):  # of several processes, one reads
-        kept = _kept(place)
-        index, skipped = _updated(kept, paths, place, work)
+    with FileLock(place.with_suffix(".lock")):  # one of several processes reads
+        kept = _load(place)
+        index, skipped = _update(kept, paths, place, progress)
         if skipped:
             some = ", ".join(list(skipped)[:_NAMES]) + (" and others" if len(skipped) > _NAMES else "")
-            warnings.warn(f"{len(skipped)} of {len(paths)} files cannot be used: {some}", stacklevel=3)
+            warn(f"Skipped {len(skipped)} of {len(paths)} files that cannot be read: {some}", stacklevel=3)
         if not index.files:
             reasons = [f"- {name}: {why}" for name, why in list(skipped.items())[:_NAMES]]
-            raise ValueError(f"None of the {len(paths)} files in {folder} can be used:\n" + "\n".join(reasons))
+            raise DatasetError(f"None of the {len(paths)} files in {folder} can be used:\n" + "\n".join(reasons))
         if len(index.files) >= FEWEST_SOUNDS and not len(index.distances):
-            index = index._replace(distances=_calibrated(index, folder, work))
-            _keep(place, index)
+            index = index._replace(distances=_calibrate(index, folder, progress))
+            _save(place, index)
     return index, skipped
 
 
-def _updated(kept: Index, paths: dict[str, Path], place: Path, work: _Work) -> tuple[Index, dict[str, str]]:
-    """The index with what is new read and what is gone left out, kept on the disk even if this is cancelled."""
+def _update(kept: Index, paths: dict[str, Path], place: Path, progress: Progress) -> tuple[Index, dict[str, str]]:
+    """Read new files into the index and drop missing ones; it is saved even if this is cancelled."""
     states = {name: (path.stat().st_size, path.stat().st_mtime_ns) for name, path in paths.items()}
-    same = {f.name: facts for f, facts in _apart(kept) if states.get(f.name) == (f.size, f.mtime_ns)}
+    same = {f.name: facts for f, facts in _split(kept) if states.get(f.name) == (f.size, f.mtime_ns)}
     files = {f.name: f for f in kept.files if f.name in same}
     fresh = [name for name in paths if name not in same]
-    work.more(len(fresh))
+    progress.extend(len(fresh))
     skipped: dict[str, str] = {}
     try:
         for name in fresh:
-            work.go_on()
+            progress.check()
             try:
-                same[name] = described(heard(*read(paths[name])))
-                files[name] = file_of(name, *states[name], same[name])
+                same[name] = describe(normalize(*read(paths[name])))
+                files[name] = make_file(name, *states[name], same[name])
             except (ValueError, OSError, RuntimeError) as error:
-                skipped[name] = getattr(error, "strerror", None) or str(error)  # no folder of anybody's disk
-            work.done()
+                skipped[name] = getattr(error, "strerror", None) or str(error)  # without the folder's path
+            progress.advance()
     finally:
-        index = _ordered(files, same)
+        index = _join(files, same)
         changed = files.keys() != {f.name for f in kept.files} or any(name in files for name in fresh)
         if changed:
-            _keep(place, index)
+            _save(place, index)
     return (index if changed else kept), skipped
 
 
-def _ordered(files: dict[str, File], facts: dict[str, Facts]) -> Index:
+def _join(files: dict[str, File], facts: dict[str, Facts]) -> Index:
     names = sorted(files)
-    return joined([files[name] for name in names], [facts[name] for name in names]) if names else EMPTY
+    return join_index([files[name] for name in names], [facts[name] for name in names]) if names else EMPTY
 
 
-def _apart(index: Index) -> Iterator[tuple[File, Facts]]:
-    """Each sound of an index."""
+def _split(index: Index) -> Iterator[tuple[File, Facts]]:
+    """Yield each sound of an index."""
     frames = index.frames.split([f.frames for f in index.files])
     windows = index.windows.split([f.windows for f in index.files])
     places = index.places.split([f.windows for f in index.files])
@@ -120,14 +120,14 @@ def _apart(index: Index) -> Iterator[tuple[File, Facts]]:
         yield file, Facts(file.lead_s, file.channels, *columns)
 
 
-def _keep(place: Path, index: Index) -> None:
+def _save(place: Path, index: Index) -> None:
     tensors = {name: getattr(index, name).contiguous() for name in Index._fields[1:]}
     about = {"layout": str(_LAYOUT), "files": json.dumps(index.files)}
     atomically(place, lambda part: save_file(tensors, part, about))
 
 
-def _kept(place: Path) -> Index:
-    """The index on the disk; an empty one if there is none that can be used."""
+def _load(place: Path) -> Index:
+    """Return the saved index; an empty one if there is none, or it is damaged."""
     if not place.is_file():
         return EMPTY
     try:
@@ -137,7 +137,7 @@ def _kept(place: Path) -> Index:
                 [File(*f) for f in json.loads(about["files"])],
                 *(file.get_tensor(n).clone() for n in Index._fields[1:]),
             )
-        counts = [sum(f[5 + i] for f in index.files) for i in range(3)]
+        counts = [sum(int(f[5 + i]) for f in index.files) for i in range(3)]
         whole = counts == [len(index.frames), len(index.windows), len(index.bass)]
         whole = whole and len(index.places) == len(index.windows)
     except (SafetensorError, KeyError, TypeError, ValueError, OSError):
@@ -145,20 +145,17 @@ def _kept(place: Path) -> Index:
     return index if whole and about["layout"] == str(_LAYOUT) else EMPTY
 
 
-def _calibrated(index: Index, folder: Path, work: _Work) -> Tensor:
-    """Distances from a sample of the folder's sounds to the nearest of the others, rising."""
+def _calibrate(index: Index, folder: Path, progress: Progress) -> Tensor:
+    """Return the distances from a sample of the folder's sounds to the nearest of the others, ascending."""
     drawn = np.random.default_rng(0).permutation(len(index.files))[:_SAMPLE].tolist()
-    work.more(len(drawn))
+    progress.extend(len(drawn))
     distances = []
     for i in sorted(drawn):
-        work.go_on()
-        sound = heard(*read(folder / index.files[i].name))
+        progress.check()
+        sound = normalize(*read(folder / index.files[i].name))
         frames, long = sound.shape[1], round(_STRETCH_S * RATE)
         middle = sound[:, frames // 2 : frames // 2 + long] if frames > 2 * long else sound[:, :long]
-        matches = search(pieces_of(middle, loop=False), index, besides=i)
+        matches = search(split_pieces(middle, loop=False), index, besides=i)
         distances += [min(match.distance for match in matches)] if matches else []
-        work.done()
+        progress.advance()
     return torch.tensor(sorted(distances))
-
-
-# --- search -----------------------------------------------------------------------------------------------------

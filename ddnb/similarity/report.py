@@ -1,4 +1,4 @@
-"""TODO similarity/report."""
+"""The findings of the originality check, as data, text and HTML."""
 
 from __future__ import annotations
 
@@ -9,32 +9,33 @@ from typing import Any
 
 from ..audio.io import fit_length, read
 from ..clips.clip import Clip
+from ..clips.provenance import InputRecord, Provenance
 from ..display.html import card_html, cards_of
+from ..errors import ArgumentError
 from .index import _NAMES, FEWEST_SOUNDS
 
-NEAR_COPY, NO_COPY = "near copy of", "no near copy found in this folder"
-UNCHECKED, SILENT = "cannot be checked here", "silent: there is nothing to compare"
-WHY_UNCHECKED = "the training sounds are not at hand"
+NEAR_COPY_OF, NO_COPY = "near copy of", "no near copy found in this folder"
+UNCHECKED, SILENT = "not checked", "silent: nothing to compare"
+WHY_UNCHECKED = "no folder of training sounds was given"
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """What was found for one clip.
+    """The finding for one clip.
 
     Attributes:
-        clip: the clip: the object that was given where that was a clip, of a beat its ``clip``.
-        nearest: path inside the folder of the training sound that is nearest, with ``/``; none if nothing was compared,
-            or if nothing is alike at all.
-        at_s: where in that sound the stretch begins that the clip resembles.
-        clip_at_s: where in the clip.
+        clip: the clip that was given; for a beat its ``clip``.
+        nearest: path of the nearest training sound inside the folder, with ``/``; None if nothing was compared, or
+            nothing is similar at all.
+        at_s: time in that sound at which the similar stretch begins.
+        clip_at_s: time in the clip.
         distance: from 0 (the same) to 1 (nothing in common).
-        score: share of the folder's sounds, 0 to 1, that are farther from their own nearest neighbour; none if
-            the folder has fewer than 10 sounds.
-        verdict: in words.
+        score: share of the folder's sounds, 0 to 1, that are farther from their own nearest neighbour; None if the
+            folder has fewer than 10 sounds.
+        verdict: the finding in words.
         near: whether it is a near copy.
-        track: of a beat, the track whose sound this row is about, being nearer than the mix and the other sounds; none
-            if it is about the mix.
-        sound: what was compared: ``clip``, or that sound.
+        track: for a beat, the track whose sound is nearer than the mix and the other sounds; None for the mix.
+        sound: the sound of the track, if it was compared in place of ``clip``.
     """
 
     clip: Clip
@@ -48,22 +49,23 @@ class Row:
     track: str | None = None
     sound: Clip | None = None
 
-    def __post_init__(self) -> None:
-        if self.sound is None:
-            object.__setattr__(self, "sound", self.clip)
+    @property
+    def compared(self) -> Clip:
+        """The sound that was compared: ``clip``, or that of the track."""
+        return self.clip if self.sound is None else self.sound
 
 
 @dataclass(frozen=True, eq=False)
 class Originality:
-    """What ``originality`` found; ``print`` shows it as text.
+    """The findings of ``originality``; ``print`` shows them as text, a notebook with players.
 
     Attributes:
-        rows: one for each clip, in order.
+        rows: one per clip, in order.
         duplicates: (number of a clip, number of a later one that is nearly the same, their distance).
         threshold: distance below which a sound is a near copy.
-        files: training sounds that the clips were compared with.
+        files: number of training sounds that the clips were compared with.
         skipped: path inside the folder -> why this file could not be used.
-        folder: of the training sounds; none if they were not at hand.
+        folder: the folder of training sounds; None if none was given.
     """
 
     rows: tuple[Row, ...]
@@ -74,13 +76,14 @@ class Originality:
     folder: Path | None
 
     def record(self, i: int) -> dict[str, Any]:
-        """What a manifest says of clip ``i``; file names only, no folder of anybody's disk."""
+        """Return the manifest's entry for clip ``i``; with file names only, no folder of anybody's disk."""
         row = self.rows[i]
         if self.folder is None:
             return {"verdict": "not checked", "why": WHY_UNCHECKED}
+        name = Path(row.nearest or "").name
         return {
-            "verdict": _verdict(Path(row.nearest).name, row.track) if row.near else row.verdict,
-            "nearest": row.nearest and Path(row.nearest).name,
+            "verdict": copy_verdict(name, row.track) if row.near else row.verdict,
+            "nearest": name or None,
             "distance": row.distance and round(row.distance, 4),
             "threshold": round(self.threshold, 4),
             "score": row.score and round(row.score, 4),
@@ -88,24 +91,24 @@ class Originality:
         }
 
     def nearest_sound(self, i: int) -> Clip:
-        """The stretch of the nearest training sound that clip ``i`` resembles, as long as the clip.
+        """Return the stretch of the nearest training sound that clip ``i`` is similar to, as long as the clip.
 
         Raises:
             ValueError: it was compared with nothing.
             FileNotFoundError: the file has gone since.
         """
         row = self.rows[i]
-        if row.nearest is None:
-            raise ValueError(f"clip {i} was compared with no training sound: {row.verdict}.")
+        if self.folder is None or row.nearest is None or row.at_s is None or row.clip_at_s is None:
+            raise ArgumentError(f"clip {i} was compared with no training sound: {row.verdict}.")
         audio, rate = read(self.folder / row.nearest)
         start = min(max(0, round((row.at_s - row.clip_at_s) * rate)), audio.shape[-1] - 1)
         name = Path(row.nearest).name
-        cut = fit_length(audio, round(row.sound.duration_s * rate), start)
-        return Clip(cut, rate, 0, {"source": {"name": name}, "model": {"name": name}})
+        cut = fit_length(audio, round(row.compared.duration_s * rate), start)
+        return Clip(cut, rate, 0, Provenance(source=InputRecord(name)))
 
     def __str__(self) -> str:
-        rows = [_about_row(i, row) for i, row in enumerate(self.rows)]
-        return "\n".join([*_about_folder(self), *rows, *_about_pairs(self)])
+        rows = [_describe_row(i, row) for i, row in enumerate(self.rows)]
+        return "\n".join([*_describe_folder(self), *rows, *_describe_duplicates(self)])
 
     def __repr__(self) -> str:
         near = sum(row.near for row in self.rows)
@@ -115,43 +118,45 @@ class Originality:
         return originality_html(self)
 
 
-def _verdict(name: str, track: str | None = None) -> str:
-    return f"{NEAR_COPY} {name}" + (f" (the sound of track {track})" if track else "")
+def copy_verdict(name: str, track: str | None = None) -> str:
+    """Return the verdict for a near copy of this file."""
+    return f"{NEAR_COPY_OF} {name}" + (f" (the sound of track {track})" if track else "")
 
 
-# --- words ------------------------------------------------------------------------------------------------------
+# --- words ---
 
 
-def _about_folder(found: Originality) -> list[str]:
+def _describe_folder(found: Originality) -> list[str]:
     if found.folder is None:
-        return [f"Whether these are copies {UNCHECKED}: {WHY_UNCHECKED}."]
+        return [f"Not checked for near copies: {WHY_UNCHECKED}."]
     lines = [
-        f"Compared with {found.files} sounds in {found.folder.name}; near is a distance below {found.threshold:.3f}."
+        f"Compared with {found.files} sounds in {found.folder.name}. A near copy has a distance below "
+        f"{found.threshold:.3f}."
     ]
     if found.files < FEWEST_SOUNDS:
-        lines.append(f"Fewer than {FEWEST_SOUNDS} sounds do not say how near theirs are: this is the usual bound.")
+        lines.append(f"This is the default threshold: fewer than {FEWEST_SOUNDS} sounds do not set one.")
     if found.skipped:
         names = list(found.skipped)[:_NAMES]
         more = f" and {len(found.skipped) - _NAMES} more" if len(found.skipped) > _NAMES else ""
-        lines.append(f"Not compared, as they cannot be read: {', '.join(names)}{more}.")
+        lines.append(f"Skipped, as they cannot be read: {', '.join(names)}{more}.")
     return lines
 
 
-def _about_row(i: int, row: Row) -> str:
+def _describe_row(i: int, row: Row) -> str:
     text = f"{i} {row.clip.name}: {row.verdict}"
     if row.distance is None:
         return text
     if row.nearest is None:
-        return f"{text}; nothing is alike at all"
-    of = f"nearest to its {row.track} is" if row.track else "nearest"
+        return f"{text}; nothing is similar at all"
+    of = f"nearest to its {row.track}:" if row.track else "nearest"
     where = f"at {row.at_s:.2f} s, " if row.near else f"{of} {row.nearest} at {row.at_s:.2f} s, "
     text += f"; {where}distance {row.distance:.3f}"
     if row.score is None:
         return text
-    return f"{text}, nearer than {100 * row.score:.1f} % of the folder's sounds are to each other"
+    return f"{text}, nearer than {100 * row.score:.1f} % of the folder's sounds are to their nearest neighbour"
 
 
-def _about_pairs(found: Originality) -> list[str]:
+def _describe_duplicates(found: Originality) -> list[str]:
     return [f"Clips {i} and {j} are nearly the same (distance {d:.3f})." for i, j, d in found.duplicates]
 
 
@@ -159,12 +164,12 @@ _PAIRS = 8
 
 
 def originality_html(report: Originality) -> str:
-    """Return what the originality check found as one piece of HTML: nearest first, both players side by side."""
+    """Return the findings as HTML: nearest first, both players side by side."""
     lines = "<br>".join(html.escape(line) for line in str(report).splitlines())
-    compared = [i for i, row in enumerate(report.rows) if row.nearest is not None]
-    compared.sort(key=lambda i: report.rows[i].distance)
-    pairs = ((report.rows[i].sound, report.nearest_sound(i)) for i in compared[:_PAIRS])
-    cards, note = cards_of([clip.shown() for pair in pairs for clip in pair], rest="they are named above")
+    distances = {i: row.distance for i, row in enumerate(report.rows) if row.distance is not None}
+    compared = sorted(distances, key=lambda i: distances[i])
+    pairs = ((report.rows[i].compared, report.nearest_sound(i)) for i in compared[:_PAIRS])
+    cards, note = cards_of([clip.shown() for pair in pairs for clip in pair], rest="they are listed above")
     rows = []
     for i, clip, nearest in zip(compared, cards[::2], cards[1::2], strict=False):
         cells = "".join(f'<td style="text-align:left;vertical-align:top">{card_html(*c)}</td>' for c in (clip, nearest))

@@ -1,6 +1,9 @@
-"""Training and fine-tuning: data sets and the report on them, the trainer, the resumable loop and its folder."""
+"""Training and fine-tuning: data sets and reports on them, the trainer, the resumable loop and its folder.
 
-from .config import Recipe
-from .loop import CONFIGS, Record, finetune, from_scratch
+It must not import ``ddnb.export``, ``ddnb.widgets`` or ``ddnb.cli``.
+"""
 
-__all__ = ["CONFIGS", "Recipe", "Record", "finetune", "from_scratch"]
+from .config import TrainingConfig
+from .loop import CONFIGS, TrainingStep, finetune, from_scratch
+
+__all__ = ["CONFIGS", "TrainingConfig", "TrainingStep", "finetune", "from_scratch"]

@@ -1,27 +1,26 @@
-"""TODO training/advice."""
+"""The sentences of a report on a folder of sounds, for musicians."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from statistics import median
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..display.text import duration, shown
-from .dataset import COPY, Dataset, Sound
-from .loop import seconds_per_step
-from .trainer import MAX_CATEGORIES
+from .dataset import Dataset, Sound
+from .starting import MAX_CATEGORIES
 
-_MIN_STEPS, _MAX_STEPS = 500, 3000
-
+MIN_STEPS, MAX_STEPS = 500, 3000
 _NAMES = 5
+_REASONS = 20
 
 
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
-def _some(names: Iterable[str]) -> str:
+def _list_some(names: Iterable[str]) -> str:
     names = [shown(name) for name in names]
     more = f" and {len(names) - _NAMES} more" if len(names) > _NAMES else ""
     return ", ".join(names[:_NAMES]) + more
@@ -32,129 +31,156 @@ def _tally(values: Iterable[str]) -> str:
     return counts[0][0] if len(counts) == 1 else ", ".join(f"{value} ({n})" for value, n in counts)
 
 
-def _channels(n: int) -> str:
+def _name_channels(n: int) -> str:
     return {1: "mono", 2: "stereo"}.get(n, f"{n} channels")
 
 
-def _by_class(data: Dataset) -> dict[str, int]:
+def _count_classes(data: Dataset) -> dict[str, int]:
     return dict(sorted(Counter(s.category for s in data.sounds if s.category is not None).items()))
 
 
-def _what_is_there(data: Dataset) -> list[str]:
+def describe_contents(data: Dataset) -> list[str]:
+    """Describe the usable sounds: number, lengths, formats and classes."""
     sounds, lengths = data.sounds, sorted(s.duration_s for s in data.sounds)
-    classes, loose = _by_class(data), sum(s.category is None for s in data.sounds)
     lines = [f"{_count(len(sounds), 'sound')}, {duration(sum(lengths))} in all."]
     if len(sounds) > 1:
-        lines.append(
-            f"The shortest lasts {duration(lengths[0])}, the longest {duration(lengths[-1])}, "
-            f"the one in the middle {duration(median(lengths))}."
-        )
+        shortest, middle, longest = (duration(s) for s in (lengths[0], median(lengths), lengths[-1]))
+        lines.append(f"Length: {shortest} (shortest), {middle} (median), {longest} (longest).")
     lines.append(f"Sample rate: {_tally(f'{s.sample_rate} Hz' for s in sounds)}.")
-    lines.append(f"Channels: {_tally(_channels(s.channels) for s in sounds)}.")
-    if classes:
+    lines.append(f"Channels: {_tally(_name_channels(s.channels) for s in sounds)}.")
+    if classes := _count_classes(data):
         listed = ", ".join(f"{shown(name)} ({n})" for name, n in list(classes.items())[:MAX_CATEGORIES])
         more = f" and {len(classes) - MAX_CATEGORIES} more" if len(classes) > MAX_CATEGORIES else ""
-        lines.append(f"Class folders: {listed}{more}{f'; in none: {loose}' if loose else ''}.")
+        loose = sum(s.category is None for s in sounds)
+        lines.append(f"Class folders: {listed}{more}{f'; in no class folder: {loose}' if loose else ''}.")
     else:
         lines.append("No class folders.")
     return lines
 
 
-def _not_used(data: Dataset) -> list[str]:
-    copies = [name for name, reason in data.unusable.items() if reason.startswith(COPY)]
-    lines = [f"{shown(n)}: {shown(why)}" for n, why in data.unusable.items() if not why.startswith(COPY)]
-    if (more := len(lines) - 4 * _NAMES) > 1:
-        lines[4 * _NAMES :] = [f"And {more} more: see report.data.unusable."]
-    if copies:
-        lines.append(f"Exact copies of other files, {len(copies)}: {_some(copies)}.")
+def describe_unused(data: Dataset) -> list[str]:
+    """Name the files that are not trained on, with reasons."""
+    lines = [f"{shown(n)}: {shown(why)}" for n, why in data.unusable.items() if n not in data.copies]
+    if (more := len(lines) - _REASONS) > 1:
+        lines[_REASONS:] = [f"And {more} more: see report.data.unusable."]
+    if data.copies:
+        lines.append(f"Exact copies of other files ({len(data.copies)}): {_list_some(data.copies)}.")
     if data.ignored:
-        lines.append(f"Files of other kinds, {len(data.ignored)}: {_some(data.ignored)}.")
+        lines.append(f"Files of other kinds ({len(data.ignored)}): {_list_some(data.ignored)}.")
     return lines
 
 
-def _advice(data: Dataset, ckpt: Checkpoint | None, crop: bool, steps: int) -> list[str]:
-    lines = [_enough(data.sounds, crop)]
+def describe_faults(
+    clipped: Sequence[str],
+    quiet: Sequence[str],
+    late: Sequence[str],
+    offset: Sequence[str],
+    near_copies: Sequence[tuple[str, str]],
+) -> list[str]:
+    """Name the sounds with each fault, what it does to the training, and the remedy."""
+    lines = []
+    for names, one, several, remedy in (
+        (clipped, "is clipped", "are clipped", "Flat tops crackle, and the network learns that: find a cleaner copy."),
+        (quiet, "is quiet", "are quiet", "The peak is below -30 dBFS: raise the level, or remove it."),
+        (late, "starts late", "start late", "Over 20 ms of silence or fade-in is learned, too: trim one-shots."),
+        (
+            offset,
+            "is off centre",
+            "are off centre",
+            "The mean is not zero (DC): a high-pass at 20 Hz helps.",
+        ),
+    ):
+        if names:
+            state = one if len(names) == 1 else several
+            lines.append(f"{_count(len(names), 'sound')} {state}: {_list_some(names)}. {remedy}")
+    if near_copies:
+        state = "is a near copy" if len(near_copies) == 1 else "are near copies"
+        listed = _list_some(f"{later} is like {earlier}" for later, earlier in near_copies)
+        lines.append(
+            f"{_count(len(near_copies), 'sound')} {state} of another, except for level or polarity, in the first 3 s: "
+            f"{listed}. What is there twice counts twice, and is memorised first: keep one of each."
+        )
+    return lines
+
+
+def advise(data: Dataset, ckpt: Checkpoint | None, crop: bool, steps: int) -> list[str]:
+    """Judge number, lengths, rates and classes of the sounds, and say how long to train."""
+    lines = [_judge_amount(data.sounds, crop)]
     if ckpt is not None:
-        lines += _about_length(data.sounds, ckpt, crop) + _about_rate(data.sounds, ckpt)
-    lines += _about_classes(data)
+        lines += [_judge_lengths(data.sounds, ckpt, crop), *_judge_rates(data.sounds, ckpt)]
+    lines += _judge_classes(_count_classes(data))
     lines.append(
-        f"Train for about {steps} steps: a rule of thumb, 10 per {'clip of sound' if crop else 'sound'}, "
-        f"{_MIN_STEPS} at least and {_MAX_STEPS} at most. Listen on the way, and stop when it gets no better."
+        f"Train for about {steps} steps (a rule of thumb: 10 per {'clip of sound' if crop else 'sound'}, at least "
+        f"{MIN_STEPS} and at most {MAX_STEPS}). Listen to the demos meanwhile, and stop when they no longer get better."
     )
     if ckpt is None:
-        lines.append("Give the checkpoint that you want to train as well, to learn about lengths and time.")
-    elif len({*ckpt.categories, *data.categories}) <= MAX_CATEGORIES:  # else training refuses them
-        lines.append(_about_time(ckpt, data, crop, steps))
+        lines.append("Give the checkpoint that you want to train as well, to get advice on lengths and time.")
     return lines
 
 
-def _enough(sounds: tuple[Sound, ...], crop: bool) -> str:
+def describe_time(device: object, steps: int, seconds: float, batch_size: int) -> str:
+    """Say how long the training takes, from the measured duration of a step."""
+    return (
+        f"On this machine ({device}) {steps} steps take about {duration(steps * seconds)}: {seconds:.2g} s each, with "
+        f"{_count(batch_size, 'clip')} at a time, as just measured."
+    )
+
+
+def _judge_amount(sounds: Sequence[Sound], crop: bool) -> str:
     n, rule = len(sounds), "a rule of thumb"
     if crop:
         seconds = sum(s.duration_s for s in sounds)
         verdict = "plenty" if seconds >= 1800 else "enough for a style" if seconds >= 300 else "little"
-        return f"{duration(seconds)} of sound to cut clips from is {verdict} ({rule}: from 5 minutes on, better 30)."
+        return f"{duration(seconds)} of sound to cut clips from is {verdict} ({rule}: 5 minutes or more, better 30)."
     if n < 5:
         return (
-            f"{_count(n, 'sound')}: it will learn little more than to repeat {'it' if n == 1 else 'them'}, and none "
-            "can be held out to notice that. Add more; 20 is a start."
+            f"{_count(n, 'sound')}: the network will learn little more than to repeat {'it' if n == 1 else 'them'}, "
+            "and none can be held out to notice that. Add more; 20 is a start."
         )
     if n < 20:
-        return f"{n} sounds are few: expect close variations of them. From 50 on, results are freer ({rule})."
+        return f"{n} sounds are few: expect close variations of them. From 50 on, results are more varied ({rule})."
     if n < 100:
-        return f"{n} sounds are enough for variations on them. From 100 on, results are freer ({rule})."
+        return f"{n} sounds are enough for variations of them. From 100 on, results are more varied ({rule})."
     return f"{n} sounds are enough for a style of their own ({rule})."
 
 
-def _about_length(sounds: tuple[Sound, ...], ckpt: Checkpoint, crop: bool) -> list[str]:
+def _judge_lengths(sounds: Sequence[Sound], ckpt: Checkpoint, crop: bool) -> str:
     clip, longer = duration(ckpt.frames / ckpt.sample_rate), sum(s.frames > ckpt.frames for s in sounds)
     if crop:
-        return [
-            f"Most are more than twice as long as a clip of this checkpoint ({clip}): crop, that is, let training cut "
-            "clips from anywhere in them. It does so by itself (crop=True). What is generated then begins anywhere too."
-        ]
+        return (
+            f"Most are more than twice as long as a clip of this checkpoint ({clip}), so training cuts clips from "
+            "anywhere in them by itself (crop=True). Generated sounds then start anywhere, too."
+        )
     if longer:
-        return [
-            f"{longer} of {len(sounds)} last longer than a clip of this checkpoint ({clip}) and are cut there: the "
-            "beginning of each is learned, as suits one-shots (crop=False)."
-        ]
-    return [f"All fit into a clip of this checkpoint ({clip}); silence follows the shorter ones."]
+        return (
+            f"{longer} of {len(sounds)} last longer than a clip of this checkpoint ({clip}). Only their beginnings are "
+            "learned, which suits one-shots (crop=False)."
+        )
+    return f"All fit into a clip of this checkpoint ({clip}); silence follows the shorter ones."
 
 
-def _about_rate(sounds: tuple[Sound, ...], ckpt: Checkpoint) -> list[str]:
+def _judge_rates(sounds: Sequence[Sound], ckpt: Checkpoint) -> list[str]:
     if not (lower := [s.name for s in sounds if s.sample_rate < 0.9 * ckpt.sample_rate]):
         return []
     return [
-        f"{len(lower)} of {len(sounds)} have a lower rate than this checkpoint's {ckpt.sample_rate} Hz, and "
-        f"highs that they do not have cannot be learned from them: {_some(lower)}."
+        f"{len(lower)} of {len(sounds)} have a lower sample rate than this checkpoint's {ckpt.sample_rate} Hz; the "
+        f"missing high frequencies cannot be learned from them: {_list_some(lower)}."
     ]
 
 
-def _about_classes(data: Dataset) -> list[str]:
-    classes, lines = _by_class(data), []
+def _judge_classes(classes: dict[str, int]) -> list[str]:
+    lines = []
     if len(classes) > MAX_CATEGORIES:
         lines.append(
-            f"{len(classes)} class folders are more than a network can be asked for ({MAX_CATEGORIES}): join some, or "
-            "train without classes (categories=False)."
+            f"{len(classes)} class folders are more than a network can learn ({MAX_CATEGORIES}): merge some, or train "
+            "without classes (categories=False)."
         )
     elif single := [name for name, n in classes.items() if n == 1 and len(classes) > 1]:
-        lines.append(f"One sound only is no class to learn: add to {_some(single)}, or move it elsewhere.")
+        lines.append(f"A single sound is too little for a class: add to {_list_some(single)}, or move it elsewhere.")
     if len(classes) > 1 and max(classes.values()) > 10 * min(classes.values()):
         most, least = max(classes, key=classes.__getitem__), min(classes, key=classes.__getitem__)
         lines.append(
             f"The classes are very uneven: {shown(most)} has {classes[most]}, {shown(least)} {classes[least]}. The "
-            "small ones are heard seldom in training and will sound like the big ones."
+            "small ones are rare in training, and will sound like the large ones."
         )
     return lines
-
-
-def _about_time(ckpt: Checkpoint, data: Dataset, crop: bool, steps: int) -> str:
-    where = f"On this machine ({ckpt.device})"
-    try:
-        seconds, batch_size = seconds_per_step(ckpt, data, crop=crop)
-    except MemoryError as error:
-        return f"{where} training does not fit into the memory: {error}"
-    return (
-        f"{where} {steps} steps take about {duration(steps * seconds)}: {seconds:.2g} s each, with "
-        f"{_count(batch_size, 'clip')} at a time, as just measured."
-    )

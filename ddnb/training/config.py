@@ -1,27 +1,29 @@
-"""How to train: the settings of a run, checked."""
+"""The settings of a training run, each with its help text and the values that it allows."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from numbers import Real
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..errors import ArgumentError
 from ..runtime import DTYPES
 from ..schedule import crash_warp, sigma_k_to_t
 
 
 def log_normal_warp(u: Tensor) -> Tensor:
-    """Warp ``u`` in [0, 1]: a fifth of it to even ln sigma_k, the rest to a normal distribution of it around 0.03.
+    """Warp ``u`` in [0, 1] to times: a fifth uniform in ln sigma_k, the rest normal in ln sigma_k around ln 0.03.
 
-    Source: Karras et al. 2022 (arXiv 2206.00364, section 5); the even part keeps the ends of the grid in training.
+    Source: Karras et al. 2022 (arXiv 2206.00364, section 5); the uniform part keeps the ends of the grid in training.
     """
-    even = math.log(1e-4) + u * 5 * math.log(20 / 1e-4)
-    bell = math.log(0.03) + 2.0 * torch.special.ndtri(((u - 0.2) / 0.8).clamp(1e-4, 1 - 1e-4))
-    return sigma_k_to_t(torch.where(u < 0.2, even, bell).exp())
+    uniform = math.log(1e-4) + u * 5 * math.log(20 / 1e-4)
+    normal = math.log(0.03) + 2.0 * torch.special.ndtri(((u - 0.2) / 0.8).clamp(1e-4, 1 - 1e-4))
+    return sigma_k_to_t(torch.where(u < 0.2, uniform, normal).exp())
 
 
 TIMES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -29,105 +31,151 @@ TIMES: dict[str, Callable[[Tensor], Tensor]] = {
     "log_normal": log_normal_warp,
     "uniform": lambda u: u,
 }
+"""Distributions of the training times: functions that warp uniform numbers in [0, 1] to t."""
+
+
+class Range(NamedTuple):
+    """The values that a setting allows: in words, and as a test."""
+
+    words: str
+    contains: Callable[[Any], bool]
+
+
+def _whole_from(least: int) -> Range:
+    def contains(value: Any) -> bool:
+        return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+    return Range(f"a whole number from {least} up", contains)
+
+
+def _one_of(*names: str) -> Range:
+    return Range(f"one of {', '.join(names)}", lambda value: value in names)
+
+
+_COUNT, _COUNT_OR_ZERO = _whole_from(1), _whole_from(0)
+_SHARE = Range("a number from 0 to below 1", lambda value: isinstance(value, Real) and 0 <= float(value) < 1)
+_POSITIVE = Range("a number above 0", lambda value: isinstance(value, Real) and 0 < float(value) < math.inf)
+_FLAG = Range("True or False", lambda value: value in (True, False))
+_TEXT = Range("a text", lambda value: isinstance(value, str))
+
+
+def _setting(default: Any, allowed: Range, words: str) -> Any:
+    return field(default=default, metadata={"help": words, "range": allowed})
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How to train. What is none is chosen: by the data, the device, or the number of steps.
+class TrainingConfig:
+    """The settings of a training run; where None is the default, the data, the device or the steps decide.
 
-    Attributes:
-        steps: updates of the weights in all.
-        batch_size: clips at a time, per process; found by trying on a GPU, counted from the free memory elsewhere.
-        accumulate: batches per update.
-        learning_rate: of AdamW, whose weight decay is 0.01; 4e-5, with LoRA 2e-4, from scratch 5e-4. It warms up over
-            the first tenth (100 steps at most) and falls to 0 over the last fifth.
-        seed: of everything that is random.
-        crop: draw clips from anywhere in a sound; by default where most sounds are twice as long as a clip. One-shots
-            are drawn from their beginning.
-        augment: turn upside down half of the time, lower by up to 6 dB, begin up to 5 ms later.
-        categories: train class folders as categories; by default where there are two or more.
-        class_dropout: share of clips trained as "any sound", which guidance needs.
-        lora_rank: train low-rank additions of this rank only, 16 is usual; what training needs beside the weights and
-            the activations almost vanishes, and the result is merged.
-        recompute_levels: levels of a network of the published kind whose activations are computed twice and not kept;
-            4 saves most of the memory.
-        ema_decay: of the averaged weights, which are those that are kept.
-        ema_on_cpu: keep the average in the computer's memory instead of the GPU's, at the price of a copy per step.
-        dtype: of the arithmetic, ``"float32"``, ``"float16"`` or ``"bfloat16"``; what suits the device by default.
-        times: ``"crash"``, as the published networks were trained, ``"log_normal"``, as the embedded one was, or
-            ``"uniform"``; as the checkpoint was by default.
-        shorten: every other batch holds this many times as many clips, cut to as small a part: for one-shots, most of
-            which happens at their beginning.
-        loop_every: every so many batches are trained as loops, turned on the circle; 0 for none.
-        validation: share of the sounds that is held out to measure the loss on, 32 clips at most.
-        validate_every: steps between validations; a twentieth of all by default.
-        save_every: steps between saved states; as ``validate_every`` by default.
-        demo_every: steps between demos; a quarter of all by default.
-        demos: sounds per demo, always of the same seeds; 0 for none. Of categories, at least one each of the first 8.
-        keep_best: how many checkpoints with the lowest validation loss to keep.
-        save_dtype: of the checkpoints, ``"float32"`` or ``"float16"``.
-        disk_budget_gb: space that the run folder may take.
-        licence: of the result; that of the checkpoint it starts from by default.
-        wandb: name of a Weights & Biases project to log to. The log is in ``log.csv`` always, and in TensorBoard where
-            that is installed.
+    Raises:
+        ArgumentError: a value that its setting does not allow.
     """
 
-    steps: int = 1000
-    batch_size: int | None = None
-    accumulate: int = 1
-    learning_rate: float | None = None
-    seed: int = 0
-    crop: bool | None = None
-    augment: bool = True
-    categories: bool | None = None
-    class_dropout: float = 0.15
-    lora_rank: int | None = None
-    recompute_levels: int = 0
-    ema_decay: float = 0.999
-    ema_on_cpu: bool = False
-    dtype: str | None = None
-    times: str | None = None
-    shorten: int = 1
-    loop_every: int = 0
-    validation: float = 0.1
-    validate_every: int | None = None
-    save_every: int | None = None
-    demo_every: int | None = None
-    demos: int = 4
-    keep_best: int = 3
-    save_dtype: str = "float32"
-    disk_budget_gb: float | None = None
-    licence: str | None = None
-    wandb: str | None = None
+    steps: int = _setting(1000, _COUNT, "updates of the weights in all")
+    batch_size: int | None = _setting(
+        None,
+        _COUNT,
+        "clips per batch and process; by default the largest of up to 32 that fits on a GPU, found by trying, and "
+        "elsewhere up to 4, computed from the free memory",
+    )
+    accumulate: int = _setting(1, _COUNT, "batches per update")
+    learning_rate: float | None = _setting(
+        None,
+        _POSITIVE,
+        "peak learning rate of AdamW, whose weight decay is 0.01; by default 4e-5, with LoRA 2e-4, from scratch 5e-4. "
+        "It warms up over the first tenth of the steps (100 at most) and decays to 0 over the last fifth",
+    )
+    seed: int = _setting(0, _COUNT_OR_ZERO, "seed of everything that is random")
+    crop: bool | None = _setting(
+        None,
+        _FLAG,
+        "cut clips from anywhere in a sound, not from its beginning only (which suits one-shots); by default where the "
+        "median sound is more than twice as long as a clip",
+    )
+    augment: bool = _setting(
+        True, _FLAG, "invert polarity with p = 0.5, lower the level by up to 6 dB, start up to 5 ms later"
+    )
+    categories: bool | None = _setting(
+        None,
+        _FLAG,
+        "train class folders as categories; by default where there are two or more, or one and a checkpoint that has "
+        "categories",
+    )
+    class_dropout: float = _setting(
+        0.15, _SHARE, "share of the clips that are trained without their category, which guidance needs"
+    )
+    lora_rank: int | None = _setting(
+        None,
+        _COUNT,
+        "train low-rank additions (LoRA) of this rank only; 16 is usual. Little memory is needed beside the weights "
+        "and the activations, and the result is merged into the weights",
+    )
+    recompute_levels: int = _setting(
+        0,
+        _COUNT_OR_ZERO,
+        "levels of a network of the published kind whose activations are recomputed in the backward pass, not stored; "
+        "4 saves most of the memory",
+    )
+    ema_decay: float = _setting(
+        0.999, _SHARE, "decay of the exponential moving average (EMA) of the weights, which is what is saved"
+    )
+    ema_on_cpu: bool = _setting(
+        False, _FLAG, "keep the EMA in main memory, not in the GPU's, at the cost of a copy per step"
+    )
+    dtype: str | None = _setting(
+        None, _one_of(*DTYPES), f"precision of the computation: {', '.join(DTYPES)}; by default what suits the device"
+    )
+    times: str | None = _setting(
+        None,
+        _one_of(*TIMES),
+        "distribution of the training times: crash, as the published networks were trained, log_normal, as the "
+        "embedded one was, or uniform; by default as the checkpoint was",
+    )
+    shorten: int = _setting(
+        1,
+        _COUNT,
+        "make every second batch this many times as many clips, each shorter by the same factor: for one-shots, most "
+        "of which happens at their beginning",
+    )
+    loop_every: int = _setting(
+        0, _COUNT_OR_ZERO, "train every n-th batch as loops, shifted circularly by a random length; 0 for none"
+    )
+    validation: float = _setting(
+        0.1, _SHARE, "share of the sounds that is held out to measure the validation loss on, 32 clips at most"
+    )
+    validate_every: int | None = _setting(None, _COUNT, "steps between validations; by default a twentieth of all")
+    save_every: int | None = _setting(None, _COUNT, "steps between saved states; by default as validate_every")
+    demo_every: int | None = _setting(None, _COUNT, "steps between demos; by default a quarter of all")
+    demos: int = _setting(
+        4,
+        _COUNT_OR_ZERO,
+        "sounds per demo, always of the same seeds; 0 for none. With categories, at least one of each of the first 8",
+    )
+    keep_best: int = _setting(3, _COUNT_OR_ZERO, "number of checkpoints with the lowest validation loss to keep")
+    save_dtype: str = _setting(
+        "float32", _one_of("float32", "float16"), "precision of the saved checkpoints: float32 or float16"
+    )
+    disk_budget_gb: float | None = _setting(
+        None, _POSITIVE, "disk space that the run folder may take, GB; by default all that is free"
+    )
+    licence: str | None = _setting(
+        None, _TEXT, "licence of the result; by default that of the checkpoint it starts from"
+    )
+    wandb: str | None = _setting(
+        None,
+        _TEXT,
+        "name of a Weights & Biases project to log to; log.csv is always written, and a TensorBoard log where that is "
+        "installed",
+    )
 
     def __post_init__(self) -> None:
-        positive = (
-            "steps",
-            "batch_size",
-            "accumulate",
-            "validate_every",
-            "save_every",
-            "demo_every",
-            "lora_rank",
-            "shorten",
-        )
-        for name in (*positive, "seed", "recompute_levels", "demos", "keep_best", "loop_every"):
-            value, least = getattr(self, name), 1 if name in positive else 0
-            if value is None and getattr(type(self), name) is None:
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise ValueError(f"{name}={value!r}: give a whole number from {least} up.")
-        for name in ("class_dropout", "validation", "ema_decay"):
-            if not isinstance(getattr(self, name), Real) or not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)!r}: give a share from 0 to below 1.")
-        for name in ("learning_rate", "disk_budget_gb"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, Real) or not 0 < value < math.inf):
-                raise ValueError(f"{name}={value!r}: give a number above 0.")
-        for name in ("crop", "augment", "categories", "ema_on_cpu"):
-            if getattr(self, name) not in (True, False, *([None] if name in ("crop", "categories") else [])):
-                raise ValueError(f"{name}={getattr(self, name)!r}: give True or False.")
-        choices = {"dtype": (None, *DTYPES), "times": (None, *TIMES), "save_dtype": ("float32", "float16")}
-        for name, known in choices.items():
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name}={getattr(self, name)!r}: known are {', '.join(filter(None, known))}.")
+        for setting in fields(self):
+            value, allowed = getattr(self, setting.name), setting.metadata["range"]
+            if not (value is None and setting.default is None) and not allowed.contains(value):
+                raise ArgumentError(f"{setting.name}={value!r}: expected {allowed.words}.")
+
+
+_ATTRIBUTES = "\n".join(
+    f"        {f.name}: {f.metadata['help']} (default: {f.default})." for f in fields(TrainingConfig)
+)
+TrainingConfig.__doc__ = f"{TrainingConfig.__doc__}\n    Attributes:\n{_ATTRIBUTES}\n"

@@ -1,11 +1,11 @@
-"""What notebooks show: players, pictures, progress, training, the Studio. The only part that knows about a screen.
+"""Players, pictures, progress bars, training views and the Studio, for notebooks.
 
-Only widgets that ipywidgets 7.7.1 (Colab) and 8 (JupyterLab) have in common are used.
+Only widgets common to ipywidgets 7.7.1 (Colab) and 8 (JupyterLab) are used.
 """
 
 from __future__ import annotations
 
-from .colab import drive_folder, hand_over, record, upload
+from .colab import download, drive_folder, record, upload
 from .jobs import Jobs, Progress
 from .players import Player, Snapshots, dataset_player, draw_grids, draw_seam, player
 from .sequencer import Sequencer, draw_beat
@@ -22,12 +22,12 @@ __all__ = [
     "curve",
     "dataset_player",
     "demos",
+    "download",
     "draw_beat",
     "draw_grids",
     "draw_seam",
     "drive_folder",
     "follow",
-    "hand_over",
     "player",
     "record",
     "studio",

@@ -1,80 +1,39 @@
-"""What only Google Colab can and needs: files from and to the browser, Google Drive, the microphone.
+"""Upload, download, recording and Google Drive on Google Colab.
 
-Each is called from a cell, never from a button: they talk to the cell that is running.
+Call these functions from a cell, not from a button: Colab answers only the running cell.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+from functools import partial
 from pathlib import Path
 
+from ..errors import ArgumentError
 from ..files import atomically, free_name, safe_name
 from ..runtime import in_colab
+from .scripts import read_script
 from .sources import clip_of_bytes
 
 DRIVE = Path("/content/drive")
 MICROPHONE_S = (0.1, 60.0)
 
-_RECORD = """
-(async () => {
-  const seconds = SECONDS;
-  let stream;
-  try {
-    stream = await navigator.mediaDevices.getUserMedia(
-      {audio: {echoCancellation: false, noiseSuppression: false, autoGainControl: false}});
-  } catch (error) {
-    return 'refused: ' + error.message;
-  }
-  const label = document.createElement('p');
-  label.setAttribute('role', 'status');
-  label.textContent = 'recording ' + seconds + ' s ...';
-  document.body.appendChild(label);
-  const recorder = new MediaRecorder(stream), parts = [];
-  recorder.ondataavailable = event => parts.push(event.data);
-  const stopped = new Promise(resolve => recorder.onstop = resolve);
-  recorder.start();
-  await new Promise(resolve => setTimeout(resolve, 1000 * seconds));
-  recorder.stop();
-  await stopped;
-  stream.getTracks().forEach(track => track.stop());
-  label.textContent = 'recorded ' + seconds + ' s';
-  const context = new AudioContext();
-  const sound = await context.decodeAudioData(await new Blob(parts).arrayBuffer());
-  await context.close();
-  const count = sound.numberOfChannels, frames = sound.length, size = 2 * count * frames;
-  const view = new DataView(new ArrayBuffer(44 + size));
-  const text = (at, word) => [...word].forEach((c, i) => view.setUint8(at + i, c.charCodeAt(0)));
-  text(0, 'RIFF'); view.setUint32(4, 36 + size, true); text(8, 'WAVEfmt ');
-  view.setUint32(16, 16, true); view.setUint16(20, 1, true); view.setUint16(22, count, true);
-  view.setUint32(24, sound.sampleRate, true); view.setUint32(28, 2 * count * sound.sampleRate, true);
-  view.setUint16(32, 2 * count, true); view.setUint16(34, 16, true);
-  text(36, 'data'); view.setUint32(40, size, true);
-  for (let c = 0; c < count; c++) {
-    const samples = sound.getChannelData(c);
-    for (let i = 0; i < frames; i++)
-      view.setInt16(44 + 2 * (count * i + c), Math.round(32767 * Math.max(-1, Math.min(1, samples[i]))), true);
-  }
-  const bytes = new Uint8Array(view.buffer);
-  let binary = '';
-  for (let i = 0; i < bytes.length; i += 32768) binary += String.fromCharCode(...bytes.subarray(i, i + 32768));
-  return btoa(binary);
-})()
-"""
-
 
 def upload(folder: str | Path = "uploads") -> list[Path]:
-    """Bring sound files from your computer; on Colab only, elsewhere put them into a folder and type its path.
+    """Upload sound files from your computer; on Colab only.
+
+    Elsewhere the notebook reads your files by their paths.
 
     Args:
-        folder: where to put them; a name that is taken gets a number.
+        folder: the folder to write to; a number is added to a name that exists.
 
     Returns:
-        Their paths.
+        The paths of the files.
 
     Raises:
         RuntimeError: not on Colab.
-        ValueError: nothing was chosen, or some of it is no sound; what is one is kept.
+        ArgumentError: nothing was chosen, or some files are not audio; the audio files are kept.
     """
     _require_colab("upload")
     from google.colab import files
@@ -88,13 +47,13 @@ def upload(folder: str | Path = "uploads") -> list[Path]:
         except ValueError as error:
             refused.append(str(error))
             continue
-        atomically(path, lambda part, content=content: part.write_bytes(content))
+        atomically(path, partial(Path.write_bytes, data=content))
         paths.append(path)
     if refused:
-        kept = f" These are in {folder}: {', '.join(path.name for path in paths)}." if paths else ""
-        raise ValueError(" ".join(refused) + kept)
+        kept = f" Saved in {folder}: {', '.join(path.name for path in paths)}." if paths else ""
+        raise ArgumentError(" ".join(refused) + kept)
     if not paths:
-        raise ValueError("Nothing was uploaded: run the cell again and choose a file.")
+        raise ArgumentError("Nothing was uploaded: run the cell again and choose a file.")
     return paths
 
 
@@ -102,19 +61,19 @@ def record(path: str | Path = "recording.wav", seconds: float = 4.0) -> Path:
     """Record from the microphone of your computer; on Colab only. The browser asks for permission.
 
     Args:
-        path: the WAV file to write; a name that is taken gets a number.
-        seconds: how long, 0.1 to 60.
+        path: the WAV file to write; a number is added to a name that exists.
+        seconds: length in seconds, 0.1 to 60.
 
     Returns:
-        The path that was written.
+        The path of the file.
 
     Raises:
         RuntimeError: not on Colab, or the browser refused the microphone.
-        ValueError: ``seconds`` out of range, or silence.
+        ArgumentError: ``seconds`` is out of range, or the recording is silent.
     """
     low, high = MICROPHONE_S
     if not low <= seconds <= high:
-        raise ValueError(f"seconds={seconds!r}: give {low:g} to {high:g}.")
+        raise ArgumentError(f"seconds={seconds!r}: give {low:g} to {high:g}.")
     _require_colab("record")
     from google.colab.output import eval_js
 
@@ -133,17 +92,17 @@ def record(path: str | Path = "recording.wav", seconds: float = 4.0) -> Path:
 
 
 def microphone_js(seconds: float) -> str:
-    """Return the script that records in a browser; its value is a 16-bit WAV file in base64, or says what failed.
+    """Return the script that records in a browser; its value is a 16-bit WAV file in base64, or an error message.
 
-    The browser decodes what it recorded: its own format is one that no sound library here can read.
+    The browser decodes its own recording: libsndfile cannot read the WebM that browsers record.
     """
-    return _RECORD.replace("SECONDS", f"{seconds:g}")
+    return f"({read_script('microphone.js')})({seconds:g})"
 
 
 def drive_folder(name: str = "ddnb") -> Path:
-    """Open your Google Drive and return a folder on it, made if need be; on Colab only.
+    """Mount your Google Drive and return a folder on it, created if needed; on Colab only.
 
-    What lies elsewhere on a Colab machine is gone when the machine is taken away.
+    Files elsewhere on a Colab machine are lost when the session ends.
 
     Raises:
         RuntimeError: not on Colab.
@@ -157,14 +116,14 @@ def drive_folder(name: str = "ddnb") -> Path:
     return folder
 
 
-def hand_over(path: str | Path) -> None:
-    """Let the browser download a file; on Colab only.
+def download(path: str | Path) -> None:
+    """Download a file through the browser; on Colab only.
 
     Raises:
         RuntimeError: not on Colab.
-        FileNotFoundError: no such file.
+        FileNotFoundError: the file does not exist.
     """
-    _require_colab("hand_over")
+    _require_colab("download")
     from google.colab import files
 
     if not Path(path).is_file():
@@ -174,4 +133,4 @@ def hand_over(path: str | Path) -> None:
 
 def _require_colab(what: str) -> None:
     if not in_colab():
-        raise RuntimeError(f"{what} works on Colab only: here your files are on this computer, use their paths.")
+        raise RuntimeError(f"{what} works on Colab only: elsewhere, use the paths of your files.")

@@ -1,32 +1,31 @@
-"""Long work in a notebook: a bar with the time left, and one job at a time, in a thread or in the callback itself."""
+"""Progress bars with the time left, and jobs that run one at a time in a thread or in the callback itself."""
 
 from __future__ import annotations
 
-import contextlib
 import html
 import os
 import threading
 import time
 import traceback
-import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import ipywidgets
 from IPython.display import display
 
-from ..errors import Cancelled
+from ..errors import Cancelled, Interrupted
+from ..notices import handle_warnings
 from ..runtime import in_colab
 
 REFRESH_S = 0.1
 FITTING = "calc(100% - 4px)"
-"""Widest layout of a control inside a narrow panel: it has a margin of 2 px."""
+"""Maximum width of a control inside a narrow panel, less its margins of 2 px."""
 
-STOP = "the stop button keeps what is finished"
+STOP_HINT = "the stop button keeps finished clips"
 
 
 class Bar(ipywidgets.HBox):
-    """A bar and what it says: what is done, and the time left in words."""
+    """A progress bar with a label: the activity and the time left."""
 
     def __init__(self):
         self.started = self._shown = 0.0
@@ -35,56 +34,57 @@ class Bar(ipywidgets.HBox):
         super().__init__([self.bar, self.label], layout=ipywidgets.Layout(flex_flow="row wrap", align_items="center"))
 
     def start(self) -> None:
-        """Begin to count the time."""
+        """Reset the bar and start timing."""
         self.started, self._shown, self.bar.value = time.monotonic(), 0.0, 0
 
-    def at(self, what: str, done: int, total: int | None, hint: str = "") -> None:
-        """Show how far it is; the screen is changed ten times a second at most."""
+    def update(self, what: str, done: int, total: int | None, hint: str = "") -> None:
+        """Show the progress, at most ten times a second."""
         now = time.monotonic()
         if (total is not None and done >= total) or now - self._shown >= REFRESH_S:
             self._shown = now
             self.bar.value = 1000 * done // total if total else 0
-            self.label.value = html.escape(_progress(what, done, total, now - self.started, hint))
+            self.label.value = html.escape(_progress_text(what, done, total, now - self.started, hint))
 
 
 class Progress:
-    """A bar with the time left, for ``on_step=`` and ``on_progress=``: ``generate(ckpt, on_step=widgets.Progress())``.
+    """Show a progress bar from ``on_step=`` or ``on_progress=``: ``generate(ckpt, on_step=widgets.Progress())``.
 
-    It appears with the first call, and says how to stop.
+    The bar appears with the first call and says how to stop.
     """
 
     def __init__(self, what: str = "generating"):
-        self.what, self.box = what, None
+        self.what = what
+        self.box: Bar | None = None
 
     def __call__(self, done: int, total: int | None, *denoised: object) -> None:
         if self.box is None:
-            self.box, self.hint = Bar(), STOP if denoised else ""
+            self.box, self.hint = Bar(), STOP_HINT if denoised else ""
             self.box.start()
             display(self.box)
-        self.box.at(self.what, done, total, self.hint)
+        self.box.update(self.what, done, total, self.hint)
 
 
 class Jobs(ipywidgets.VBox):
-    """Runs the long work of a panel, one job at a time, with a bar, a Cancel button and a place for errors.
+    """Run the jobs of a panel one at a time, with a progress bar, a Cancel button and a place for errors.
 
-    In a thread, so that the notebook stays free and Cancel works; on Colab, where what a thread changes is not shown,
-    in the callback itself: there the notebook's stop button cancels.
+    Jobs run in a thread, so that the notebook stays free and Cancel works. Colab does not show what a thread changes,
+    so there they run in the callback itself and the notebook's stop button cancels.
 
     Args:
         foreground: run jobs in the callback; by default on Colab, and where ``DDNB_FOREGROUND=1``.
     """
 
     def __init__(self, foreground: bool | None = None):
-        self.foreground = _must_wait() if foreground is None else foreground
+        self.foreground = _needs_foreground() if foreground is None else foreground
         self._running, self._cancelled = False, threading.Event()
-        self._lock = threading.Lock()  # callbacks may come in several threads
+        self._lock = threading.Lock()  # callbacks may run in several threads
         self._idle: list[ipywidgets.Widget] = []
         self._thread: threading.Thread | None = None
         self.progress = Bar()
         self.cancel = ipywidgets.Button(
-            description="Cancel", icon="stop", tooltip="stop; what is finished is kept", disabled=True
+            description="Cancel", icon="stop", tooltip="stop and keep finished clips", disabled=True
         )
-        self.cancel.on_click(lambda _: self._stop())
+        self.cancel.on_click(lambda _: self._request_cancel())
         self.cancel.layout.display = "none" if self.foreground else ""
         self.message = ipywidgets.HTML()
         head = ipywidgets.HBox([self.cancel, self.progress], layout=ipywidgets.Layout(flex_flow="row wrap"))
@@ -95,7 +95,7 @@ class Jobs(ipywidgets.VBox):
         return self._running
 
     def disable_while_busy(self, *buttons: ipywidgets.Widget) -> None:
-        """Buttons that cannot be pressed while a job runs."""
+        """Disable these buttons while a job runs."""
         self._idle += buttons
 
     def start(
@@ -105,19 +105,19 @@ class Jobs(ipywidgets.VBox):
         then: Callable[[Any], object] = lambda _: None,
         can_cancel: bool = True,
     ) -> bool:
-        """Run ``then(work(on_step=..., cancel=...))``; a job that is asked for while another runs is refused.
+        """Run ``then(work(on_step=..., cancel=...))``, unless another job is running.
 
         Args:
-            what: what it does, in words, for the bar.
-            work: takes ``on_step`` and ``cancel``, as the verbs do.
+            what: the activity, for the label of the bar.
+            work: takes ``on_step`` and ``cancel``, as the functions of ``ddnb`` do.
             then: shows the result.
-            can_cancel: whether the work looks at ``cancel``.
+            can_cancel: whether ``work`` checks ``cancel``.
 
         Returns:
-            Whether it was started; in the foreground it is over by now.
+            Whether the job was started; in the foreground it has ended by then.
         """
-        if not self._begin(can_cancel):
-            self.say("Something is being made already: wait for it, or cancel it.")
+        if not self._claim(can_cancel):
+            self.show_message("Another job is running: wait for it, or cancel it.")
             return False
         if self.foreground:
             self._run(what, work, then)
@@ -125,56 +125,57 @@ class Jobs(ipywidgets.VBox):
         self._thread = threading.Thread(target=self._run, args=(what, work, then), daemon=True)
         try:
             self._thread.start()
-        except RuntimeError:  # no thread could be had
-            self._end_of_job()
+        except RuntimeError:  # no thread could be started
+            self._release()
             raise
         return True
 
     def wait(self, timeout_s: float | None = None) -> None:
-        """Wait until the job is over."""
+        """Wait until the job has ended."""
         if self._thread is not None:
             self._thread.join(timeout_s)
 
-    def say(self, text: str, details: str = "") -> None:
-        """Show a sentence below the bar, with details folded."""
+    def show_message(self, text: str, details: str = "") -> None:
+        """Show a message below the bar, with folded details."""
         fold = (
-            "<details><summary style='display:list-item;cursor:pointer'>show where</summary>"
+            "<details><summary style='display:list-item;cursor:pointer'>show traceback</summary>"
             f"<pre style='white-space:pre-wrap;font-size:85%'>{html.escape(details)}</pre></details>"
         )
         self.message.value = f"<div role='status'>{html.escape(text)}{fold if details else ''}</div>" if text else ""
 
-    def guarded(self, callback: Callable[..., object]) -> Callable[..., None]:
-        """Return a callback whose errors are shown in the panel: anywhere else, nobody would see them."""
+    def guard(self, callback: Callable[..., object]) -> Callable[..., None]:
+        """Return a callback that shows its errors in the panel: ipywidgets would hide them."""
 
-        def guard(*given: Any) -> None:
+        def guarded(*given: Any) -> None:
             try:
                 callback(*given)
-            except Exception as error:  # noqa: BLE001 whatever it is, the user must see it
-                self._tell(error)
+            except Exception as error:  # noqa: BLE001 the user must see any error
+                self._show_error(error)
 
-        return guard
+        return guarded
 
     def _run(self, what: str, work: Callable[..., Any], then: Callable[[Any], object]) -> None:
         try:
-            self.say("")
+            self.show_message("")
             self.progress.start()
-            self.progress.at(what, 0, 1)
-            with _heard() as said:
+            self.progress.update(what, 0, 1)
+            notices: list[Warning] = []
+            with handle_warnings(notices.append):
                 result = work(on_step=lambda *given: self._step(what, *given), cancel=self._cancelled)
                 then(result)
-            # in a cell the verbs take the stop button for a cancel, and say so
-            stopped = self._cancelled.is_set() or any(text.startswith("interrupted") for text in said)
-            self._say_end("cancelled" if stopped else "done")
-            self._note(said)
+            # the notebook's stop button interrupts a job in the foreground
+            stopped = self._cancelled.is_set() or any(isinstance(notice, Interrupted) for notice in notices)
+            self._show_end("cancelled" if stopped else "done")
+            self._show_notices(notices)
         except (Cancelled, KeyboardInterrupt):
-            self._say_end("cancelled")
-        except Exception as error:  # noqa: BLE001 whatever it is, the user must see it
-            self._say_end("stopped by an error")
-            self._tell(error)
+            self._show_end("cancelled")
+        except Exception as error:  # noqa: BLE001 the user must see any error
+            self._show_end("stopped by an error")
+            self._show_error(error)
         finally:
-            self._end_of_job()
+            self._release()
 
-    def _begin(self, can_cancel: bool) -> bool:
+    def _claim(self, can_cancel: bool) -> bool:
         with self._lock:
             if self._running:
                 return False
@@ -184,33 +185,33 @@ class Jobs(ipywidgets.VBox):
             self._running = True
             return True
 
-    def _end_of_job(self) -> None:
+    def _release(self) -> None:
         with self._lock:
             self._running = False
             self._set_busy(False)
 
     def _step(self, what: str, done: int, total: int | None, *denoised: object) -> None:
-        hint = STOP if self.foreground else ""
-        self.progress.at(what, done, total, "stopping after this step" if self._cancelled.is_set() else hint)
+        hint = STOP_HINT if self.foreground else ""
+        self.progress.update(what, done, total, "stopping after this step" if self._cancelled.is_set() else hint)
 
-    def _stop(self) -> None:
+    def _request_cancel(self) -> None:
         with self._lock:
             if self._running and not self.cancel.disabled:
                 self._cancelled.set()
                 self.progress.label.value = "stopping after this step"
 
-    def _say_end(self, how: str) -> None:
-        took = words(time.monotonic() - self.progress.started)
+    def _show_end(self, how: str) -> None:
+        took = duration_text(time.monotonic() - self.progress.started)
         self.progress.bar.value = self.progress.bar.max if how == "done" else 0
         self.progress.label.value = f"{how}, {took}"
 
-    def _note(self, said: Iterable[str]) -> None:
-        if said:
-            self.say(" ".join(f"{text[:1].upper()}{text[1:].rstrip('.')}." for text in dict.fromkeys(said)))
+    def _show_notices(self, notices: Iterable[Warning]) -> None:
+        texts = dict.fromkeys(map(str, notices))  # each once
+        self.show_message(" ".join(f"{text[:1].upper()}{text[1:].rstrip('.')}." for text in texts))
 
-    def _tell(self, error: Exception) -> None:
+    def _show_error(self, error: Exception) -> None:
         text = str(error) or type(error).__name__
-        self.say(text, "".join(traceback.format_exception(error)))
+        self.show_message(text, "".join(traceback.format_exception(error)))
 
     def _set_busy(self, busy: bool) -> None:
         for button in self._idle:
@@ -219,56 +220,24 @@ class Jobs(ipywidgets.VBox):
             self.cancel.disabled = True
 
 
-_HEARD: dict[int, list[str]] = {}  # thread -> what was warned of in its job
-
-
-@contextlib.contextmanager
-def _heard() -> Iterator[list[str]]:
-    """Collect the warnings of this thread: ``catch_warnings`` would take those of the user's own cells too."""
-    _listen()
-    me = threading.get_ident()
-    said = _HEARD[me] = []
-    try:
-        yield said
-    finally:
-        del _HEARD[me]
-
-
-def _listen() -> None:
-    """Let warnings of a job go to its panel, and all others where they went before."""
-    before = warnings.showwarning
-    if getattr(before, "of_jobs", False):
-        return
-
-    def show(message, category, *where, **more):  # as the standard library calls it
-        said = _HEARD.get(threading.get_ident())
-        if said is not None and issubclass(category, UserWarning):
-            said.append(str(message))
-        else:
-            before(message, category, *where, **more)
-
-    show.of_jobs = True
-    warnings.showwarning = show
-
-
-def words(seconds: float) -> str:
-    """A length of time: ``40 s``, ``3 min``."""
+def duration_text(seconds: float) -> str:
+    """Return a duration as text: ``40 s``, ``3 min``."""
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
 
 
-def _progress(what: str, done: int, total: int | None, elapsed_s: float, hint: str) -> str:
+def _progress_text(what: str, done: int, total: int | None, elapsed_s: float, hint: str) -> str:
     if not total:
         return f"{what}: {done / 1e6:.0f} MB"
     if done >= total:
-        return f"{what}: done in {words(elapsed_s)}"
+        return f"{what}: done in {duration_text(elapsed_s)}"
     if not done:
-        return f"{what}: getting ready"
-    left = f"{what}: {words(elapsed_s * (total - done) / done)} left"
+        return f"{what}: preparing"
+    left = f"{what}: {duration_text(elapsed_s * (total - done) / done)} left"
     return f"{left} ({hint})" if hint else left
 
 
-def _must_wait() -> bool:
-    """Whether jobs run in the callback. A page of Voila has no cell that could be stopped: always a thread there."""
+def _needs_foreground() -> bool:
+    """Return whether jobs run in the callback. Voila has no cell to interrupt, so jobs always run in a thread there."""
     if os.environ.get("SERVER_SOFTWARE", "").startswith("voila/"):
         return False
     return in_colab() or os.environ.get("DDNB_FOREGROUND") == "1"

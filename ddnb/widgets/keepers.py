@@ -1,4 +1,4 @@
-"""TODO widgets/keepers."""
+"""The list of kept sounds, its export as a pack and its originality check."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ import ipywidgets
 
 from ..clips.clip import Clip
 from ..display.html import OUTPUT_LIMIT_BYTES
+from ..errors import ArgumentError
 from ..export.pack import pack
 from ..files import safe_name
 from ..generation.beat import Beat
 from ..similarity.check import originality
 from ..similarity.report import Originality, originality_html
+from ..steps import Event
 from .jobs import FITTING, Jobs
 from .players import Player
 
@@ -24,7 +26,7 @@ _ROW = ipywidgets.Layout
 
 
 class Keepers(ipywidgets.VBox):
-    """The sounds that are kept, and the way to the DAW: a pack of them."""
+    """List the kept sounds, export them as a pack and compare them with training sounds."""
 
     def __init__(
         self,
@@ -52,18 +54,18 @@ class Keepers(ipywidgets.VBox):
         self.level = ipywidgets.Dropdown(options=levels, description="level", layout=_ROW(**wide))
         self.instruments = ipywidgets.Checkbox(False, description="sampler presets (SFZ, Decent Sampler)", indent=False)
         self.export = ipywidgets.Button(
-            description="Export a pack", icon="save", tooltip="write a zip for your DAW", layout=_ROW(width="auto")
+            description="Export a pack", icon="save", tooltip="write a zip file for your DAW", layout=_ROW(width="auto")
         )
-        self.export.on_click(jobs.guarded(lambda _: self._export()))
+        self.export.on_click(jobs.guard(lambda _: self._export()))
         self.training = ipywidgets.Text(
             description="trained on", placeholder="folder of the training sounds", layout=_ROW(**wide)
         )
         self.check = ipywidgets.Button(
-            description="Any copies?",
-            tooltip="look for the nearest training sound of each",
+            description="Check originality",
+            tooltip="find the nearest training sound of each kept sound",
             layout=_ROW(width="auto"),
         )
-        self.check.on_click(jobs.guarded(lambda _: self._check()))
+        self.check.on_click(jobs.guard(lambda _: self._check()))
         jobs.disable_while_busy(self.export, self.check)
         self._done = ipywidgets.HTML()
         self._found = ipywidgets.HTML()
@@ -73,15 +75,15 @@ class Keepers(ipywidgets.VBox):
         super().__init__([self._empty, self._list, *boxes, self._done, copies, self._found])
 
     def add(self, sound: Clip | Beat) -> None:
-        """Show a sound that is kept."""
+        """Add a sound to the list."""
         clip = sound.clip if isinstance(sound, Beat) else sound
-        on_keep = self._jobs.guarded(lambda _, keep: None if keep else self._on_remove(sound))
+        on_keep = self._jobs.guard(lambda _, keep: None if keep else self._on_remove(sound))
         card = Player([clip], self._actions, on_keep=on_keep, kept=True)
         self._cards[id(sound)] = (sound, card)
         self._refresh()
 
     def remove(self, sound: Clip | Beat) -> None:
-        """Show it no longer."""
+        """Remove a sound from the list."""
         self._cards.pop(id(sound), None)
         self._refresh()
 
@@ -91,43 +93,45 @@ class Keepers(ipywidgets.VBox):
 
     @property
     def sounds(self) -> list[Clip | Beat]:
-        """What is kept, in its order."""
+        """The kept sounds, in order."""
         return [sound for sound, _ in self._cards.values()]
 
     def _require(self) -> list[Clip | Beat]:
         if not self._cards:
-            raise ValueError("Nothing is kept yet: tick 'keep' below a sound.")
+            raise ArgumentError("Nothing is kept yet: tick 'keep' below a sound.")
         return self.sounds
 
     def _export(self) -> None:
         sounds, (kind, bits) = self._require(), self.format.value
         path = Path(self.folder.value).expanduser() / f"{safe_name(self.name.value)}.zip"
-        given = {"bits": bits, "format": kind, "level": self.level.value, "instruments": self.instruments.value}
-        given["origins"] = self._report if self._compared_sounds == sounds else None
-        self._jobs.start("packing", lambda on_step, cancel: pack(sounds, path, **given), self._packed, can_cancel=False)
+        options = {"bits": bits, "format": kind, "level": self.level.value, "instruments": self.instruments.value}
+        options["origins"] = self._report if self._compared_sounds == sounds else None
+        self._jobs.start(
+            "packing", lambda on_step, cancel: pack(sounds, path, **options), self._show_pack, can_cancel=False
+        )
 
-    def _packed(self, path: Path) -> None:
+    def _show_pack(self, path: Path) -> None:
         self.packs.append(path)
-        self._done.value = f"{html.escape(str(path))} is written. {_link(path)}"
+        self._done.value = f"Wrote {html.escape(str(path))}. {_link(path)}"
 
     def _check(self) -> None:
         sounds = self._require()
         folder = self.training.value.strip() or None
 
-        def work(on_step: Callable[..., None], cancel: object) -> Any:
+        def work(on_step: Callable[..., None], cancel: Event) -> Any:
             return originality(sounds, folder, on_progress=on_step, cancel=cancel)
 
-        self._jobs.start("comparing", work, lambda report: self._compared(report, sounds))
+        self._jobs.start("comparing", work, lambda report: self._show_report(report, sounds))
 
-    def _compared(self, report: Originality, sounds: list[Clip | Beat]) -> None:
+    def _show_report(self, report: Originality, sounds: list[Clip | Beat]) -> None:
         self._report, self._compared_sounds = report, sounds
         self._found.value = originality_html(report)
 
 
 def _link(path: Path) -> str:
-    """A link that hands over a small pack; a page cannot hold a large one."""
+    """Return a download link for a pack small enough to embed in the page."""
     if path.stat().st_size * 4 / 3 > OUTPUT_LIMIT_BYTES:
-        return "It is too large to be handed over here: take it from that folder."
+        return "It is too large to download here: copy it from that folder."
     data = base64.b64encode(path.read_bytes()).decode()
     name = html.escape(path.name)
     href = f"data:application/zip;base64,{data}"

@@ -1,7 +1,7 @@
-"""Sounds on the screen: players, pads, pictures.
+"""Players, pads and pictures of sounds.
 
-Players are plain HTML with the sound inside: they play while the kernel is busy, and show level instead of hiding it.
-No clip is normalised, and one that is turned down says so. Text takes the theme's own colour.
+Players are plain HTML with the sound embedded, so they play while the kernel is busy. Sounds are not normalised; one
+that is attenuated for playback says so. Text takes the colour of the theme.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 import ipywidgets
+import numpy as np
 from IPython.display import Image
 from torch import Tensor
 
@@ -23,38 +24,27 @@ from ..display.shown import Shown
 from ..display.text import shown
 from ..training.report import DatasetReport
 from ..training.report_html import spread
+from .scripts import attribute
 
 PAD_KEYS = "12345678qwertyui"
-
-# What a player does by itself, with no trip to Python. Scripts never run in a widget, attributes of elements do.
-_LOOP = "this.closest('div').querySelector('audio').loop=this.checked"
-_DOWNLOAD = "this.href=this.closest('div').querySelector('audio').src"
-_PRESS = (
-    "var pad=event.target.closest('button'),one=pad&&document.getElementById(pad.dataset.clip);"
-    "if(one){if(one.loop&&!one.paused){one.pause()}else{one.currentTime=0;one.play()}}"
-)
-_KEY = (
-    f"var i='{PAD_KEYS}'.indexOf(event.key.toLowerCase());"
-    "if(i>=0&&event.key.length==1&&this.children[i]&&!(event.ctrlKey||event.metaKey||event.altKey))"
-    "{this.children[i].focus();this.children[i].click();event.preventDefault();event.stopPropagation()}"
-)
+_JS = "players.js"
 
 
 class Player(ipywidgets.VBox):
-    """Clips, each with a player, its waveform and its spectrogram, and a pad for each to try them out.
+    """A widget with a card for each clip (player, waveform, spectrogram) and a pad for each to play it.
 
     Attributes:
-        clips: those that are shown.
-        cards: the box of each.
-        kept: those whose box "keep" is ticked, in their order: ``ddnb.pack(player.kept, "pack.zip")``.
-        picked: the one whose button "vary this" was pressed last: ``ddnb.vary(ckpt, player.picked)``.
-        a, b: likewise, "use as A" and "use as B": ``ddnb.interpolate(ckpt, player.a, player.b)``.
+        clips: the clips that are shown.
+        cards: the card of each.
+        kept: the clips whose box "keep" is ticked, in order: ``ddnb.pack(player.kept, "pack.zip")``.
+        picked: the clip whose button "vary this" was pressed last: ``ddnb.vary(ckpt, player.picked)``.
+        a, b: likewise for "use as A" and "use as B": ``ddnb.interpolate(ckpt, player.a, player.b)``.
 
     Args:
-        clips: what to show.
-        actions: other buttons below each clip: what they are called, and what they do with the clip.
-        on_keep: called with a clip and whether it is kept now.
-        kept: whether the boxes are ticked at first.
+        clips: the clips to show.
+        actions: other buttons below each clip: their names, and functions of the clip.
+        on_keep: called with a clip and whether its box is ticked now.
+        kept: whether the boxes are ticked initially.
         labels: a heading for each clip, in place of its name.
     """
 
@@ -69,7 +59,7 @@ class Player(ipywidgets.VBox):
         shown = _shown(clips, labels)
         cards, note = cards_of(shown)
         self.picked = self.a = self.b = None
-        self._said = ipywidgets.HTML()
+        self._status = ipywidgets.HTML()
         if actions is None:
             picks = {"vary this": "picked", "use as A": "a", "use as B": "b"}
             actions = {what: partial(self._pick, name) for what, name in picks.items()}
@@ -81,30 +71,30 @@ class Player(ipywidgets.VBox):
                 box.observe(lambda change, clip=clip: on_keep(clip, change["new"]), "value")
         prefix = f"clip-{uuid.uuid4().hex[:8]}"
         ids = [f"{prefix}-{i}" for i in range(len(cards))]
-        away = not note  # a preview is not what one wants to take away
+        away = not note  # a preview is not offered as a download
         self.cards = [
             _card(clip, card, name, keep, actions, away)
             for clip, card, name, keep in zip(self.clips, cards, ids, self._keep, strict=True)
         ]
         grid = ipywidgets.Box(self.cards, layout=ipywidgets.Layout(flex_flow="row wrap"))
         pads = [ipywidgets.HTML(_pads(self.clips, [card[0].name for card in cards], ids))] if len(cards) > 1 else []
-        super().__init__([*pads, grid, self._said, *([ipywidgets.HTML(note)] if note else [])])
+        super().__init__([*pads, grid, self._status, *([ipywidgets.HTML(note)] if note else [])])
 
     @property
     def kept(self) -> list[Clip]:
         return [clip for clip, box in zip(self.clips, self._keep, strict=True) if box.value]
 
-    def untick(self, clip: Clip) -> None:
-        """Take a clip out of those that are kept."""
+    def untick(self, clip: object) -> None:
+        """Untick the box of a clip."""
         for one, box in zip(self.clips, self._keep, strict=True):
             if one is clip:
                 box.value = False
 
     def _pick(self, name: str, clip: Clip) -> None:
         setattr(self, name, clip)
-        self._said.value = (
-            f"<div role='status'><b>{html.escape(clip.name)}</b> is <code>player.{name}</code> now, "
-            "where <code>player = widgets.player(clips)</code>.</div>"
+        self._status.value = (
+            f"<div role='status'>Selected <b>{html.escape(clip.name)}</b>: use it as <code>player.{name}</code>, after "
+            "<code>player = widgets.player(clips)</code>.</div>"
         )
 
 
@@ -118,59 +108,61 @@ def _shown(clips: Sequence[Clip], labels: Sequence[str] | None) -> list[Shown]:
 
 
 def player(clips: Clips | Clip | Sequence[Clip], labels: Sequence[str] | None = None) -> Player:
-    """Show each clip with a player, its waveform and its spectrogram, and pads that play at a click or a key.
+    """Show each clip with a player, its waveform and its spectrogram, and pads that play it by click or key.
 
     Args:
-        clips: what a verb returned, or one clip of it; a clip may come from ``ddnb.read_clip(path)``.
+        clips: what a verb returned, or one clip of it; also clips from ``ddnb.read_clip(path)``.
         labels: a heading for each clip, in place of its name.
 
     Returns:
-        A widget to display or to put into a panel; what is kept and picked on the screen are its attributes.
+        A widget to display or to put into a panel; its attributes hold what was ticked and selected.
     """
     return Player([clips] if isinstance(clips, Clip) else list(clips), labels=labels)
 
 
 def dataset_player(report: DatasetReport, n: int = 6) -> ipywidgets.Box:
-    """Show up to ``n`` of the sounds that a report is about, from every class, with players; 10 s of each at most."""
+    """Show up to ``n`` sounds of a report, from every class, with players; at most 10 s of each."""
     data, most = report.data, 10 * report.data.sample_rate
     clips, labels = [], []
     for i in spread(data.sounds, n):
         name = shown(data.sounds[i].name)
         labels.append(f"{name}, the first 10 s" if data.sounds[i].frames > most else name)
-        clips.append(Clip(data.sound(i)[:, :most], data.sample_rate, 0, {}))
+        clips.append(Clip(data.sound(i)[:, :most], data.sample_rate, 0))
     return player(clips, labels)
 
 
 class Snapshots:
-    """Keep the clean estimates of some steps, to hear a sound come out of the noise: ``generate(..., on_step=...)``.
+    """Keep the denoised estimates of some steps, to play how a sound emerges: ``generate(...,
+    on_step=Snapshots([1]))``.
 
-    Meant for one clip; of more clips the first steps are kept.
+    Meant for one clip.
 
     Args:
-        at: which steps to keep, counted from 1.
+        at: the steps to keep, counted from 1.
     """
 
     def __init__(self, at: Iterable[int]):
-        self.at, self.kept = set(at), {}
+        self.at = set(at)
+        self.kept: dict[int, np.ndarray] = {}
 
     def __call__(self, done: int, total: int, denoised: Tensor) -> None:
         if done in self.at:
             self.kept[done] = denoised[0].float().cpu().numpy()
 
     def show(self, clips: Clips) -> ipywidgets.Box:
-        """Show a player per estimate; ``clips`` is what the run returned."""
+        """Show a player for each estimate; ``clips`` is what the call returned."""
         made, frames = clips[0], clips.audio.shape[-1]
-        estimates = [Clip(x[:, :frames], made.sample_rate, made.seed, {}) for x in self.kept.values()]
+        estimates = [Clip(x[:, :frames], made.sample_rate, made.seed) for x in self.kept.values()]
         return player(estimates, [f"step {step}" for step in self.kept])
 
 
 def draw_seam(clip: Clip) -> Image:
-    """Draw the last and the first 10 ms of a loop, joined as they are heard."""
+    """Draw the last and the first 10 ms of a loop, joined as they are played."""
     return Image(seam_picture(clip.audio, clip.sample_rate), format="png")
 
 
 def draw_grids(steps: int) -> Image:
-    """Draw how loud the noise is beside the sound, in dB, after each step of each time grid."""
+    """Draw the noise level relative to the sound, in dB, after each step of each time grid."""
     return Image(grids_picture(steps), format="png")
 
 
@@ -187,10 +179,11 @@ def _card(
     buttons = [ipywidgets.Button(description=what, tooltip=f"{what}: {shown.name}", layout=small) for what in actions]
     for button, act in zip(buttons, actions.values(), strict=True):
         button.on_click(lambda _, act=act: act(clip))
-    switch = f"<label><input type='checkbox' {'checked ' * shown.loop}onchange=\"{_LOOP}\"> loop</label>"
+    switch = f"<label><input type='checkbox' {'checked ' * shown.loop}aria-label='loop {html.escape(shown.name)}' "
+    switch += f'onchange="{attribute(_JS, "toggleLoop")}"> loop</label>'
     link = (
         f'<a download="{html.escape(shown.name)}.wav" href="#" style="text-decoration:underline" '
-        f'onclick="{_DOWNLOAD}" title="as 16-bit WAV">download</a>'
+        f'onclick="{attribute(_JS, "download")}" title="as 16-bit WAV">download</a>'
     )
     below = f"<span style='display:flex;gap:16px'>{switch}{link if away else ''}</span>"
     text = ipywidgets.HTML(f"<div>{caption(shown)}{audio.replace('<audio ', f'<audio id={name} ', 1)}{below}</div>")
@@ -201,9 +194,9 @@ def _card(
 
 
 def _pads(clips: Sequence[Clip], labels: Sequence[str], ids: Sequence[str]) -> str:
-    """A button per clip that plays the player of this id, at a click or at its key while one of them has the focus.
+    """Return a button per clip that plays the player of this id, by click, or by its key while a pad has the focus.
 
-    Shortcuts of JupyterLab are off inside, where a letter would delete a cell.
+    JupyterLab's shortcuts are off inside, as a letter would delete a cell.
     """
     pads = []
     for i, (clip, label, name) in enumerate(zip(clips, labels, ids, strict=True)):
@@ -211,21 +204,22 @@ def _pads(clips: Sequence[Clip], labels: Sequence[str], ids: Sequence[str]) -> s
         what = html.escape(f"{label.replace('_seed', ', seed ').replace('_', ' ')}, {clip.duration_s:.1f} s")
         hint = f"; key {key}" if key else ""
         pads.append(
-            f'<button type="button" data-clip="{name}" title="{what}{hint}" aria-label="clip {i + 1}, {what}" '
+            f'<button type="button" data-clip="{name}" data-key="{key}" title="{what}{hint}" '
+            f'aria-label="clip {i + 1}, {what}" '
             f'style="flex:1 1 96px;max-width:160px;min-height:44px;cursor:pointer"><b>{key or i + 1}</b> '
             f'<small style="opacity:.7">{_short(clip)}</small></button>'
         )
     grid = "display:flex;flex-wrap:wrap;gap:6px;max-width:840px"
     return (
-        "<div><small style='opacity:.7'>Click a pad, or press its key once one of them has the focus.</small>"
+        "<div><small style='opacity:.7'>Click a pad, or press its key while a pad has the focus.</small>"
         f'<div role="group" aria-label="pads" data-lm-suppress-shortcuts="true" style="{grid};margin:4px 0 12px" '
-        f'onclick="{html.escape(_PRESS)}" onkeydown="{html.escape(_KEY)}">{"".join(pads)}</div></div>'
+        f'onclick="{attribute(_JS, "pressPad")}" onkeydown="{attribute(_JS, "pressKey")}">{"".join(pads)}</div></div>'
     )
 
 
 def _short(clip: Clip) -> str:
-    """What tells a clip from its neighbours."""
-    making = clip.settings.get("making", {})
-    if making.get("verb") == "interpolate":
-        return html.escape(f"{clip.seed + 1} of {making['asked']}")
-    return html.escape(f"{'-'.join(making.get('category') or ())} {clip.seed}".strip()[:16])
+    """Return a short text that distinguishes a clip from its neighbours."""
+    making = clip.making
+    if making.verb == "interpolate":
+        return html.escape(f"{clip.seed + 1} of {making.asked}")
+    return html.escape(f"{'-'.join(making.category or ())} {clip.seed}".strip()[:16])

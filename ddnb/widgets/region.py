@@ -1,4 +1,4 @@
-"""TODO widgets/region."""
+"""A region of a sound, selected by dragging over its waveform."""
 
 from __future__ import annotations
 
@@ -8,28 +8,18 @@ import html
 import ipywidgets
 import numpy as np
 
-from ..clips.source import Source
+from ..clips.clip import Clip
+from ..clips.source import input_name
 from ..display.plots import waveform_picture
 from .jobs import FITTING
+from .scripts import attribute
 
 _WIDTH = "560px"
-
-
-# A stretch is chosen by dragging over the waveform. Scripts never run in a widget, attributes of elements do: they
-# draw the stretch while the pointer moves, and at the end write it into a hidden text field, which Python reads.
-_AT = "var r=this.getBoundingClientRect(),x=Math.min(1,Math.max(0,(event.clientX-r.left)/r.width));"
-_DOWN = _AT + "this.dataset.from=x;this.setPointerCapture(event.pointerId);event.preventDefault()"
-_DRAW = "var a=Math.min(x,+this.dataset.from),b=Math.max(x,+this.dataset.from),s=this.lastElementChild.style;"
-_MOVE = "if(this.dataset.from===undefined)return;" + _AT + _DRAW + "s.left=100*a+'%';s.width=100*(b-a)+'%'"
-_UP = (
-    "if(this.dataset.from===undefined)return;" + _AT + _DRAW + "delete this.dataset.from;if(b-a<.002)return;"
-    "var field=this.closest('.ddnb-region').querySelector('.ddnb-span input');field.value=a+' '+b;"
-    "['input','change'].forEach(function(e){field.dispatchEvent(new Event(e,{bubbles:true}))})"
-)
+_JS = "region.js"
 
 
 class Region(ipywidgets.VBox):
-    """A stretch of a sound, chosen by dragging over its waveform, or with a slider below it."""
+    """Let the user select a region of a sound by dragging over its waveform or with a slider."""
 
     def __init__(self):
         self._png, self._source, self._wanted = b"", None, None
@@ -52,23 +42,23 @@ class Region(ipywidgets.VBox):
 
     @property
     def value(self) -> tuple[float, float]:
-        """Seconds from the beginning of the sound."""
+        """Start and end of the region in seconds."""
         return self._wanted or tuple(self.slider.value)
 
     @value.setter
     def value(self, value: tuple[float, float]) -> None:
-        if self._source is None:  # until there is a sound
+        if self._source is None:  # until a sound is shown
             self._wanted = tuple(value)
         else:
             self.slider.value = tuple(value)
 
-    def show(self, source: Source | None) -> None:
-        """Take another sound; the stretch is its third quarter until another is chosen."""
+    def show(self, source: Clip | None) -> None:
+        """Show a sound, with its third quarter selected by default."""
         if source is None:
             self._source, self.layout.display = None, "none"
             return
         self._png, length = waveform_picture(source.audio), source.duration_s
-        self._source = None  # no drawing in between
+        self._source = None  # no redraw in between
         self.slider.min, self.slider.max = 0.0, max(length, self.slider.min + 1e-3)
         self.slider.value = self._wanted or (0.5 * length, 0.75 * length)
         self._source, self._wanted = source, None
@@ -78,7 +68,7 @@ class Region(ipywidgets.VBox):
     def _dragged(self, text: str) -> None:
         try:
             first, last = (float(x) * self.slider.max for x in text.split())
-        except ValueError:  # half-typed, or emptied
+        except ValueError:  # incomplete text
             return
         self.slider.value = (first, last)
 
@@ -89,13 +79,10 @@ class Region(ipywidgets.VBox):
         shade = "position:absolute;top:0;bottom:0;pointer-events:none;background:rgba(217,119,6,.35);outline:1px solid"
         self._wave.value = (
             f'<div style="position:relative;width:{_WIDTH};max-width:100%;cursor:crosshair;touch-action:none" '
-            f'onpointerdown="{_js(_DOWN)}" onpointermove="{_js(_MOVE)}" onpointerup="{_js(_UP)}">'
-            f'<img alt="waveform of {html.escape(self._source.name)}" draggable="false" '
+            f'onpointerdown="{attribute(_JS, "startRegion")}" onpointermove="{attribute(_JS, "drawRegion")}" '
+            f'onpointerup="{attribute(_JS, "endRegion")}">'
+            f'<img alt="waveform of {html.escape(input_name(self._source))}" draggable="false" '
             'style="width:100%;display:block" '
             f'src="data:image/png;base64,{base64.b64encode(self._png).decode()}">'
             f'<div style="{shade};left:{first:.2f}%;width:{last - first:.2f}%"></div></div>'
         )
-
-
-def _js(code: str) -> str:
-    return html.escape(code)

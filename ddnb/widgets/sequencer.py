@@ -1,4 +1,4 @@
-"""A beat on the screen: a grid of steps to be clicked, and its picture."""
+"""A step sequencer for a beat, and a picture of its steps."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from ..generation.generate import generate
 
 
 def draw_beat(beat: Beat) -> Image:
-    """Draw the steps of a beat, louder ones more solid."""
+    """Draw the steps of a beat, louder ones darker."""
     return Image(beat_picture(beat.tracks), format="png")
 
 
-_LOUD, _SOFT = "#2f76e6", "#6b7a90"  # black and white letters, of either theme, have a contrast above 4.3 on both
+_LOUD, _SOFT = "#2f76e6", "#6b7a90"  # contrast above 4.3 with the black or white text of either theme
 
 
 class Sequencer(ipywidgets.VBox):
-    """A beat to be changed by clicking: each change renders it anew.
+    """Edit a beat by clicking its steps; each change renders it again.
 
-    A step goes from silent to loud to soft and back. With a checkpoint, the button beside a track makes another sound
-    for it.
+    A click turns a step from silent to loud to soft to silent. With a checkpoint, the button beside a track makes
+    another sound for it.
 
     Attributes:
-        beat: the beat as it is now; ``sequencer.beat.save("out")`` keeps it.
+        beat: the current beat; ``sequencer.beat.save("out")`` saves it.
 
     Args:
-        beat: what ``ddnb.beat`` returned.
-        ckpt: to make other sounds with.
+        beat: a result of ``ddnb.beat``.
+        ckpt: the checkpoint that makes other sounds.
         on_change: called with each new beat.
-        run: runs ``work`` and hands its result to ``then``, as ``Jobs.start`` does; by default at once.
+        run: calls ``then(work())``, as ``Jobs.start`` does; by default at once.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Sequencer(ipywidgets.VBox):
         rows = [self._row(track, steps) for track, steps in beat.tracks.items()]
         grid = ipywidgets.VBox(rows, layout=ipywidgets.Layout(width="100%", overflow="auto"))
         super().__init__([grid, ipywidgets.HBox([self._bpm, self._swing]), self._player])
-        self._hear(beat)
+        self._play(beat)
 
     def _row(self, track: str, steps: str) -> ipywidgets.HBox:
         name = ipywidgets.Button(
@@ -84,13 +84,13 @@ class Sequencer(ipywidgets.VBox):
         button = ipywidgets.Button(layout=layout, tooltip=f"{track.replace('_', ' ')}, step {k + 1}")
         self._paint(button, step)
 
-        def turn(_: ipywidgets.Button) -> None:
+        def click(_: ipywidgets.Button) -> None:
             steps = self.beat.tracks[track]
             new = {".": "9"}.get(steps[k], "5" if steps[k] > "5" else ".")
             if self._change(lambda: self.beat.with_steps(track, steps[:k] + new + steps[k + 1 :])):
                 self._paint(button, new)
 
-        button.on_click(turn)
+        button.on_click(click)
         return button
 
     def _paint(self, button: ipywidgets.Button, step: str) -> None:
@@ -106,7 +106,7 @@ class Sequencer(ipywidgets.VBox):
         def work(**job: Any) -> Clip:
             clips = generate(self._ckpt, 1, seed, category=track, **job)
             if not clips:
-                raise Cancelled("stopped: the sound is as it was")
+                raise Cancelled("cancelled: the sound is unchanged")
             return clips[0]
 
         def take(clip: Clip) -> None:
@@ -122,11 +122,11 @@ class Sequencer(ipywidgets.VBox):
             self._player.value = f"<b>{html.escape(str(error))}</b>"
 
     def _change(self, make: Callable[[], Beat]) -> bool:
-        """Take over a new beat; one that cannot be is told about instead. A click may come in another thread."""
+        """Apply a change of the beat, or show why it failed; clicks may run in another thread."""
         with self._lock:
             try:
                 beat = make()
-                self._hear(beat)
+                self._play(beat)
             except (ValueError, RuntimeError, MemoryError, ArithmeticError) as error:
                 self._player.value = f"<b>{html.escape(str(error))}</b>"
                 return False
@@ -134,6 +134,6 @@ class Sequencer(ipywidgets.VBox):
             self._on_change(beat)
             return True
 
-    def _hear(self, beat: Beat) -> None:
+    def _play(self, beat: Beat) -> None:
         shown = beat.clip.shown()
         self._player.value = f"{caption(shown)}{audio_html(shown)}"

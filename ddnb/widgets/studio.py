@@ -1,4 +1,4 @@
-"""The Studio: one panel to make sounds, hear them, keep the good ones and take them to the DAW."""
+"""The Studio: one panel to make sounds, listen, keep the good ones and export them for a DAW."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.loading import load
 from ..checkpoints.registry import list_checkpoints
 from ..clips.clip import Clip
+from ..errors import ArgumentError
 from ..files import ASSETS, atomically
 from ..generation.beat import Beat
 from .jobs import FITTING, Jobs, Progress
@@ -29,28 +30,29 @@ _STATE = 1
 
 
 class Studio(ipywidgets.VBox):
-    """The panel that ``studio()`` makes.
+    """The panel that ``studio()`` returns.
 
     Attributes:
-        ckpt: the network it works with.
-        results: the clips that were made last.
-        kept: what is kept, clips and beats: ``ddnb.pack(panel.kept, "pack.zip")``.
-        packs: paths of the packs that were exported.
-        state: its controls as a small JSON-ready dictionary, to be read and set.
-        jobs: runs what takes long; ``panel.jobs.wait()`` waits for it.
+        ckpt: the current checkpoint.
+        results: the clips made last.
+        kept: the kept clips and beats: ``ddnb.pack(panel.kept, "pack.zip")``.
+        packs: the paths of exported packs.
+        state: the settings of all controls as a JSON-ready dictionary, readable and writable.
+        jobs: the runner of long work; ``panel.jobs.wait()`` waits for it.
     """
 
     def __init__(self, ckpt: Checkpoint, source: str, folder: str | Path, foreground: bool | None):
-        self.ckpt, self.results = ckpt, []
-        self._lock = threading.RLock()  # callbacks may come in several threads
-        self._chance = random.Random()
+        self.ckpt = ckpt
+        self.results: list[Clip] = []
+        self._lock = threading.RLock()  # callbacks may run in several threads
+        self._random = random.Random()
         self.jobs = Jobs(foreground)
-        guarded = self.jobs.guarded
+        guard = self.jobs.guard
         self.tabs: list[Tab] = [
             Generate(),
-            Vary(guarded),
-            Interpolate(guarded),
-            Inpaint(guarded),
+            Vary(guard),
+            Interpolate(guard),
+            Inpaint(guard),
             Loop(),
             BeatTab(),
         ]
@@ -60,59 +62,59 @@ class Studio(ipywidgets.VBox):
             self._pages.set_title(i, tab.title)
         self._shown = ipywidgets.VBox()
         self._make = self._button("Make", "play", "make sounds with these settings", self.make)
-        self._surprise = self._button("Surprise me", "random", "turn the knobs at random, and make", self.surprise)
-        self._go_on = ipywidgets.Checkbox(True, description="new seeds after each run", indent=False)
-        buttons = ipywidgets.HBox([self._make, self._surprise, self._go_on], layout=_ROW(flex_flow="row wrap"))
+        self._surprise = self._button("Surprise me", "random", "choose random settings and make sounds", self.surprise)
+        self._new_seeds = ipywidgets.Checkbox(True, description="new seeds after each run", indent=False)
+        buttons = ipywidgets.HBox([self._make, self._surprise, self._new_seeds], layout=_ROW(flex_flow="row wrap"))
         self.jobs.disable_while_busy(self._make, self._surprise)
-        super().__init__([self._head(), self._pages, buttons, self.jobs, self._shown, self._below()])
-        self._pages.observe(guarded(lambda _: self._turn()), "selected_index")
-        self._know(ckpt, source)
-        self._turn()
-        self._count()
+        super().__init__([self._header(), self._pages, buttons, self.jobs, self._shown, self._footer()])
+        self._pages.observe(guard(lambda _: self._tab_changed()), "selected_index")
+        self._use_checkpoint(ckpt, source)
+        self._tab_changed()
+        self._update_count()
         self.add_class("ddnb-studio")
 
-    # What the buttons do, for cells and tests too
+    # The actions of the buttons, which cells and tests may call
 
     def make(self) -> None:
-        """Make sounds with the settings of the tab that is open."""
+        """Make sounds with the settings of the open tab."""
         tab = self.tab
         if tab is None:
-            return self.jobs.say("Open another tab to make sounds: here are those that you kept.")
+            return self.jobs.show_message("Open another tab to make sounds: this one lists those you kept.")
         work, ckpt, seeds = tab.work(), self.ckpt, tab.seeds()
         self.jobs.start(tab.title.lower(), lambda **job: work(ckpt, **job), lambda made: self._show(made, tab, seeds))
         return None
 
     def surprise(self) -> None:
-        """Turn the knobs of the open tab at random, and make."""
+        """Choose random settings in the open tab and make sounds."""
         if self.tab is not None and not self.jobs.busy:
-            self.tab.surprise(self._chance)
+            self.tab.surprise(self._random)
         self.make()
 
     def load(self, source: str) -> None:
-        """Take another checkpoint: anything that ``ddnb.load`` takes."""
+        """Load another checkpoint: anything that ``ddnb.load`` accepts."""
 
         def work(on_step: Callable[..., None], cancel: object) -> Checkpoint:
             return load(source, on_progress=on_step)
 
-        self.jobs.start(f"loading {source}", work, lambda ckpt: self._know(ckpt, source), can_cancel=False)
+        self.jobs.start(f"loading {source}", work, lambda ckpt: self._use_checkpoint(ckpt, source), can_cancel=False)
 
     def vary(self, sound: Clip) -> None:
-        """Open the tab Vary with a sound."""
+        """Open the Vary tab with a sound."""
         self.tabs[1].picker.take(sound)
         self._open("Vary")
 
-    def bring(self, sound: Clip | str | Path) -> None:
-        """Put a sound of your own into the tabs that take one."""
+    def use_sound(self, sound: Clip | str | Path) -> None:
+        """Choose a sound of your own in all tabs that take one."""
         for picker in (self.tabs[1].picker, self.tabs[2].a, self.tabs[3].picker):
             picker.take(sound)
         self._open("Vary")
 
     def keep(self, sound: Clip | Beat) -> None:
-        """Put a sound into the keepers."""
+        """Keep a sound."""
         with self._lock:
             if sound not in self.kept:
                 self.keepers.add(sound)
-                self._count()
+                self._update_count()
 
     @property
     def kept(self) -> list[Clip | Beat]:
@@ -124,7 +126,7 @@ class Studio(ipywidgets.VBox):
 
     @property
     def tab(self) -> Tab | None:
-        """The tab that is open; none for the keepers."""
+        """The open tab; None for the list of kept sounds."""
         i = self._pages.selected_index or 0
         return self.tabs[i] if i < len(self.tabs) else None
 
@@ -137,16 +139,16 @@ class Studio(ipywidgets.VBox):
     @state.setter
     def state(self, state: Mapping[str, Any]) -> None:
         if not isinstance(state, Mapping) or state.get("ddnb studio") != _STATE:
-            raise ValueError('This is no state of the Studio: it begins with {"ddnb studio": 1.')
+            raise ArgumentError('Not a state of the Studio, which begins with {"ddnb studio": 1.')
         before = self.state
         try:
             self._restore(state)
         except (ValueError, TypeError, AttributeError) as error:
-            self._restore(before)  # all of it or nothing
-            raise ValueError(f"These settings cannot be taken: {error}") from error
+            self._restore(before)  # all or nothing
+            raise ArgumentError(f"These settings are invalid: {error}") from error
         if state.get("model", self._source) != self._source:
             self._model.value = str(state["model"])
-            self.jobs.say(f"These settings are of {state['model']}: press Load to have it.")
+            self.jobs.show_message(f"These settings use the model {state['model']}: press Load to open it.")
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         for tab in self.tabs:
@@ -154,9 +156,9 @@ class Studio(ipywidgets.VBox):
                 tab.state = state[tab.title]
         self._open(state.get("tab"))
 
-    # What stands around the tabs
+    # The parts around the tabs
 
-    def _head(self) -> ipywidgets.Widget:
+    def _header(self) -> ipywidgets.Widget:
         self._model = ipywidgets.Combobox(
             options=list(list_checkpoints()),
             description="model",
@@ -170,11 +172,11 @@ class Studio(ipywidgets.VBox):
             description="preset",
             layout=_ROW(width="310px", max_width=FITTING),
         )
-        presets.observe(self.jobs.guarded(lambda change: self._apply(change["new"])), "value")
+        presets.observe(self.jobs.guard(lambda change: self._apply(change["new"])), "value")
         self.jobs.disable_while_busy(get)
         return ipywidgets.HBox([self._model, get, presets], layout=_ROW(flex_flow="row wrap"))
 
-    def _below(self) -> ipywidgets.Widget:
+    def _footer(self) -> ipywidgets.Widget:
         words = ipywidgets.HTML(help_html(self.tabs))
         text = ipywidgets.Textarea(layout=_ROW(width="100%", height="160px"))
         path = ipywidgets.Text("studio.json", description="file", layout=_ROW(width="310px", max_width=FITTING))
@@ -187,8 +189,8 @@ class Studio(ipywidgets.VBox):
 
         def save() -> None:
             show()
-            atomically(_new(path.value), lambda part: part.write_text(text.value + "\n", encoding="utf-8"))
-            self.jobs.say(f"Saved as {path.value}.")
+            atomically(_unused_path(path.value), lambda part: part.write_text(text.value + "\n", encoding="utf-8"))
+            self.jobs.show_message(f"Wrote {path.value}.")
 
         def open_file() -> None:
             text.value = Path(path.value).expanduser().read_text(encoding="utf-8")
@@ -196,10 +198,10 @@ class Studio(ipywidgets.VBox):
 
         row = [
             self._button("Show", "", "write the settings of all tabs into the field", show),
-            self._button("Apply", "check", "take the settings from the field", apply),
+            self._button("Apply", "check", "apply the settings in the field", apply),
             path,
             self._button("Save", "save", "write the settings to this file", save),
-            self._button("Open", "folder-open", "take the settings from this file", open_file),
+            self._button("Open", "folder-open", "read the settings from this file", open_file),
         ]
         state = ipywidgets.VBox([text, ipywidgets.HBox(row, layout=_ROW(flex_flow="row wrap"))])
         fold = ipywidgets.Accordion([words, state], selected_index=None)
@@ -210,18 +212,18 @@ class Studio(ipywidgets.VBox):
     def _button(self, name: str, icon: str, hint: str, press: Callable[[], object]) -> ipywidgets.Button:
         button = ipywidgets.Button(description=name, tooltip=hint, layout=_ROW(width="auto"))
         button.icon = icon
-        button.on_click(self.jobs.guarded(lambda _: press()))
+        button.on_click(self.jobs.guard(lambda _: press()))
         return button
 
-    # What follows from a press
+    # Results of the actions
 
-    def _know(self, ckpt: Checkpoint, source: str) -> None:
+    def _use_checkpoint(self, ckpt: Checkpoint, source: str) -> None:
         self.ckpt, self._source, self._model.value = ckpt, source, source
         for tab in self.tabs:
-            tab.know(ckpt)
+            tab.adapt_to(ckpt)
 
-    def _turn(self) -> None:
-        for button in (self._make, self._surprise, self._go_on):
+    def _tab_changed(self) -> None:
+        for button in (self._make, self._surprise, self._new_seeds):
             button.layout.display = "none" if self.tab is None else ""
 
     def _open(self, title: str | None) -> None:
@@ -238,40 +240,40 @@ class Studio(ipywidgets.VBox):
         self._open(tab.title)
 
     def _show(self, made: Made, tab: Tab, seeds: tuple[int, int] | None) -> None:
-        guarded = self.jobs.guarded
+        guard = self.jobs.guard
         if isinstance(made, Beat):
-            changed = partial(self._heard, tab=tab)
+            changed = partial(self._beat_changed, tab=tab)
             sequencer = Sequencer(made, self.ckpt, on_change=changed, run=self.jobs.start)
-            keep = self._button("Keep this beat", "check", "put it into the keepers", lambda: self.keep(sequencer.beat))
+            keep = self._button("Keep this beat", "check", "keep this beat", lambda: self.keep(sequencer.beat))
             self.results = [made.clip]
             self._shown.children = [sequencer, ipywidgets.HBox([keep])]
         elif made:
             self.results = made
-            self._shown.children = [Player(made, self._actions(), on_keep=guarded(self._kept))]
+            self._shown.children = [Player(made, self._actions(), on_keep=guard(self._keep_changed))]
         else:
-            self._shown.children = [ipywidgets.HTML("Nothing was finished.")]
-        if made and self._go_on.value:
-            tab.go_on(seeds)
+            self._shown.children = [ipywidgets.HTML("No clip was finished.")]
+        if made and self._new_seeds.value:
+            tab.advance_seed(seeds)
 
-    def _heard(self, beat: Beat, tab: Tab) -> None:
-        """A step was clicked: the tab remembers the groove."""
+    def _beat_changed(self, beat: Beat, tab: Tab) -> None:
+        """Store a beat whose steps were edited in the tab."""
         tab.take(beat)
         self.results = [beat.clip]
 
     def _actions(self) -> dict[str, Callable[[Clip], object]]:
-        guarded = self.jobs.guarded
+        guard = self.jobs.guard
         return {
-            "vary this": guarded(self.vary),
-            "use as A": guarded(self.tabs[2].a.take),
-            "use as B": guarded(self.tabs[2].b.take),
-            "fill / extend": guarded(self._edit),
+            "vary this": guard(self.vary),
+            "use as A": guard(self.tabs[2].a.take),
+            "use as B": guard(self.tabs[2].b.take),
+            "fill / extend": guard(self._edit),
         }
 
     def _edit(self, clip: Clip) -> None:
         self.tabs[3].picker.take(clip)
         self._open(self.tabs[3].title)
 
-    def _kept(self, clip: Clip, keep: bool) -> None:
+    def _keep_changed(self, clip: Clip, keep: bool) -> None:
         if keep:
             self.keep(clip)
         elif clip in self.kept:
@@ -283,22 +285,22 @@ class Studio(ipywidgets.VBox):
             for player in self._shown.children:
                 if isinstance(player, Player):
                     player.untick(sound)
-            self._count()
+            self._update_count()
 
-    def _count(self) -> None:
+    def _update_count(self) -> None:
         self._pages.set_title(len(self.tabs), f"Keepers ({len(self.kept)})")
 
 
 def studio(
     ckpt: Checkpoint | str = "drums", folder: str | Path = "sounds", *, foreground: bool | None = None
 ) -> Studio:
-    """Return the Studio: a panel to make sounds, hear them, keep the good ones and take them to the DAW.
+    """Return the Studio: a panel to make sounds, listen, keep the good ones and export them for a DAW.
 
     Args:
-        ckpt: the network to begin with: what ``ddnb.load`` returned, or what it takes.
-        folder: where packs go.
-        foreground: run long work in the cell instead of a thread; by default on Colab, where what a thread changes is
-            not shown.
+        ckpt: the checkpoint to begin with: a result or an argument of ``ddnb.load``.
+        folder: the folder for packs.
+        foreground: run long work in the cell instead of a thread; by default on Colab, which does not show what a
+            thread changes.
     """
     if isinstance(ckpt, Checkpoint):
         return Studio(ckpt, ckpt.info["source"], folder, foreground)
@@ -313,10 +315,10 @@ def _json(text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise ValueError(f"This text is not JSON: {error}") from error
+        raise ArgumentError(f"This text is not JSON: {error}") from error
 
 
-def _new(text: str) -> Path:
+def _unused_path(text: str) -> Path:
     path = Path(text).expanduser()
     if path.exists():
         raise FileExistsError(f"{path} exists already; choose another name.")

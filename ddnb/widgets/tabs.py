@@ -1,9 +1,10 @@
-"""The tabs of the Studio: which controls each has, and which call they come to."""
+"""The tabs of the Studio: the controls of each and the call they make."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import ipywidgets
@@ -12,6 +13,7 @@ from traitlets import TraitError
 from ..audio.loop import BPM
 from ..checkpoints.checkpoint import Checkpoint
 from ..clips.clip import Clip
+from ..errors import ArgumentError
 from ..generation.beat import Beat, beat, list_patterns
 from ..generation.extend import extend
 from ..generation.generate import generate
@@ -33,24 +35,26 @@ Work = Callable[..., Made]
 
 
 class Tab(ipywidgets.VBox):
-    """Controls, by the names of the arguments that they stand for, and the work they ask for.
+    """Hold controls named after the arguments they set, and the call they make.
 
     Attributes:
         controls: name -> control.
-        hints: name -> what it does, in plain words.
+        hints: name -> help text.
+        pickers: name in the state -> picker of an input sound.
     """
 
     title = ""
 
-    def __init__(self, *above: ipywidgets.Widget):
+    def __init__(self, *above: ipywidgets.Widget, pickers: Mapping[str, SoundPicker] | None = None):
+        self.pickers = dict(pickers or {})
         self.controls: dict[str, ipywidgets.Widget] = {}
         self.hints: dict[str, str] = {}
-        self._category: str | None = None  # asked for by a state, of a network that is not there yet
+        self._category: str | None = None  # from a loaded state, until its checkpoint is loaded
         self._above = list(above)
         super().__init__()
 
     def add(self, name: str, hint: str, control: ipywidgets.Widget) -> None:
-        """Add a control with its tooltip; the trait is called differently in ipywidgets 7 and 8."""
+        """Add a control with its tooltip, whose trait has different names in ipywidgets 7 and 8."""
         setattr(control, "tooltip" if control.has_trait("tooltip") else "description_tooltip", hint)
         control.style.description_width = "110px"
         control.layout.width, control.layout.max_width = "310px", FITTING
@@ -62,8 +66,8 @@ class Tab(ipywidgets.VBox):
         box = ipywidgets.Box(list(self.controls.values()), layout=ipywidgets.Layout(flex_flow="row wrap"))
         self.children = [*self._above, box]
 
-    def know(self, ckpt: Checkpoint) -> None:
-        """Offer what this checkpoint can do."""
+    def adapt_to(self, ckpt: Checkpoint) -> None:
+        """Offer the categories and options of a checkpoint."""
         if "category" in self.controls:
             control, wanted = self.controls["category"], self._category or self.controls["category"].value
             control.options = [ANY, *ckpt.categories]
@@ -74,36 +78,46 @@ class Tab(ipywidgets.VBox):
             self.controls["guidance_scale"].disabled = not ckpt.categories
 
     def work(self) -> Work:
-        """Return a function of the checkpoint, ``on_step`` and ``cancel``; the controls are read now, not later."""
+        """Return a function of the checkpoint, ``on_step`` and ``cancel``; the controls are read at once."""
         raise NotImplementedError
 
     def surprise(self, chance: random.Random) -> None:
-        """Turn the knobs at random."""
+        """Choose random settings."""
         if "category" in self.controls:
             self.controls["category"].value = chance.choice(self.controls["category"].options)
         if "seed" in self.controls:
             self.controls["seed"].value = chance.randrange(LARGEST_SEED)
 
     def seeds(self) -> tuple[int, int] | None:
-        """The first seed, and the one after the last; none without seeds."""
+        """Return the first seed and the one after the last; None in a tab without seeds."""
         if "seed" not in self.controls:
             return None
         first = self.controls["seed"].value
         return first, (first + (self.controls["n"].value if "n" in self.controls else 1)) % LARGEST_SEED
 
-    def go_on(self, seeds: tuple[int, int] | None) -> None:
-        """Go on to seeds that were not used yet, unless another one was typed meanwhile."""
+    def advance_seed(self, seeds: tuple[int, int] | None) -> None:
+        """Advance to unused seeds, unless the user typed another seed meanwhile."""
         if seeds and self.controls["seed"].value == seeds[0]:
             self.controls["seed"].value = seeds[1]
 
     @property
     def state(self) -> dict[str, Any]:
-        return {name: control.value for name, control in self.controls.items()}
+        """The settings as a JSON-ready dictionary."""
+        return self._read_state()
 
     @state.setter
     def state(self, state: Mapping[str, Any]) -> None:
+        self._apply_state(state)
+
+    def _read_state(self) -> dict[str, Any]:
+        values = {name: control.value for name, control in self.controls.items()}
+        return values | {name: picker.state for name, picker in self.pickers.items()}
+
+    def _apply_state(self, state: Mapping[str, Any]) -> None:
         for name, value in state.items():
-            if name == "category" and value not in self.controls[name].options:
+            if name in self.pickers:
+                self.pickers[name].state = value
+            elif name == "category" and name in self.controls and value not in self.controls[name].options:
                 self._category = value
             elif name in self.controls:
                 self._set(name, value)
@@ -112,13 +126,13 @@ class Tab(ipywidgets.VBox):
         try:
             self.controls[name].value = value
         except TraitError as error:
-            raise ValueError(f"{self.title}: {name}={value!r} does not fit: {error}") from error
+            raise ArgumentError(f"{self.title}: {name}={value!r} is invalid: {error}") from error
 
     def _value(self, *names: str) -> dict[str, Any]:
         return {name: self.controls[name].value for name in names}
 
     def _options(self) -> dict[str, Any]:
-        """What all verbs take."""
+        """Return the options that all functions take."""
         options = self._value("steps")
         category = self.controls["category"].value
         if category != ANY:
@@ -129,24 +143,24 @@ class Tab(ipywidgets.VBox):
     def _add_shared(self, category: str = ANY, n: int = 4, seed: bool = True) -> None:
         self.add(
             "category",
-            "What kind of sound to make; 'any' leaves it to chance. Only for networks that have learned kinds.",
+            "What kind of sound to make; 'any' leaves it to chance. Only for checkpoints with categories.",
             ipywidgets.Dropdown(options=[category], description="category"),
         )
         self.add("n", "How many sounds to make.", ipywidgets.IntSlider(n, 1, MOST_CLIPS, description="how many"))
         if seed:
             self.add(
                 "seed",
-                "The number that picks the sounds: the same number gives the same sounds again.",
+                "Seed of the noise: the same seed gives the same sounds again.",
                 ipywidgets.BoundedIntText(0, 0, LARGEST_SEED, description="seed"),
             )
         self.add(
             "steps",
-            "How often the network is asked: few steps are fast and rough, many slow and clean.",
+            "Number of sampling steps: few are fast and rough, many slow and clean.",
             ipywidgets.IntSlider(25, 1, 100, description="steps"),
         )
         self.add(
             "guidance_scale",
-            "How strongly to follow the category: 1 as learned, 2 more typical, 0 not at all.",
+            "Guidance scale: 1 follows the category as trained, 2 more strongly, 0 ignores it.",
             ipywidgets.FloatSlider(1.0, min=0.0, max=3.0, step=0.1, description="guidance"),
         )
 
@@ -159,18 +173,18 @@ class Generate(Tab):
         self._add_shared("kick")
         self.add(
             "duration_s",
-            "Length in seconds; 0 makes sounds as long as those the network learned from.",
+            "Length in seconds; 0 uses the training length of the model.",
             ipywidgets.BoundedFloatText(0.0, min=0.0, max=MAX_DURATION_S, step=0.1, description="seconds"),
         )
         self.add(
             "width",
-            "How wide: 0 keeps the channels as the network makes them, 1 makes a mono sound very wide.",
+            "Stereo width: 0 keeps the sound mono, 1 makes it very wide.",
             ipywidgets.FloatSlider(0.0, min=0.0, max=1.0, step=0.05, description="stereo width"),
         )
         self.lay_out()
 
-    def know(self, ckpt: Checkpoint) -> None:
-        super().know(ckpt)
+    def adapt_to(self, ckpt: Checkpoint) -> None:
+        super().adapt_to(ckpt)
         self.controls["width"].disabled = ckpt.channels != 1
 
     def work(self) -> Work:
@@ -184,20 +198,17 @@ class Generate(Tab):
 class Vary(Tab):
     title = "Vary"
 
-    def __init__(self, guarded: Callable[..., Any]):
-        self.picker = SoundPicker("vary this", lambda source: None, guarded)
-        super().__init__(self.picker)
+    def __init__(self, guard: Callable[..., Any]):
+        self.picker = SoundPicker("vary this", lambda source: None, guard)
+        super().__init__(self.picker, pickers={"sound": self.picker})
         self.add(
             "strength",
-            "How far away: 0 is the sound itself, 0.3 changes details, 0.5 the timbre, 1 has forgotten it.",
+            "Strength of the change: 0 keeps the sound, 0.3 changes details, 0.5 the timbre, 1 ignores the sound.",
             ipywidgets.FloatSlider(0.5, min=0.0, max=1.0, step=0.05, description="strength"),
         )
         self._add_shared()
-        self.add(
-            "match_level",
-            "Make the variations as loud as the sound.",
-            ipywidgets.Checkbox(False, description="as loud as the sound"),
-        )
+        match = ipywidgets.Checkbox(False, description="match level")
+        self.add("match_level", "Match the level of the variations to the sound.", match)
         self.lay_out()
 
     def work(self) -> Work:
@@ -214,27 +225,17 @@ class Vary(Tab):
         super().surprise(chance)
         self.controls["strength"].value = chance.choice((0.3, 0.4, 0.5, 0.6, 0.7))
 
-    @property
-    def state(self) -> dict[str, Any]:
-        return Tab.state.fget(self) | {"sound": self.picker.state}
-
-    @state.setter
-    def state(self, state: Mapping[str, Any]) -> None:
-        Tab.state.fset(self, state)
-        if "sound" in state:
-            self.picker.state = state["sound"]
-
 
 class Interpolate(Tab):
     title = "Interpolate"
 
-    def __init__(self, guarded: Callable[..., Any]):
-        self.a, self.b = (SoundPicker(name, lambda source: None, guarded) for name in ("A", "B"))
-        super().__init__(self.a, self.b)
+    def __init__(self, guard: Callable[..., Any]):
+        self.a, self.b = (SoundPicker(name, lambda source: None, guard) for name in ("A", "B"))
+        super().__init__(self.a, self.b, pickers={"a": self.a, "b": self.b})
         self._add_shared(n=8, seed=False)
         self.add(
             "depth",
-            "How far towards noise to go: 1 mixes the most, less keeps more of both sounds.",
+            "Noise level to blend at: 1 blends most, less keeps more of both sounds.",
             ipywidgets.FloatSlider(1.0, min=0.05, max=1.0, step=0.05, description="depth"),
         )
         self.controls["n"].min = 2
@@ -245,36 +246,30 @@ class Interpolate(Tab):
         given = self._options() | self._value("n", "depth")
         return lambda ckpt, **job: list(interpolate(ckpt, a(ckpt), b(ckpt), **given, **job))
 
-    @property
-    def state(self) -> dict[str, Any]:
-        return Tab.state.fget(self) | {"a": self.a.state, "b": self.b.state}
-
-    @state.setter
-    def state(self, state: Mapping[str, Any]) -> None:
-        Tab.state.fset(self, state)
-        for name, picker in (("a", self.a), ("b", self.b)):
-            if name in state:
-                picker.state = state[name]
-
 
 class Inpaint(Tab):
     title = "Inpaint / extend"
-    WAYS = ("fill the stretch", "go on at the end", "begin earlier")
+    WAYS = ("fill the region", "extend the end", "extend the start")
+    FORMER_WAYS = {  # noqa: RUF012 in states saved by version 0.1
+        "fill the stretch": "fill the region",
+        "go on at the end": "extend the end",
+        "begin earlier": "extend the start",
+    }
 
-    def __init__(self, guarded: Callable[..., Any]):
+    def __init__(self, guard: Callable[..., Any]):
         self.region = Region()
-        self.picker = SoundPicker("this sound", self.region.show, guarded)
+        self.picker = SoundPicker("this sound", self.region.show, guard)
         self.way = ipywidgets.ToggleButtons(options=self.WAYS)
-        super().__init__(self.picker, self.way, self.region)
+        super().__init__(self.picker, self.way, self.region, pickers={"sound": self.picker})
         self._add_shared()
         self.add(
             "duration_s",
-            "How many seconds to add, where the sound is made longer.",
+            "Seconds to add when extending.",
             ipywidgets.BoundedFloatText(1.0, min=0.05, max=MAX_DURATION_S, step=0.1, description="seconds to add"),
         )
-        self.way.observe(lambda _: self._turn(), "value")
+        self.way.observe(lambda _: self._update(), "value")
         self.lay_out()
-        self._turn()
+        self._update()
 
     def work(self) -> Work:
         chosen = self.picker.chosen()
@@ -291,24 +286,21 @@ class Inpaint(Tab):
 
         return work
 
-    def _turn(self) -> None:
+    def _update(self) -> None:
         fill = self.way.value == self.WAYS[0]
         self.controls["duration_s"].disabled = fill
         self.region.slider.disabled = not fill
 
-    @property
-    def state(self) -> dict[str, Any]:
-        mine = {"way": self.way.value, "sound": self.picker.state, "region": list(self.region.value)}
-        return Tab.state.fget(self) | mine
+    def _read_state(self) -> dict[str, Any]:
+        return super()._read_state() | {"way": self.way.value, "region": list(self.region.value)}
 
-    @state.setter
-    def state(self, state: Mapping[str, Any]) -> None:
-        Tab.state.fset(self, state)
-        if state.get("way", self.way.value) not in self.WAYS:
-            raise ValueError(f"{self.title}: way={state['way']!r} does not fit: it is one of {', '.join(self.WAYS)}.")
-        self.way.value = state.get("way", self.way.value)
-        if "sound" in state:
-            self.picker.state = state["sound"]
+    def _apply_state(self, state: Mapping[str, Any]) -> None:
+        super()._apply_state(state)
+        way = state.get("way", self.way.value)
+        way = self.FORMER_WAYS.get(way, way)
+        if way not in self.WAYS:
+            raise ArgumentError(f"{self.title}: way={way!r}; allowed: {', '.join(self.WAYS)}.")
+        self.way.value = way
         if "region" in state:
             self.region.value = tuple(state["region"])
 
@@ -320,16 +312,13 @@ class Loop(Tab):
         super().__init__()
         self.add(
             "bpm",
-            "Tempo in beats per minute: the loop lasts exactly its bars.",
+            "Tempo in beats per minute; the loop lasts exactly its bars.",
             ipywidgets.BoundedFloatText(128.0, min=BPM[0], max=BPM[1], step=1, description="BPM"),
         )
         self.add("bars", "Bars of four beats.", ipywidgets.BoundedIntText(2, min=1, max=64, description="bars"))
         self._add_shared("texture")
-        self.add(
-            "start_on_onset",
-            "Turn each loop so that it begins on its strongest hit.",
-            ipywidgets.Checkbox(False, description="begin on a hit"),
-        )
+        start = ipywidgets.Checkbox(False, description="start on onset")
+        self.add("start_on_onset", "Rotate each loop so that it starts on its strongest onset.", start)
         self.lay_out()
 
     def work(self) -> Work:
@@ -347,25 +336,22 @@ class BeatTab(Tab):
     def __init__(self):
         super().__init__()
         patterns = list_patterns()
-        self.groove: dict[str, Any] | None = None  # once its steps were clicked
-        self.add(
-            "pattern",
-            "Where the hits are; afterwards each step can be clicked.",
-            ipywidgets.Dropdown(options=list(patterns), value="house", description="pattern"),
-        )
+        self.groove: dict[str, Any] | None = None  # once its steps were edited
+        rhythm = ipywidgets.Dropdown(options=list(patterns), value="house", description="pattern")
+        self.add("pattern", "Rhythm of the beat; click its steps afterwards to edit it.", rhythm)
         self.add(
             "bpm",
-            "Tempo in beats per minute; the pattern's own is set when you choose one.",
+            "Tempo in beats per minute; choosing a pattern sets its own.",
             ipywidgets.BoundedFloatText(124.0, min=BPM[0], max=BPM[1], step=1, description="BPM"),
         )
         self.add("bars", "Bars of four beats.", ipywidgets.BoundedIntText(2, min=1, max=64, description="bars"))
         self.add(
             "seed",
-            "The number that picks the sounds: the same number gives the same sounds again.",
+            "Seed of the noise: the same seed gives the same sounds again.",
             ipywidgets.BoundedIntText(0, 0, LARGEST_SEED, description="seed"),
         )
-        self.add("steps", "How often the network is asked.", ipywidgets.IntSlider(25, 1, 100, description="steps"))
-        self.controls["pattern"].observe(lambda change: self._turn(change["new"]), "value")
+        self.add("steps", "Number of sampling steps.", ipywidgets.IntSlider(25, 1, 100, description="steps"))
+        self.controls["pattern"].observe(lambda change: self._update(change["new"]), "value")
         self.lay_out()
 
     def work(self) -> Work:
@@ -377,35 +363,32 @@ class BeatTab(Tab):
         super().surprise(chance)
         self.controls["pattern"].value = chance.choice(self.controls["pattern"].options)
 
-    def _turn(self, pattern: str) -> None:
+    def _update(self, pattern: str) -> None:
         self.groove = None
         self.controls["bpm"].value = list_patterns()[pattern]["bpm"]
 
-    @property
-    def state(self) -> dict[str, Any]:
-        return Tab.state.fget(self) | ({"groove": self.groove} if self.groove else {})
+    def _read_state(self) -> dict[str, Any]:
+        return super()._read_state() | ({"groove": self.groove} if self.groove else {})
 
-    @state.setter
-    def state(self, state: Mapping[str, Any]) -> None:
-        # the pattern first: it brings its tempo along
-        Tab.state.fset(self, {"pattern": state.get("pattern", self.controls["pattern"].value), **state})
+    def _apply_state(self, state: Mapping[str, Any]) -> None:
+        # the pattern first: it sets its own tempo
+        super()._apply_state({"pattern": state.get("pattern", self.controls["pattern"].value), **state})
         self.groove = dict(state["groove"]) if isinstance(state.get("groove"), Mapping) else None
 
     def take(self, beat: Beat) -> None:
-        """Remember a beat whose steps, tempo or swing were changed."""
+        """Store a beat whose steps, tempo or swing were edited."""
         self.groove = {"tracks": dict(beat.tracks), "swing": beat.swing}
         self._set("bpm", beat.bpm)
 
 
 def tempo_of(clip: Clip) -> dict[str, Any]:
-    """Loop and tempo of a clip, as options of ``vary``."""
-    making = clip.settings.get("making", {})
-    tempo = {name: making[name] for name in ("bpm", "bars", "beats_per_bar") if name in making}
+    """Return loop and tempo of a clip as options of ``vary``."""
+    tempo = asdict(clip.tempo) if clip.tempo else {}
     return ({"loop": True} if clip.loop else {}) | tempo
 
 
 def help_html(tabs: Iterable[Tab]) -> str:
-    """What every control does, to be read: a tooltip wants a mouse."""
+    """Return the help texts of all controls as HTML: tooltips need a mouse."""
     lines = []
     for tab in tabs:
         items = "".join(f"<li><b>{tab.controls[name].description}</b>: {hint}</li>" for name, hint in tab.hints.items())

@@ -1,11 +1,10 @@
-"""Watch a training: while it runs, its curve afterwards, what it sounded like on its way."""
+"""Show a training run: progress and loss curve while it runs, curve and demos afterwards."""
 
 from __future__ import annotations
 
 import csv
 import html
 import time
-import warnings
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -16,47 +15,46 @@ from IPython.display import HTML, Image, display
 from ..display.html import card_html, cards_of
 from ..display.plots import loss_picture
 from ..display.shown import Shown
-from ..training.loop import Record
-from .jobs import REFRESH_S, words
+from ..notices import handle_warnings
+from ..training.loop import TrainingStep
+from .jobs import REFRESH_S, duration_text
 
 _REDRAW_S = 2.0
 
 
-def follow(records: Generator[Record, None, None]) -> Iterator[Record]:
-    """Show a training while it runs: how far it is, its curve, what is to be known.
+def follow(records: Generator[TrainingStep, None, None]) -> Iterator[TrainingStep]:
+    """Show progress, loss curve and notices of a training run while it runs.
 
     ``for _ in widgets.follow(ddnb.finetune(...)): pass``. The notebook's stop button ends the loop without an
-    error; what is learned is kept, and the same cell goes on with it.
+    error and saves the run; running the same cell again resumes it.
 
     Args:
-        records: what ``ddnb.finetune`` returned.
+        records: the iterator that ``ddnb.finetune`` returned.
 
     Yields:
         The same records.
     """
-    view, how = _Training(), "stopped; run the same cell again to go on"
+    view, how = _Training(), "stopped; run the same cell again to resume"
     try:
         while True:
-            with warnings.catch_warnings(record=True) as said:  # else they stand below the cell, in red
-                warnings.simplefilter("always")
+            with handle_warnings(lambda notice: view.note(str(notice))):
                 record = next(records, None)
-            view.note(*(str(warning.message) for warning in said))
             if record is None:
                 break
             view.add(record)
             yield record
-    except KeyboardInterrupt:  # while drawing: one inside of finetune is settled there
+    except KeyboardInterrupt:  # while drawing: finetune handles its own
         pass
     except Exception:
         how = "stopped by an error, see below"
         raise
     finally:
-        records.close()  # saves what is learned
+        records.close()  # saves the run
         view.end(how)
 
 
 def curve(run: str | Path) -> Image:
-    """Draw the whole curve of a run, from its log: of yesterday's too, and while another process trains."""
+    """Draw the loss curve of a run from its log, also of a run that another process trains."""
     with Path(run, "log.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     losses, validations = (
@@ -66,15 +64,15 @@ def curve(run: str | Path) -> Image:
 
 
 def demos(run: str | Path) -> HTML:
-    """Show what a run sounded like on its way: a row per step (first, middle and last of many), a column per sound.
+    """Show the demos of a run: a row per step (first, middle and last of many), a column per sound.
 
-    A column is always made from the same noise, so what differs from row to row was learned.
+    The sounds of a column come from the same noise, so differences between rows were learned.
 
     Args:
         run: the run's folder.
 
     Raises:
-        FileNotFoundError: there are no demos in it.
+        FileNotFoundError: the folder holds no demos.
     """
     steps = sorted(Path(run, "demos").glob("step*"))
     if not steps:
@@ -88,7 +86,7 @@ def demos(run: str | Path) -> HTML:
         cells = (card_html(*card) for _, card in zip(row, pictured, strict=False))
         step = int(folder.name.removeprefix("step"))
         style = 'style="text-align:left;vertical-align:top"'
-        heading = f"step {step}" if step else "step 0, before"
+        heading = f"step {step}" if step else "step 0, before training"
         columns = "".join(f"<td {style}>{cell}</td>" for cell in cells)
         rows.append(f'<tr><th style="width:60px;text-align:left">{heading}</th>{columns}</tr>')
     return HTML(f'<table style="table-layout:fixed;width:100%;max-width:1000px">{"".join(rows)}</table>{note}')
@@ -111,11 +109,11 @@ class _Training:
         self.bar, self.label = ipywidgets.IntProgress(min=0, max=1000), ipywidgets.HTML()
         self.curve = ipywidgets.Image(format="png", layout=ipywidgets.Layout(width="700px", display="none"))
         self.below = ipywidgets.HTML()
-        self.label.value = "training: getting ready"
-        self.curve.value = loss_picture([], [], 1)  # the first one takes a second: not while it is measured
+        self.label.value = "training: preparing"
+        self.curve.value = loss_picture([], [], 1)  # the first takes a second: draw it before timing starts
         display(ipywidgets.VBox([ipywidgets.HBox([self.bar, self.label]), self.curve, self.below]))
 
-    def add(self, record: Record) -> None:
+    def add(self, record: TrainingStep) -> None:
         now = time.monotonic()
         if self.first is None:
             self.first, self.started = record.step, now
@@ -128,39 +126,41 @@ class _Training:
             self.note(record.advice)
         if now >= self.refresh_at:
             self.refresh_at = now + REFRESH_S
-            self._say(f"{self._left(now)}the stop button keeps what is learned")
+            self._show_status(f"{self._left(now)}the stop button saves the run")
         if now >= self.draw_at:
             self._draw()
             took = time.monotonic() - now
-            self.draw_at = now + max(_REDRAW_S, 10 * took)  # a slow computer is to train, not to draw
+            self.draw_at = now + max(_REDRAW_S, 10 * took)  # at most a tenth of the time for drawing
 
     def note(self, *texts: str) -> None:
-        """Show sentences below the curve, each once."""
+        """Show texts below the curve, each once."""
         self.notes |= dict.fromkeys(texts)
         if texts:
             self.below.value = "<br>".join(map(html.escape, self.notes))
 
     def end(self, how: str) -> None:
-        """Say how it ended, with the last curve; ``how`` is for one that did not come to its last step."""
+        """Show how the run ended and its last curve; ``how`` applies to a run that did not reach its last step."""
         if self.last is None:
             self.label.value = f"training: {how if self.notes else 'nothing to do'}"
             return
         done = self.last.step == self.last.steps
-        self._say(f"done in {words(time.monotonic() - self.started)}" if done else how)
+        self._show_status(f"done in {duration_text(time.monotonic() - self.started)}" if done else how)
         self._draw()
 
     def _left(self, now: float) -> str:
         done = self.last.step - self.first
-        return f"{words((now - self.started) / done * (self.last.steps - self.last.step))} left; " if done else ""
+        return (
+            f"{duration_text((now - self.started) / done * (self.last.steps - self.last.step))} left; " if done else ""
+        )
 
-    def _say(self, words: str) -> None:
+    def _show_status(self, text: str) -> None:
         step, steps = self.last.step, self.last.steps
         self.bar.value = 1000 * step // steps
         measured = ""
         if self.validations:
             best_step, best = min(self.validations, key=lambda point: point[1])
-            measured = f"<br>held-out error {self.validations[-1][1]:.4f}, the best {best:.4f} at step {best_step}"
-        self.label.value = f"training, step {step} of {steps}: {words}{measured}"
+            measured = f"<br>validation loss {self.validations[-1][1]:.4f}, best {best:.4f} at step {best_step}"
+        self.label.value = f"training, step {step} of {steps}: {text}{measured}"
 
     def _draw(self) -> None:
         self.curve.value = loss_picture(self.losses, self.validations, self.last.steps)

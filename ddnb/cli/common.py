@@ -1,0 +1,199 @@
+"""What several commands share: options, loading, saving, progress bars."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+from ..audio.io import CEILING_DBFS, SUBTYPES, peak_dbfs
+from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.loading import load
+from ..clips.clip import Clip, Clips
+from ..display.plots import contact_sheet
+from ..display.shown import Shown
+from ..files import atomically, free_name
+from ..generation.options import OptionGroup
+from ..runtime import DTYPES, pick
+
+LOG = logging.getLogger("ddnb")
+DEFAULT_CHECKPOINT = "drums"
+
+_MAX_PICTURED = 64  # sounds on a contact sheet at most
+
+Commands = argparse._SubParsersAction  # the type of argparse's ``add_subparsers``
+
+
+class Progress(Protocol):
+    """A function that is called with the work done and the total; further arguments are ignored."""
+
+    def __call__(self, done: int, total: int | None, *rest: object) -> None: ...
+
+
+# --- options ---
+
+
+def add_group(parser: argparse.ArgumentParser, group: type[OptionGroup], **overrides: dict[str, Any]) -> None:
+    """Add an option for each field of an option group, with its help text.
+
+    Args:
+        overrides: by field, what argparse needs beside: ``type``, ``choices``, ...; fields without an entry are
+        skipped.
+    """
+    for each in fields(group):  # type: ignore[arg-type]
+        if each.name in overrides:
+            name, text = f"--{each.name.replace('_', '-')}", each.metadata["help"].replace("%", "%%")
+            parser.add_argument(name, default=each.default, help=text, **overrides[each.name])
+
+
+def group_options(arguments: argparse.Namespace, group: type[OptionGroup]) -> dict[str, Any]:
+    """Return the options of a group that the command has; those that were not given keep their defaults."""
+    given = {f.name: getattr(arguments, f.name) for f in fields(group) if hasattr(arguments, f.name)}  # type: ignore[arg-type]
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def add_checkpoint(parser: argparse.ArgumentParser, default: str | None = DEFAULT_CHECKPOINT) -> None:
+    """Add the options that choose a checkpoint, its device and its precision."""
+    where = "a name (see 'checkpoints'), a file, a folder, hf:owner/name, drive:ID or a link"
+    parser.add_argument("--checkpoint", default=default, help=f"{where} (default: {default or 'none'})")
+    add_format(parser)
+    parser.add_argument("--device", help="cpu, cuda or mps (default: the best available)")
+    parser.add_argument("--dtype", choices=tuple(DTYPES), help="precision (default: what suits the device)")
+
+
+def add_format(parser: argparse.ArgumentParser) -> None:
+    """Add the options that state a checkpoint's format."""
+    parser.add_argument("--sample-rate", type=int, help="Hz, if the checkpoint does not state it")
+    parser.add_argument("--frames", type=int, help="frames per clip in training, if the checkpoint does not state it")
+
+
+def add_output(parser: argparse.ArgumentParser, bits: str = "24") -> None:
+    """Add the options of what is written."""
+    parser.add_argument("--out", type=Path, default=Path("sounds"), help="folder to write to (default: sounds)")
+    parser.add_argument("--bits", choices=tuple(SUBTYPES), help=f"bits of the WAV files (default: {bits})")
+
+
+def stated_format(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what the command states about the format."""
+    given = {"sample_rate": arguments.sample_rate, "frames": arguments.frames}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def parse_category(text: str) -> str | dict[str, float]:
+    """Parse ``kick``, or ``kick:2,snare:1``; a name without a number in a list has the weight 1."""
+    if ":" not in text and "," not in text:
+        return text
+    parts = (part.rpartition(":") if ":" in part else (part, "", "1") for part in text.split(","))
+    return {name.strip(): float(weight) for name, _, weight in parts}
+
+
+# --- loading and saving ---
+
+
+def load_checkpoint(arguments: argparse.Namespace, announce: bool = True) -> Checkpoint:
+    """Load the checkpoint of a command; report what it is and where it runs."""
+    with progress_bar("downloading", "B") as bar:
+        stated = stated_format(arguments)
+        ckpt = load(arguments.checkpoint, device=arguments.device, dtype=arguments.dtype, on_progress=bar, **stated)
+    if announce:
+        LOG.info("%r", ckpt)
+        LOG.info(pick(arguments.device, arguments.dtype).reason)
+    return ckpt
+
+
+def require_writable(folder: Path) -> None:
+    """Raise OSError if a folder cannot be written to: before the work, not after it."""
+    there = folder.expanduser().absolute()
+    while not there.exists():
+        there = there.parent
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise OSError(f"{folder} is not a folder that can be written to ({error.strerror}); choose another.") from error
+
+
+def require_file(path: Path) -> None:
+    """Raise FileNotFoundError if there is no such file."""
+    if not path.expanduser().is_file():
+        raise FileNotFoundError(f"There is no sound file at {path}.")
+
+
+class Output:
+    """Writes the sounds of a command as they are finished, and at the end a contact sheet of up to 64 of them."""
+
+    def __init__(self, folder: Path, bits: str | None, asked: int):
+        self.folder, self.bits, self.asked = folder.expanduser(), bits or "24", asked
+        self.written = 0
+        self._every, self._pictured = -(-asked // _MAX_PICTURED), list[Shown]()
+
+    def write(self, clips: Clips) -> None:
+        """Save clips and print their paths."""
+        for clip in clips:
+            report_saved(clip.save(self.folder, self.bits), clip, self.bits)
+            if self.written % self._every == 0:
+                model = clip.provenance.model
+                name = " and ".join(clip.making.category or ()) or (model.name if model else clip.name)
+                self._pictured.append(replace(clip.shown(), name=f"{name}, seed {clip.seed}"))
+            self.written += 1
+
+    def finish(self) -> int:
+        """Write the contact sheet, report what was written, and return the exit status."""
+        if self.written < self.asked:
+            LOG.warning("stopped after %d of %d sounds", self.written, self.asked)
+            return 130
+        LOG.info("Wrote %d sound%s to %s", self.written, "s" if self.written > 1 else "", self.folder)
+        if len(self._pictured) > 1:
+            sheet = free_name(self.folder / "contact-sheet.png")
+            atomically(sheet, lambda part: part.write_bytes(contact_sheet(self._pictured)))
+            LOG.info("Wrote contact sheet %s", sheet)
+        return 0
+
+
+def report_saved(path: Path, clip: Clip, bits: str) -> None:
+    """Print the path of a sound, and report its seam and whether it was lowered."""
+    print(path, flush=True)
+    if clip.seam_db is not None:
+        heard = "cannot be distinguished from its inside" if clip.seam_db <= 0 else "stands out"
+        LOG.info("%s: the seam %s (%+.0f dB)", path.stem, heard, clip.seam_db)
+    if bits != "float" and (over := peak_dbfs(clip.audio) - CEILING_DBFS) > 0:
+        LOG.info("%s was lowered by %.1f dB to fit; --bits float keeps its level", clip.name, over)
+
+
+# --- progress ---
+
+
+@contextmanager
+def progress_bar(what: str, unit: str) -> Iterator[Progress]:
+    """Show a bar from the first call on; on terminals only, not in logs."""
+    bar: tqdm | None = None
+
+    def report(done: int, total: int | None, *_: object) -> None:
+        nonlocal bar
+        if bar is None:
+            bar = tqdm(desc=what, total=total, unit=unit, unit_scale=unit == "B", disable=None)
+        bar.total = total  # may grow
+        bar.update(done - bar.n)
+
+    try:
+        yield report
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+def share_of(report: Progress, done: int, some: int, total: int) -> Progress:
+    """Return a progress function for ``some`` of ``total`` sounds after ``done``, in thousandths of a sound."""
+    return lambda step, steps, *_: report(round((done + some * step / (steps or 1)) * 1000), 1000 * total)
+
+
+def split_batches(seeds: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    """Yield the seeds in batches."""
+    return (seeds[i : i + size] for i in range(0, len(seeds), size))

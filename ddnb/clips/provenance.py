@@ -1,0 +1,285 @@
+"""Provenance: how a sound was made, as frozen dataclasses with a plain JSON form.
+
+A record may come from anybody, so ``from_dict`` checks every value that it takes over: its type, its range, and how
+deeply sounds were made from each other. Keys that are not known here are ignored.
+"""
+
+from __future__ import annotations
+
+import datetime
+import math
+import reprlib
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import torch
+
+from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.download import SCHEMES
+from ..checkpoints.registry import list_checkpoints
+from ..errors import RecordError
+
+MAX_CLIPS = 10_000
+"""Clips of one call at most."""
+
+_MAX_DEPTH = 100  # sounds made from sounds made from sounds
+_RANGES = {
+    "seed": (0, 2**63 - 1),
+    "asked": (0, MAX_CLIPS),
+    "bars": (0, 10_000),
+    "beats_per_bar": (0, 10_000),
+    "bpm": (20, 999),
+    "note": (0, 127),
+}
+
+T = TypeVar("T")
+
+
+class Plain:
+    """A dataclass that becomes a JSON object without its empty fields, and is read back with every value checked."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the JSON form; fields that are None or empty are left out."""
+        plain = {f.metadata.get("key", f.name): _to_plain(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
+        return {key: value for key, value in plain.items() if value is not None and value != {} and value != []}
+
+    @classmethod
+    def from_dict(cls: type[T], data: Any, depth: int = 0) -> T:
+        """Return the object whose JSON form is ``data``.
+
+        Raises:
+            RecordError: a value of another type or out of its range, a missing one, or records nested too deeply.
+        """
+        if depth > _MAX_DEPTH:
+            raise RecordError(
+                f"This record is nested too deeply: at most {_MAX_DEPTH} sounds may be made from each other."
+            )
+        if not isinstance(data, Mapping):
+            raise not_a_record(f"{reprlib.repr(data)} is not a JSON object")
+        given = {}
+        for f in fields(cls):  # type: ignore[arg-type]
+            key = f.metadata.get("key", f.name)
+            if data.get(key) is not None:
+                given[f.name] = _parse(_hints(cls)[f.name], data[key], key, depth)  # type: ignore[arg-type]
+        try:
+            return cls(**given)
+        except TypeError as error:
+            raise not_a_record(f"{cls.__name__.lower()} lacks a value ({error})") from error
+
+
+@dataclass(frozen=True)
+class InputRecord(Plain):
+    """The input of a verb: a file or an array known by its SHA-256, a seed, or a sound with a provenance of its own."""
+
+    name: str | None = None
+    sha256: str | None = None
+    seed: int | None = None
+    provenance: Provenance | None = field(default=None, metadata={"key": "record"})
+
+    def __post_init__(self) -> None:
+        if self.name is None and self.seed is None:
+            raise not_a_record("an input has neither a name nor a seed")
+
+
+@dataclass(frozen=True)
+class Making(Plain):
+    """The call that made a sound: the verb, and those of its arguments that determine the samples.
+
+    ``seed`` is that of the clip; ``asked`` is the number of clips of the call, of which fewer may have been finished.
+    """
+
+    verb: str | None = None
+    source: InputRecord | None = None
+    a: InputRecord | None = None
+    b: InputRecord | None = None
+    sampler: str | None = None
+    method: str | None = None
+    grid: str | None = None
+    steps: int | None = None
+    category: Mapping[str, float] | None = None
+    to_category: Mapping[str, float] | None = None
+    guidance_scale: float | None = None
+    guidance_interval: tuple[float, ...] | None = None
+    guidance_rescale: float | None = None
+    frames: int | None = None
+    asked: int | None = None
+    duration_s: float | None = None
+    bpm: float | None = None
+    bars: int | None = None
+    beats_per_bar: int | None = None
+    loop: bool | None = None
+    start_on_onset: bool | None = None
+    cents: float | None = None
+    width: float | None = None
+    strength: float | None = None
+    offset_s: float | None = None
+    match_level: bool | None = None
+    depth: float | None = None
+    exact: bool | None = None
+    round_trip_db: tuple[float, ...] | None = None
+    start_s: float | tuple[float, ...] | None = None
+    end_s: float | tuple[float, ...] | None = None
+    backwards: bool | None = None
+    source_s: float | None = None
+    pattern: str | None = None
+    tracks: Mapping[str, str] | None = None
+    swing: float | None = None
+    sounds: Mapping[str, InputRecord] | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class ModelRecord(Plain):
+    """The checkpoint that made a sound; for input audio its name alone."""
+
+    name: str = "sound"
+    source: str | None = None
+    sample_rate: int | None = None
+    frames: int | None = None
+    weights_sha256: str | None = None
+    licence: str | None = None
+    credit: str | None = None
+    converted_from: str | None = None
+    finetuned_from: str | None = None
+    data_sha256: str | None = None
+    peak_dbfs: float | None = None
+
+
+@dataclass(frozen=True)
+class Machine(Plain):
+    """Where and when a sound was made."""
+
+    ddnb: str | None = None
+    torch: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    date: str | None = None
+
+
+@dataclass(frozen=True)
+class RootNote(Plain):
+    """The note on which a sound stands: its MIDI key, the name of that, the deviation, and how it was found."""
+
+    note: int
+    name: str = ""
+    cents: float = 0.0
+    how: str = ""
+
+
+@dataclass(frozen=True)
+class Provenance(Plain):
+    """Everything that is known about how a sound came about.
+
+    Attributes:
+        making: the call that made it; none for input audio.
+        source: the file or array that it is, for input audio.
+        model: the checkpoint.
+        machine: device, precision, versions, date.
+        edits: what was done to the samples since, see ``audio.mastering``, in this order.
+        root_note: the note on which it stands, where that is certain.
+    """
+
+    making: Making | None = None
+    source: InputRecord | None = None
+    model: ModelRecord | None = None
+    machine: Machine | None = None
+    edits: tuple[Mapping[str, Any], ...] = ()
+    root_note: RootNote | None = None
+
+
+def not_a_record(why: str) -> RecordError:
+    """Return the error for JSON that is no provenance record."""
+    return RecordError(f"This is not a record of a sound made by ddnb: {why}.")
+
+
+def model_record(ckpt: Checkpoint) -> ModelRecord:
+    """Describe a checkpoint without revealing a folder of anybody's disk or a token in a link."""
+    known = {f.name for f in fields(ModelRecord)}
+    facts = {name: value for name, value in ckpt.info.items() if name in known}
+    facts |= {"name": ckpt.name, "source": _public_source(ckpt.info["source"])}
+    return ModelRecord(**facts, sample_rate=ckpt.sample_rate, frames=ckpt.frames)
+
+
+def provenance_of(ckpt: Checkpoint, making: Making) -> Provenance:
+    """Return the provenance of sounds that this checkpoint has just made."""
+    machine = this_machine(str(ckpt.device), str(ckpt.dtype).removeprefix("torch."))
+    return Provenance(making, None, model_record(ckpt), machine)
+
+
+def this_machine(device: str = "cpu", dtype: str = "float32") -> Machine:
+    """Return versions and date, with the device and the precision that were used."""
+    date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
+    return Machine(_version(), torch.__version__, device, dtype, date)
+
+
+def _public_source(source: str) -> str:
+    if source.startswith(SCHEMES):
+        return source.partition("?")[0]
+    return source if source in list_checkpoints() else Path(source).name
+
+
+def _version() -> str:
+    try:
+        return version("ddnb")
+    except PackageNotFoundError:  # a checkout on the path, not installed
+        return "checkout"
+
+
+# --- between dataclasses and JSON ---
+
+
+def _to_plain(value: Any) -> Any:
+    if isinstance(value, Plain):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return {key: _to_plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_plain(each) for each in value]
+    return value
+
+
+@cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
+def _parse(kind: Any, value: Any, key: str, depth: int) -> Any:
+    """Return a JSON value as the annotation of its field asks for."""
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        for option in arguments:
+            if option is not type(None) and _fits(option, value):
+                return _parse(option, value, key, depth)
+        raise not_a_record(f"{key}={reprlib.repr(value)} has the wrong type")
+    if not _fits(kind, value):
+        raise not_a_record(f"{key}={reprlib.repr(value)} has the wrong type")
+    if isinstance(kind, type) and issubclass(kind, Plain):
+        return kind.from_dict(value, depth + (kind is Provenance))
+    if origin is tuple:
+        return tuple(_parse(arguments[0], each, key, depth) for each in value)
+    if origin is Mapping:
+        return {name: _parse(arguments[1], each, key, depth) for name, each in value.items()}
+    if kind in (int, float):
+        low, high = _RANGES.get(key, (-math.inf, math.inf))
+        if not low <= value <= high:  # NaN too
+            raise not_a_record(f"{key}={reprlib.repr(value)}, allowed: {low} to {high}")
+    return value
+
+
+def _fits(kind: Any, value: Any) -> bool:
+    """Whether a JSON value has the outer type of an annotation."""
+    origin = get_origin(kind)
+    if kind is Any:
+        return True
+    if origin is tuple:
+        return isinstance(value, list | tuple)
+    if origin is Mapping or (isinstance(kind, type) and issubclass(kind, Plain)):
+        return isinstance(value, Mapping)
+    if kind in (int, float):
+        return isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
+    return isinstance(value, kind)

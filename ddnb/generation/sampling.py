@@ -1,0 +1,364 @@
+"""What all verbs share: sampling options checked once, noise per seed, batches, CPU threads, progress and
+cancelling."""
+
+from __future__ import annotations
+
+import functools
+import math
+import queue
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..audio.io import fit_length
+from ..checkpoints.checkpoint import Checkpoint
+from ..checks import whole
+from ..clips.clip import Clip, Clips
+from ..clips.provenance import MAX_CLIPS, Making, provenance_of
+from ..errors import ArgumentError, Cancelled, Interrupted, PartialResult
+from ..guidance import Guidance, guided, planes, shares
+from ..notices import warn
+from ..runtime import in_batches
+from ..sampler import MEMORYLESS, PARITY_SAMPLERS
+from ..sampler import sampler as sampler_named
+from ..schedule import time_grid
+from ..steps import Event, Model, OnStep, seeded_noise
+from ..threads import single_thread
+from ..windows import rolled, windowed
+from .length import Length
+from .options import DEFAULT_SAMPLER, DEFAULT_STEPS, SamplingOptions
+
+FEW_STEPS = 9
+"""Up to this many steps the Karras grid is the better one, above it the log-SNR grid."""
+
+Item = TypeVar("Item")
+Work = Callable[[Sequence[Any], OnStep], Tensor]
+"""Makes a batch: takes items and what to call after each step; returns (items, ...)."""
+
+
+class _Stop:
+    """The caller's cancel event, or an interrupt: what every sampler of a call looks at."""
+
+    def __init__(self, cancel: Event | None):
+        self.cancel, self.interrupted = cancel, False
+
+    def is_set(self) -> bool:
+        return self.interrupted or (self.cancel is not None and self.cancel.is_set())
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Sampling options, checked, with defaults filled in for a checkpoint."""
+
+    ckpt: Checkpoint
+    shares: dict[str, float] | None
+    guidance: Guidance
+    name: str
+    grid: str
+    steps: int
+    batch_size: int
+    on_step: OnStep | None = field(repr=False)
+    cancel: _Stop = field(repr=False)
+
+    def record(self) -> dict[str, Any]:
+        """Return the fields of ``Making`` that describe the sampling."""
+        record: dict[str, Any] = {"sampler": self.name, "grid": self.grid, "steps": self.steps}
+        if self.shares is None:
+            return record
+        guidance = self.guidance
+        return record | {
+            "category": self.shares,
+            "guidance_scale": float(guidance.scale),
+            "guidance_interval": tuple(float(t) for t in guidance.interval),
+            "guidance_rescale": float(guidance.rescale),
+        }
+
+    def times(self, start: float = 1.0) -> Tensor:
+        """Return the times of a run that begins at time ``start``."""
+        return time_grid(self.grid, self.steps, start)
+
+    def model(self, length: Length | None = None, cond: Tensor | None = None) -> Model:
+        """Return the network as samplers take it: conditioned on the category, in windows, on a circle.
+
+        Args:
+            length: length of the sound; None for one with an end.
+            cond: conditioning planes in place of the category's, (1 or B, planes, 1).
+        """
+        loop, window = (length.loop, length.window) if length is not None else (False, None)
+        # an anchored network would place a beginning in each window
+        circular = loop and (not window or self.ckpt.net.anchored)
+        model: Callable[..., Tensor] = functools.partial(self.ckpt, circular=True) if circular else self.ckpt
+        if cond is None and self.shares is not None:
+            cond = planes(self.ckpt.categories, self.shares)
+        if cond is not None:
+            model = guided(model, cond, self.guidance)
+        if window:
+            model = windowed(model, window, loop)
+        return rolled(model) if loop and self.name in MEMORYLESS else model
+
+    def solve(
+        self, model: Model, x: Tensor, ts: Tensor, noise: Callable[[int], Tensor] | None, on_step: OnStep
+    ) -> Tensor:
+        """Run the sampler."""
+        return sampler_named(self.name)(model, x, ts, noise=noise, on_step=on_step, cancel=self.cancel)
+
+    def noise(self, seeds: Sequence[int], frames: int, rows: int = 1) -> Callable[[int | None], Tensor]:
+        """Return the noise of each step, and for None that of the start: (seeds * rows, channels, frames), on the
+        device.
+
+        The rows of a clip, for a mono network the channels of its input, have the same noise.
+        """
+
+        def noise(step: int | None) -> Tensor:
+            drawn = seeded_noise(seeds, (self.ckpt.channels, frames), step)
+            return drawn.repeat_interleave(rows, 0).to(self.ckpt.device)
+
+        return noise
+
+    def run(
+        self, work: Work, items: Sequence[Item], steps: int | None = None, around: tuple[int, int] = (0, 0)
+    ) -> list[tuple[Item, np.ndarray]]:
+        """Make the items; return those that were finished before a cancel, an interrupt or an error.
+
+        Small networks on a CPU make one item per core at a time, each on one thread (see ``threads``), others batch by
+        batch. Samples are the same either way, and progress is reported from the calling thread.
+
+        Args:
+            work: makes a batch.
+            items: seeds, or places.
+            steps: steps of each item; those of the options by default.
+            around: steps of the whole call before and after these.
+
+        Raises:
+            FloatingPointError: the first item's output is not finite.
+            MemoryError: not even one item fits.
+        """
+        steps = self.steps if steps is None else steps
+        report = _Report(self.on_step, around[0], around[0] + len(items) * steps + around[1])
+        made: dict[int, np.ndarray] = {}
+        try:
+            for first, audio in self._batches(work, items, report):
+                made |= enumerate(_require_finite(audio, self.ckpt), first)
+        except Cancelled:
+            pass
+        except KeyboardInterrupt:
+            if len(made) == len(items):  # nothing is missing that would tell the caller to stop
+                raise
+            self.cancel.interrupted = True
+            warn(f"interrupted: {len(made)} of {len(items)} clips are finished", Interrupted, stacklevel=3)
+        except (FloatingPointError, MemoryError) as error:
+            if not made:
+                raise
+            warn(f"stopped after {len(made)} of {len(items)} clips: {error}", PartialResult, stacklevel=3)
+        return [(items[i], made[i]) for i in sorted(made)]
+
+    def _batches(self, work: Work, items: Sequence[Item], report: _Report) -> Iterator[tuple[int, Tensor]]:
+        """Yield the number of the first item of each batch, and the batch."""
+        if self.ckpt.device.type != "cpu" or not self.ckpt.net.single_threaded:
+            yield from _one_by_one(work, items, self.batch_size, report)
+            return
+        with single_thread() as cores:
+            size = self.batch_size
+            if cores == 1 or len(items) <= size:
+                yield from _one_by_one(work, items, size, report)
+            else:
+                yield from _side_by_side(work, items, size, report, cores, self.cancel)
+
+
+class _Report:
+    """Counts the steps of a call and reports them to the caller's ``on_step``."""
+
+    def __init__(self, on_step: OnStep | None, done: int, total: int):
+        self.on_step, self.done, self.total = on_step, done, total
+
+    def step(self, items: int, denoised: Tensor) -> None:
+        """Count a step of so many items."""
+        self.done += items
+        if self.on_step is not None:
+            self.on_step(self.done, self.total, denoised)
+
+
+def _one_by_one(work: Work, items: Sequence[Item], size: int, report: _Report) -> Iterator[tuple[int, Tensor]]:
+    """Make batches one after another; when memory runs out they are halved, and what they had counted is taken back."""
+    first = 0
+
+    def batch(some: Sequence[Item]) -> Tensor:
+        before = report.done
+        try:
+            return work(some, lambda step, total, denoised: report.step(len(some), denoised)).cpu()
+        except RuntimeError:
+            report.done = before
+            raise
+
+    for audio in in_batches(batch, items, size):
+        yield first, audio
+        first += len(audio)
+
+
+def _side_by_side(
+    work: Work, items: Sequence[Item], size: int, report: _Report, cores: int, stop: _Stop
+) -> Iterator[tuple[int, Tensor]]:
+    """Make batches on several cores, one thread each; what they report is passed on to the calling thread."""
+    events: queue.SimpleQueue[Callable[[], tuple[int, Tensor] | None]] = queue.SimpleQueue()
+    firsts = range(0, len(items), size)
+
+    def make(first: int) -> Tensor:
+        some = items[first : first + size]
+        on_step = lambda step, total, denoised: events.put(lambda: report.step(len(some), denoised))  # noqa: E731
+        return work(some, on_step).cpu()
+
+    def finish(first: int, future: Future[Tensor]) -> None:
+        events.put(lambda: (first, future.result()))
+
+    with ThreadPoolExecutor(min(cores, len(firsts)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        futures = [pool.submit(make, first) for first in firsts]
+        for first, future in zip(firsts, futures, strict=True):
+            future.add_done_callback(functools.partial(finish, first))
+        try:
+            for _ in firsts:
+                while (result := events.get()()) is None:
+                    pass
+                yield result
+        except BaseException:  # an interrupt, an error of one batch, or of the caller's on_step: stop the others
+            stop.interrupted = True
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def resolve(ckpt: Checkpoint, options: SamplingOptions, of_input: Clip | None = None) -> Sampling:
+    """Check sampling options and fill in what was left open.
+
+    Args:
+        ckpt: what will be sampled.
+        options: the caller's.
+        of_input: input audio, whose category is the default.
+
+    Raises:
+        ArgumentError: a number out of its range, or an unknown name.
+        TypeError: a name in place of a checkpoint.
+    """
+    require_checkpoint(ckpt)
+    given: dict[str, Any] = {
+        "scale": options.guidance_scale,
+        "interval": options.guidance_interval and tuple(options.guidance_interval),
+        "rescale": options.guidance_rescale,
+    }
+    guidance = Guidance(**{k: v for k, v in given.items() if v is not None})
+    category = options.category
+    if category is None and of_input is not None:
+        category = category_of(of_input, ckpt)
+    if not category and guidance != Guidance():
+        raise ArgumentError("guidance follows a category: say which, with category=...")
+    wanted = shares(ckpt.categories, category) if category else None
+    steps = DEFAULT_STEPS if options.steps is None else whole("steps", options.steps)
+    name = DEFAULT_SAMPLER if options.sampler is None else options.sampler
+    sampler_named(name)
+    grid = _default_grid(name, steps) if options.grid is None else options.grid
+    time_grid(grid, steps)
+    batch_size = options.batch_size
+    if batch_size is None:
+        batch_size = default_batch_size(ckpt)
+    elif whole("batch_size", batch_size) < 1:
+        raise ArgumentError(f"batch_size={batch_size}: give 1 or more.")
+    return Sampling(ckpt, wanted, guidance, name, grid, steps, batch_size, options.on_step, _Stop(options.cancel))
+
+
+def default_batch_size(ckpt: Checkpoint) -> int:
+    """Return the sounds per network call: on a CPU one, as more bring no speed there."""
+    return 1 if ckpt.device.type == "cpu" else 8
+
+
+def require_checkpoint(ckpt: Any) -> None:
+    """Raise TypeError for a name, or a sound, in place of a checkpoint."""
+    if not callable(ckpt):
+        name = repr(ckpt) if isinstance(ckpt, str) else "'drums'"
+        raise TypeError(f"ckpt={ckpt!r}: pass what ddnb.load({name}) returns.")
+
+
+def _default_grid(name: str, steps: int) -> str:
+    if name in PARITY_SAMPLERS:
+        return "crash"
+    return "karras" if steps <= FEW_STEPS else "log_snr"
+
+
+def _require_finite(audio: Tensor, ckpt: Checkpoint) -> np.ndarray:
+    if not torch.isfinite(audio).all():
+        half = ckpt.dtype != torch.float32
+        cure = "load it with dtype='float32'" if half else "its weights are damaged, or made for another network"
+        raise FloatingPointError(f"{ckpt.name} returned values that are not finite: {cure}.")
+    return audio.float().numpy()
+
+
+def seed_list(n: int | None, seed: int | Sequence[int]) -> list[int]:
+    """Return one seed per clip: those given, or ``n`` (default: 4) that count up from the one given.
+
+    Raises:
+        ArgumentError: seeds or a number of clips out of range, or in contradiction.
+    """
+    if isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str):
+        seeds = [whole("seed", s) for s in seed]
+        if not seeds or n not in (None, len(seeds)):
+            raise ArgumentError(f"{len(seeds)} seeds for n={n} clips: give one seed per clip, or the first one.")
+    else:
+        count = 4 if n is None else whole("n", n)
+        if not 1 <= count <= MAX_CLIPS:
+            raise ArgumentError(f"n={n!r}: give a number of clips from 1 to {MAX_CLIPS}.")
+        seeds = [whole("seed", seed) + i for i in range(count)]
+    if min(seeds) < 0 or max(seeds) >= 2**63:
+        raise ArgumentError(f"seed={seed}: give whole numbers from 0 to 2**63 - 1.")
+    return seeds
+
+
+def level_gain(ckpt: Checkpoint, audio: np.ndarray) -> float:
+    """Return the factor that brings a sound to the peak of those the network was trained on.
+
+    1 where that is not known: networks trained on sounds at their own levels know all of them.
+    """
+    if "peak_dbfs" not in ckpt.info or not audio.any():
+        return 1.0
+    return _trained_peak(ckpt) / float(np.abs(audio).max())
+
+
+def start_time(ckpt: Checkpoint, strength: float) -> float:
+    """Return the time at which a run of this strength begins.
+
+    ``tan(strength pi / 2)`` is the noise level relative to sounds at full scale, so that a strength means the same for
+    networks trained on quieter sounds: their noise is lower by as much.
+    """
+    if strength == 1:
+        return 1.0
+    return 2 / math.pi * math.atan(_trained_peak(ckpt) * math.tan(strength * math.pi / 2))
+
+
+def _trained_peak(ckpt: Checkpoint) -> float:
+    return 10 ** (ckpt.info.get("peak_dbfs", 0.0) / 20)
+
+
+def fit(audio: np.ndarray, frames: int) -> np.ndarray:
+    """Return a sound cut, or padded with silence, to so many frames."""
+    return fit_length(audio, frames) if audio.shape[-1] != frames else audio
+
+
+def category_of(clip: Clip, ckpt: Checkpoint) -> dict[str, float] | None:
+    """Return the category that a clip was made with, if this checkpoint knows it."""
+    making = clip.making
+    wanted = dict(making.category or {})
+    if wanted and making.verb == "interpolate" and making.asked:  # between the categories of its ends
+        share, other = clip.seed / (making.asked - 1), making.to_category or {}
+        mixed = {k: (1 - share) * wanted.get(k, 0) + share * other.get(k, 0) for k in {**wanted, **other}}
+        wanted = {k: v for k, v in mixed.items() if v > 0}
+    return wanted if wanted and set(wanted) <= set(ckpt.categories) else None
+
+
+def clips_of(
+    made: Sequence[tuple[int, np.ndarray]], shape: tuple[int, ...], rate: int, ckpt: Checkpoint, making: Making
+) -> Clips:
+    """Return the finished clips, (seed, audio) each; without any, an empty batch of this shape."""
+    audio = np.stack([each for _, each in made]) if made else np.zeros((0, *shape), np.float32)
+    seeds = [seed for seed, _ in made]
+    return Clips(audio.astype(np.float32, copy=False), rate, seeds, provenance_of(ckpt, making))

@@ -1,0 +1,101 @@
+"""Files and curves of a training step: the best checkpoints, demos, TensorBoard and Weights & Biases."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from ..clips.clip import Clip
+from ..files import safe_name
+from ..generation.generate import generate
+from ..steps import Event
+from .run_folder import RunFolder
+from .trainer import Trainer
+
+PATIENCE = 5
+"""Number of validations without improvement after which stopping is advised."""
+
+_DEMO_CATEGORIES = 8
+
+
+def keep_best(trainer: Trainer, run: RunFolder, loss: float | None) -> str | None:
+    """Save the weights if they are among the best so far, and remove those that no longer are.
+
+    Args:
+        trainer: the training.
+        run: its folder.
+        loss: the validation loss of this step; None where it was not measured.
+
+    Returns:
+        Advice to stop, where the loss has not improved for long; else None.
+    """
+    if loss is None or trainer.step == 0:
+        return None
+    before = [moment for moment in trainer.best if moment[0] != trainer.step]  # a resumed step may come a second time
+    best = sorted([*before, (trainer.step, loss)], key=lambda moment: moment[1])[: trainer.keep_best]
+    if trainer.is_main and trainer.step in dict(best):
+        run.save_weights(run.best_path(trainer.step), *trainer.export(run.path.name, loss))
+    trainer.best = best
+    trainer.validations = [m for m in trainer.validations if m[0] != trainer.step] + [(trainer.step, loss)]
+    for step in {step for step, _ in before} - dict(best).keys() if trainer.is_main else ():
+        run.best_path(step).unlink(missing_ok=True)
+    best_step, best_loss = min(trainer.validations, key=lambda moment: moment[1])
+    if sum(step > best_step for step, _ in trainer.validations) < PATIENCE:
+        return None
+    return (
+        f"the validation loss has not improved for {PATIENCE} validations since {best_loss:.4f} at step {best_step}: "
+        "consider stopping"
+    )
+
+
+def make_demo(trainer: Trainer, run: RunFolder, cancel: Event | None) -> Path | None:
+    """Generate the sounds of a demo, always from the same seeds, with the averaged weights.
+
+    Returns:
+        The demo's folder; None where it was cancelled.
+
+    Raises:
+        KeyboardInterrupt: the generation was interrupted, which interrupts the training.
+    """
+    target = run.demo_path(trainer.step)
+    if not trainer.is_main or target.is_dir():
+        return target
+    categories: list[str | None] = [*trainer.categories] or [None]
+    each = max(1, trainer.config.demos // len(categories))
+    with trainer.averaged_checkpoint() as ckpt:
+        batches = [generate(ckpt, each, category=name, cancel=cancel) for name in categories[:_DEMO_CATEGORIES]]
+    if any(len(clips) < each for clips in batches):
+        if cancel is None or not cancel.is_set():
+            raise KeyboardInterrupt
+        return None
+    sounds: dict[str, Clip] = {}
+    for clip in (clip for clips in batches for clip in clips):
+        name = _demo_name(clip)
+        sounds[f"{name}-{len(sounds)}" if name in sounds else name] = clip  # two categories may have one file name
+    run.save_demo(trainer.step, sounds)
+    return target
+
+
+def _demo_name(clip: Clip) -> str:
+    category = "-".join(clip.making.category or ())
+    return f"{safe_name(category)}_seed{clip.seed}" if category else f"seed{clip.seed}"
+
+
+def start_trackers(run: RunFolder, trainer: Trainer) -> list[Any]:
+    """Start TensorBoard where it is installed and wandb where it is configured; both continue the run's curves."""
+    if not trainer.is_main:
+        return []
+    from accelerate.tracking import TensorBoardTracker, WandBTracker
+
+    trackers: list[Any] = []
+    if importlib.util.find_spec("tensorboard") is not None:
+        next_step = trainer.reported_step + 1
+        trackers.append(TensorBoardTracker(run.path.name, run.path / "tensorboard", purge_step=next_step))
+    if trainer.config.wandb:
+        run_id = hashlib.sha256(str(run.path).encode()).hexdigest()[:16]
+        trackers.append(WandBTracker(trainer.config.wandb, name=run.path.name, id=run_id, resume="allow"))
+    for tracker in trackers:
+        tracker.start()
+    return trackers

@@ -1,0 +1,90 @@
+"""The starting point of a training: settings that were left open, and a trainable copy of the checkpoint's network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from statistics import median
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.loading import load
+from ..errors import ArgumentError, DatasetError
+from ..nets.build import Network, build_empty
+from ..nets.lora import add_columns, add_low_rank
+from ..nets.unet import UNet, recompute
+from .config import TrainingConfig
+from .dataset import Dataset
+
+MAX_CATEGORIES = 32
+_WEIGHT_DECAY = 0.01
+
+
+def should_crop(ckpt: Checkpoint, data: Dataset) -> bool:
+    """Return whether to cut clips from anywhere in the sounds: the median one is over twice as long as a clip."""
+    return median(s.frames for s in data.sounds) > 2 * ckpt.frames
+
+
+def choose_settings(config: TrainingConfig, ckpt: Checkpoint, data: Dataset) -> TrainingConfig:
+    """Return the settings with those that are None chosen, except for the batch size, which needs the network."""
+    rate = 2e-4 if config.lora_rank else 5e-4 if ckpt.info.get("untrained") else 4e-5
+    folders = len(data.categories)
+    choices: dict[str, Any] = {
+        "learning_rate": rate,
+        "times": ckpt.net.trained_times,
+        "crop": should_crop(ckpt, data),
+        "categories": folders > 1 or (folders == 1 and bool(ckpt.categories)),
+    }
+    return replace(config, **{name: value for name, value in choices.items() if getattr(config, name) is None})
+
+
+def check_sizes(config: TrainingConfig, ckpt: Checkpoint, categories: int) -> None:
+    """Check that clips and categories have sizes that can be trained.
+
+    Raises:
+        ArgumentError: ``shorten`` asks for clips that the network cannot make.
+        DatasetError: too many class folders.
+    """
+    if config.shorten > 1 and ckpt.frames != config.shorten * ckpt.legal_frames(ckpt.frames // config.shorten):
+        raise ArgumentError(
+            f"shorten={config.shorten}: {ckpt.name} cannot make clips of this fraction of its {ckpt.frames} frames."
+        )
+    if categories > MAX_CATEGORIES:
+        raise DatasetError(f"{categories} class folders: expected at most {MAX_CATEGORIES}, or categories=False.")
+
+
+def copy_for_training(ckpt: Checkpoint, new_categories: int, config: TrainingConfig, device: torch.device) -> Network:
+    """Return the checkpoint's network in float32 with planes for new categories and, if configured, LoRA.
+
+    With LoRA it shares the frozen weights with the checkpoint, if device and precision allow; else all are copies.
+    """
+    exact = _load_full_precision(ckpt)
+    own = not config.lora_rank  # frozen weights are only read
+    state = {k: v.detach().to(device, torch.float32, copy=own) for k, v in exact.net.state_dict().items()}
+    net = build_empty(replace(exact.net.config, planes=exact.net.config.planes + new_categories))
+    net.load_state_dict(net.with_planes(state, new_categories), assign=True)
+    add_columns(net, new_categories)
+    if config.lora_rank:
+        add_low_rank(net, config.lora_rank, config.seed)
+    if isinstance(net, UNet):
+        recompute(net, config.recompute_levels)
+    return net.train()
+
+
+def _load_full_precision(ckpt: Checkpoint) -> Checkpoint:
+    """Return the checkpoint in float32: half precision is good enough to generate with, not to learn from."""
+    if ckpt.dtype == torch.float32:
+        return ckpt
+    source = ckpt.info["source"]
+    return load(source, device="cpu", dtype="float32", sample_rate=ckpt.sample_rate, frames=ckpt.frames)
+
+
+def make_optimizer(parameters: Iterable[nn.Parameter], learning_rate: float, device: torch.device) -> torch.optim.AdamW:
+    """Return AdamW with weight decay on matrices and kernels, but not on vectors such as biases."""
+    parameters = list(parameters)
+    matrices, vectors = ([p for p in parameters if (p.ndim > 1) == is_matrix] for is_matrix in (True, False))
+    groups = [{"params": matrices, "weight_decay": _WEIGHT_DECAY}, {"params": vectors, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=learning_rate, fused=device.type in ("cpu", "cuda"))
