@@ -18,10 +18,10 @@
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/REPO/blob/main/notebooks/01_generate.ipynb)
 #
 # At the end you will have a folder of short sounds that no one has heard before, and know how to
-# get each of them back.
+# make each of them again.
 #
 # **Time and hardware:** one or two minutes on any computer with the small network that is built in.
-# The published networks want a graphics card, such as Colab's free T4; on a CPU each of their
+# The published models need a graphics card, such as Colab's free T4; on a CPU each of their
 # sounds takes about a minute.
 
 # %% [markdown]
@@ -30,16 +30,16 @@
 # - make your first sounds;
 # - ask for kicks, basses or textures, and for things in between;
 # - choose a model;
-# - use seeds to get a sound back, or a new one;
+# - use seeds to make a sound again, or a new one;
 # - hear what steps and samplers do;
-# - look inside, while a sound comes out of the noise;
+# - look inside, while noise becomes a sound;
 # - choose the length, save the sounds and take them home.
 #
 # You need no knowledge of Python. Run the cells from top to bottom; after the first three code
 # cells, each section works by itself.
 #
-# Start with the set-up. Its one line of output says what your sounds will be computed on, and where
-# downloads are kept.
+# Start with the set-up. Its one line of output says which device will compute your sounds, and where
+# downloads are stored.
 
 # %% cellView="form"
 # @title Set up: run this cell first
@@ -57,15 +57,15 @@ print(summary())
 # %% [markdown]
 # ## Your first sounds
 #
-# Five settings, to be left alone the first time:
+# Five settings; leave them as they are the first time:
 #
 # - `checkpoint`: the model, a network trained on some kind of sound. `drums` is small and built in:
 #   it needs no download.
-# - `category`: what to make; also `clap`, `open_hat`, `tom`, `cymbal` and `perc`. `any` leaves it to
-#   chance. The published models know no categories and ignore this.
+# - `category`: what to make; also `clap`, `open_hat`, `tom`, `cymbal` and `perc`. `any` picks at
+#   random. The published models know no categories and ignore this.
 # - `how_many`: number of sounds.
 # - `seed`: a whole number that picks the sounds.
-# - `steps`: how often the network is asked, 1 to 100. Few steps are fast and rough.
+# - `steps`: how many times the network is called, 1 to 100. Few steps are fast and rough.
 
 # %% cellView="form"
 # @title Settings
@@ -77,29 +77,28 @@ steps = 25  # @param {type:"slider", min:1, max:100, step:1}
 
 # %% [markdown]
 # Now load the model, make the sounds and show them. Turn the volume down a little before you press
-# play: nobody knows yet how loud they will be. Above each sound stand its length, how it was made
-# and its loudest sample; below are its waveform and its spectrogram, low notes at the bottom, bright
-# where there is energy.
+# play: nobody knows yet how loud they will be. Each player shows the sound's length, settings and peak level,
+# then its waveform and its spectrogram: low frequencies at the bottom, bright where there is energy.
 
 # %%
 import ddnb
 from ddnb import runtime, widgets
 
 ckpt = ddnb.load(checkpoint, on_progress=widgets.Progress("downloading"))
-wanted = category if category in ckpt.categories else None
+wanted = category.lower() if ckpt.categories and category.lower() != "any" else None
 clips = ddnb.generate(ckpt, how_many, seed, category=wanted, steps=steps, on_step=widgets.Progress())
 heard = widgets.player(clips)
 heard
 
 # %% [markdown]
-# The pads play at a click, or at their keys once one of them was clicked. Tick *keep* below the sounds
+# Click a pad to play it; after the first click its key on the keyboard works too. Tick *keep* below the sounds
 # you like: they go into your pack at the end.
 #
-# What should you hear? Four kicks, no two alike; in the spectrogram each begins at once, sinks, and
-# ends in silence.
+# What should you hear? Four different kicks. In the spectrogram each starts at once, falls in
+# pitch, and ends in silence.
 #
-# Nothing was made louder: a peak near 0 dBFS (full scale) is loud, one at -30 dBFS is quiet. Only
-# what would go above 0 is turned down, in players and in saved files, and says by how much.
+# No sound is made louder: a peak near 0 dBFS (full scale) is loud, one at -30 dBFS is quiet. Only
+# a sound above 0 dBFS is turned down, in players and in saved files, and the player says by how much.
 
 # %% [markdown]
 # ## Categories
@@ -109,31 +108,34 @@ heard
 
 # %%
 names = ckpt.categories or [None]
-widgets.player([ddnb.generate(ckpt, 1, seed, category=name)[0] for name in names])
+widgets.player(
+    [ddnb.generate(ckpt, 1, seed, category=name)[0] for name in names], labels=[name or "any" for name in names]
+)
 
 # %% [markdown]
-# Hats and cymbals are bright and noisy, kicks and basses lie low. A texture alone has no beginning
-# and no end. The tones of this small network waver: noisy sounds are what it does best.
+# Hats and cymbals are bright and noisy; kicks and basses are low. Only a texture has no clear beginning
+# or end. The pitch of this small network's tones is unsteady: it does noisy sounds best.
 #
 # Categories can be mixed: two parts kick and one part clap, or a tom that is half a bass. And
-# `guidance_scale` above 1 exaggerates what makes a category: purer, and with less variety.
+# `guidance_scale` above 1 exaggerates what is typical of a category, and gives less variety.
 
 # %%
 mixtures = [{"kick": 2, "clap": 1}, {"tom": 1, "bass": 1}] if ckpt.categories else []
 mixed = [ddnb.generate(ckpt, 1, seed, category=mixture)[0] for mixture in mixtures]
 strong = [ddnb.generate(ckpt, 1, seed, category=wanted, guidance_scale=2.0)[0]] if wanted else []
-widgets.player(mixed + strong + [clips[0]])
+titles = [*("kick and clap", "tom and bass")[: len(mixed)], *["guidance 2"] * len(strong), "guidance 1"]
+widgets.player(mixed + strong + [clips[0]], titles)
 
 # %% [markdown]
-# The last two have the same seed and the same category: first exaggerated, then as it was. With
-# `width=0.5`, a mono sound becomes stereo around a middle that stays as it is.
+# The last two have the same seed and the same category: first exaggerated, then as learned.
+# `width=0.5` turns a mono sound into stereo and leaves its mono mix unchanged.
 
 # %% [markdown]
 # ## Choose a model
 #
-# These are the models that are known by name. The six published ones were trained by Harmonai. Each
-# is a download of 886 MB, made once, and needs a network connection. `drums` comes along with the
-# package, and so does `debug`, an untrained network that makes noise, for tests.
+# These models can be loaded by name. The six published ones were trained by Harmonai. Each
+# is a download of 886 MB, made once, and needs a network connection. The package contains `drums`,
+# and `debug`, an untrained network for tests that makes noise.
 
 # %%
 for name, entry in ddnb.list_checkpoints().items():
@@ -142,12 +144,12 @@ for name, entry in ddnb.list_checkpoints().items():
     print(f"{'':17} {entry['description']}")
 
 # %% [markdown]
-# The seconds say how long the sounds were that the model learned from, and 16000 Hz means a darker
+# The seconds are the length of the sounds that the model was trained on; 16000 Hz gives a darker
 # sound than 48000 Hz.
 #
-# To use one of them, put its name into `checkpoint` in the settings above and run on from there. A
-# file of your own works too: give its path, such as `my-drums_48000_65536.ckpt`. This is the one
-# that is loaded now:
+# To use one of them, put its name into `checkpoint` in the settings above and run all cells from
+# there. A file of your own works too: give its path, such as `my-drums_48000_65536.ckpt`. This
+# model is loaded now:
 
 # %%
 print(ckpt)
@@ -165,9 +167,8 @@ print(f"seed {last.seed}, largest difference: {abs(alone.audio[0] - last.audio).
 widgets.player(alone)
 
 # %% [markdown]
-# The difference is zero, or on a graphics card next to nothing. So note the seeds you like; you can
-# also ask for several of your choice at once. Guess first: which of these two have you not heard
-# yet?
+# The difference is zero, or on a graphics card close to zero. So write down the seeds you like; you can
+# also ask for several at once. Guess first: which of these two have you not heard yet?
 
 # %%
 ddnb.generate(ckpt, seed=[seed, 2026], category=wanted, steps=steps)
@@ -178,12 +179,12 @@ ddnb.generate(ckpt, seed=[seed, 2026], category=wanted, steps=steps)
 # %% [markdown]
 # ## Steps
 #
-# A sound starts as pure noise, and each step takes some of it away. More steps take more time, and
-# the sound becomes cleaner, up to a point. One seed, from left to right with 4, 9 and 25 steps:
+# A sound starts as pure noise, and each step removes some of it. More steps take more time and give
+# a cleaner sound, up to a point. One seed with 4, 9 and 25 steps:
 
 # %%
 few, some, many = (ddnb.generate(ckpt, 1, seed, category=wanted, steps=count)[0] for count in (4, 9, 25))
-widgets.player([few, some, many])
+widgets.player([few, some, many], ["4 steps", "9 steps", "25 steps"])
 
 # %% [markdown]
 # Listen to the highs, and to the quiet parts: that is where too few steps leave hiss or a watery
@@ -193,26 +194,25 @@ widgets.player([few, some, many])
 # %% [markdown]
 # ## Samplers
 #
-# A sampler is the recipe that turns the network's answers into the next step. The default is
-# `iplms`, and `dpmpp_2m` is another modern one. `v-iplms` is the recipe of the original Dance
-# Diffusion notebook, rounding errors and all, for those who want yesterday's sound back. Here they
-# are, in this order:
+# A sampler is the method that turns the network's output into the next step. The default is
+# `iplms`, and `dpmpp_2m` is another modern one. `v-iplms` is the sampler of the original Dance
+# Diffusion notebook, rounding errors included, for those who want to make an old sound again:
 
 # %%
 names = ["iplms", "dpmpp_2m", "v-iplms"]
 sounds = [ddnb.generate(ckpt, 1, seed, category=wanted, steps=12, sampler=name)[0] for name in names]
-widgets.player(sounds)
+widgets.player(sounds, names)
 
 # %% [markdown]
-# Same seed, same model, same number of steps: you hear relatives. With many steps the modern two
-# come ever closer to each other.
+# Same seed, same model, same number of steps: the results are similar. With more steps all
+# three come closer to one another.
 
 # %% [markdown]
 # ## A look inside
 #
-# Before each step the network guesses the finished sound. `generate` hands these guesses to
-# whatever you give it as `on_step`; here four of 25 are kept. What do you expect the first guess to
-# sound like?
+# Before each step the network guesses the finished sound. `generate` passes these guesses to the
+# function that you give as `on_step`; here four of 25 are kept. What do you expect the first guess
+# to sound like?
 
 # %%
 watch = widgets.Snapshots(at=[1, 5, 12, 25])
@@ -220,9 +220,9 @@ result = ddnb.generate(ckpt, 1, seed, category=wanted, steps=25, on_step=watch)
 watch.show(result)
 
 # %% [markdown]
-# Read the spectrograms from left to right. The first guess is a dull blur, the average of everything
-# the model knows; then come the large shapes, and the fine, high details last. The
-# guess of the last step is the sound itself.
+# Compare the spectrograms in order. The first guess is a dull blur, close to the average of all
+# kicks that the model knows, and about 30 dB quieter than the sound: you may not hear it. The large shapes
+# come next, and the fine, high details last. The guess of the last step is the sound itself.
 #
 # How much noise is left after each step is a choice, called the time grid. These are the four to
 # choose from:
@@ -231,15 +231,15 @@ watch.show(result)
 widgets.draw_grids(25)
 
 # %% [markdown]
-# At the top left the noise buries the sound, at the bottom right it is far below hearing. A steep
-# line hurries, a flat one takes its time. The default is `log_snr`, which goes down by equal steps
-# of loudness; with 9 steps or fewer it is `karras`. The original used `crash`, which lingers in the
-# middle and hurries at the end.
+# At the top left the noise covers the sound; at the bottom right little is left, most of it on the
+# `linear` grid. Where a line is steep, each step removes much noise. The default is `log_snr`, which goes
+# down by equal steps in dB; with 9 steps or fewer it is `karras`. The original used `crash`, which takes
+# small steps in the middle and large ones at the end.
 
 # %% [markdown]
 # ## Length
 #
-# Say how long a sound shall be with `duration_s`, in seconds, up to 60. A model knows the length it
+# `duration_s` sets the length of a sound, in seconds, up to 60. A model knows the length it
 # was trained on, 1.5 s for `drums`; the further you go from it, the stranger the results. Longer
 # sounds also take more time and memory.
 
@@ -249,7 +249,7 @@ ddnb.generate(ckpt, 2, seed, category="texture" if wanted else None, duration_s=
 # %% [markdown]
 # ## Save and download
 #
-# Until now the sounds live in this notebook only. The next cell writes them as 24-bit WAV files
+# So far the sounds exist in this notebook only. The next cell writes them as 24-bit WAV files
 # into the folder `sounds`, and prints where. Nothing is ever overwritten: a name that is taken gets
 # a number.
 
@@ -258,8 +258,8 @@ paths = clips.save("sounds")
 print(*paths, sep="\n")
 
 # %% [markdown]
-# Beside each WAV file lies a small text file with the same name, ending in `.json`. It says how the
-# sound was made: model, seed, steps, sampler, level. Keep the two together, and `remake` makes the
+# Each WAV file comes with a small text file of the same name, ending in `.json`, that says how the
+# sound was made: model, seed, steps, sampler, level. Keep the two together, and `remake` can make the
 # sound again, even in a year:
 
 # %%
@@ -269,21 +269,21 @@ widgets.player(again)
 
 # %% [markdown]
 # To take sounds home, make a pack of those that you kept, or of all. It is one zip file, made for a
-# DAW: one-shots without the silence around them, marked as such; a list from which every sound can be
-# made again, a picture, licences.
+# DAW: one-shots with the silence around them removed; a list from which every sound can be
+# made again; a picture; licences.
 
 # %%
 pack = ddnb.pack(heard.kept or clips, "sounds.zip")
 print(pack)
 
 # %% [markdown]
-# On Colab the next cell hands it to your browser; allow the download when asked. Elsewhere it does
-# nothing, and the file lies where the line above says. Then drag the WAV files from the unpacked
+# On Colab the next cell downloads it through your browser; allow the download when asked. Elsewhere it does
+# nothing, and the file is where the line above says. Then drag the WAV files from the unpacked
 # folder into your DAW.
 
 # %%
 if runtime.in_colab():
-    widgets.hand_over(pack)
+    widgets.download(pack)
 
 # %% [markdown]
 # ## Try this
@@ -297,9 +297,10 @@ if runtime.in_colab():
 # %% [markdown]
 # ## If something goes wrong
 #
+# - **Unknown category**: a typing error in `category`. The message lists the categories.
 # - **Unknown checkpoint**: a typing error in its name. The message lists the names that are known.
-# - **could not be had from any of its sources**: no connection, or the server is busy. Try again
-#   later. With `drums` you can go on offline.
+# - **could not be downloaded from any of ... sources**: no connection, or the server is busy. Try again
+#   later. `drums` works offline.
 # - **Not even one clip fits into the memory**: make the sounds shorter, or close other notebooks.
 #   On Colab, choose *Runtime > Restart session* and run again from the top.
 #
@@ -309,11 +310,20 @@ if runtime.in_colab():
 # ## Credits, licence, sources
 #
 # Dance Diffusion is by Zach Evans and Harmonai, after v-diffusion by Katherine Crowson. `drums` and
-# the code are part of this project, under the MIT licence. `drums` was trained on procedural sounds,
-# samples of Sonic Pi (CC0), Fluid R3 by Frank Wen (MIT) and the rumpf_kit (CC BY 3.0). The published models have their
-# own licences, listed above; "not known" means that none was found, so ask before you release
-# something made with them.
+# the code are part of this project, under the MIT licence. `drums` was trained on procedural
+# sounds, samples of Sonic Pi (CC0), Fluid R3 by Frank Wen (MIT) and the rumpf_kit (CC BY 3.0). The
+# published models have their own licences, listed above; "not known" means that none was found, so
+# ask before you release something made with them.
 #
 # Further reading: Salimans and Ho 2022, arXiv 2202.00512 (the network's task); Zhang and Chen 2022,
 # arXiv 2204.13902 (`iplms`); Lu and others 2022, arXiv 2211.01095 (`dpmpp_2m`); Karras and others
 # 2022, arXiv 2206.00364 (time grids).
+
+# %% cellView="form" tags=["remove-cell"]
+# @title Check of what the text claims (for maintainers)
+if (checkpoint, category, seed, steps) == ("drums", "kick", 7, 25):
+    first, finished = (abs(watch.kept[step]).max() for step in (1, 25))
+    assert 0.02 < first / finished < 0.05  # about 30 dB
+    more = [ddnb.generate(ckpt, 1, seed, category=wanted, sampler=name)[0].audio for name in names]
+    for few, many in zip(sounds[1:], more[1:], strict=True):
+        assert abs(many - more[0]).std() < abs(few.audio - sounds[0].audio).std()

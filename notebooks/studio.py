@@ -21,12 +21,12 @@
 # that your DAW understands.
 #
 # **Time and hardware:** as long as you like; the first four sounds take some seconds on any computer.
-# The published networks want a graphics card, such as Colab's free T4.
+# The published models need a graphics card, such as Colab's free T4.
 
 # %% [markdown] tags=["notebook"]
 # What you will do:
 #
-# - make sounds, and hear many of them quickly;
+# - make sounds, and listen to many of them quickly;
 # - keep the good ones, vary them, turn one into another, fill or extend them;
 # - make loops of exact bars and tempo, and beats;
 # - export a pack;
@@ -50,10 +50,10 @@ print(summary())
 # %% [markdown] tags=["notebook"]
 # ## Settings
 #
-# - `checkpoint`: the network to begin with. `drums` is built in; you can load another one later.
+# - `checkpoint`: the model to start with. `drums` is built in; you can load another one later.
 # - `folder`: where packs go.
-# - `use_drive`: on Colab, keep packs in the folder `ddnb` of your Google Drive. What lies elsewhere
-#   on Colab is gone when the machine is taken away.
+# - `use_drive`: on Colab, keep packs in the folder `ddnb` of your Google Drive. Other files on Colab are lost
+#   when the session ends.
 
 # %% cellView="form"
 # @title Settings
@@ -64,10 +64,10 @@ use_drive = False  # @param {type:"boolean"}
 # %% [markdown]
 # ## The panel
 #
-# It begins with four kicks. Press a pad, or its key, to hear a sound; tick *keep* below the good ones;
-# press *vary this* for relatives. Each tab makes sounds in another way, *Surprise me* turns the knobs
-# for you, and *Keepers* exports a pack: one zip file, with folders, tempo and loop points for your
-# DAW, and a list from which every sound can be made again.
+# It starts with four kicks. Press a pad, or its key, to play a sound; tick *keep* below the good
+# ones; press *vary this* for variations. Each tab makes sounds in another way, *Surprise me* picks
+# random settings, and *Keepers* exports a pack: one zip file, with folders, tempo and loop points
+# for your DAW, and a list from which every sound can be made again.
 
 # %%
 from IPython.display import display
@@ -81,8 +81,8 @@ display(panel)
 panel.make()
 
 # %% [markdown] tags=["notebook"]
-# While it works, *Cancel* stops after the current step and keeps what is finished. On Colab there is
-# no such button: the stop button of the cell does it.
+# *Cancel* stops after the current step and keeps the finished sounds. On Colab, use the stop button of
+# the cell instead.
 
 # %% [markdown] tags=["notebook"]
 # ## Sounds of your own
@@ -102,20 +102,20 @@ seconds = 4  # @param {type:"slider", min:1, max:30, step:1}
 
 # %% tags=["notebook"]
 if runtime.in_colab() and bring == "a file":
-    panel.bring(widgets.upload()[0])
+    panel.use_sound(widgets.upload()[0])
 if runtime.in_colab() and bring == "a recording":
-    panel.bring(widgets.record(seconds=seconds))
+    panel.use_sound(widgets.record(seconds=seconds))
 
 # %% [markdown] tags=["notebook"]
-# ## Take it home
+# ## Download your pack
 #
-# In JupyterLab a link appears below *Export a pack*, and the file lies in the folder that is named
+# In JupyterLab a link appears below *Export a pack*, and the file is in the folder shown
 # there. On Colab, run the next cell after an export: your browser asks whether to save the pack.
 # Unpack it and drag its folder into your DAW.
 
 # %% tags=["notebook"]
 if runtime.in_colab() and panel.packs:
-    widgets.hand_over(panel.packs[-1])
+    widgets.download(panel.packs[-1])
 print(*panel.packs or ["no pack yet"], sep="\n")
 
 # %% [markdown] tags=["notebook"]
@@ -138,7 +138,7 @@ print(*(clip.name for clip in panel.results), sep="\n")
 # %% [markdown]
 # ## If something goes wrong
 #
-# - **A red message, or nothing at all:** messages stand below the Cancel button; *show where* unfolds
+# - **A red message, or no result:** messages are below the Cancel button; *show where* unfolds
 #   what a maintainer needs.
 # - **The panel is gone after a restart:** run the cells again. *Settings as text* at the bottom brings
 #   your settings back, if you have copied or saved them.
