@@ -1,1 +1,1 @@
-"""Measurements: scripts that write their reports to bench/results, see bench/README.md."""
+"""Measurements of speed and quality, each a module with a command: see README.md."""

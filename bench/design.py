@@ -1,10 +1,10 @@
-"""Short trainings of the embedded default's network, side by side: which design learns most in the same time.
+"""Compare designs of the embedded default's network by short trainings of equal time.
 
-    python bench/design.py                    every variant, 150 s of CPU time each
-    python bench/design.py --seconds 1200 --only "as it is" "hop 64"
+    python -m bench.design                    every variant, 150 s of CPU time each
+    python -m bench.design --seconds 1200 --only "as it is" "hop 64"
 
-Each variant trains by recipe/default.json with some things changed, on one thread. Measured is how far its clean
-estimates are from held-out recordings (dB re the recording), at four noise levels, of tonal and of noisy categories.
+Each variant trains with the settings of recipe/default.json and a few changes, on one thread. Measured is the error of
+its clean estimates of held-out recordings (dB re the recording), at four noise levels, of tonal and other categories.
 Needs build/default_data.npz (make dataset). Writes results/design.md.
 """
 
@@ -15,20 +15,20 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 import ddnb
-from ddnb.nets.spectral import SpectralUNet
 from ddnb.schedule import alpha_sigma, sigma_k_to_t
-from ddnb.training.config import Recipe
+from ddnb.training.config import TrainingConfig
 from ddnb.training.dataset import Dataset
 from ddnb.training.trainer import Trainer
-from recipe.data import CATEGORIES, load_prepared, padded
-from recipe.pool import PEAK, pool
-from recipe.train import start
+from recipe.data import CATEGORIES, load_prepared, pad
+from recipe.pool import PEAK, load_pool
+from recipe.train import write_start
 
 ROOT = Path(__file__).parent.parent
 BUILD = ROOT / "build"
@@ -39,7 +39,7 @@ VARIANTS: dict[str, dict] = {
     "as it is": {},
     "without the longer spectrum": {"without": "partials"},
     "without the U-Net": {"without": "unet"},
-    "without the envelopes' choice: 1 per category": {"envelopes_per_category": 1},
+    "1 envelope per category": {"envelopes_per_category": 1},
     "4 envelopes per category": {"envelopes_per_category": 4},
     "hop 64": {"network": {"hop": 64, "cells": [15, 18]}},
     "narrower": {"network": {"widths": [64, 96, 160], "embedding": 160}},
@@ -50,6 +50,7 @@ VARIANTS: dict[str, dict] = {
 
 
 def main() -> None:
+    """Train and measure the variants, and write the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=150)
     parser.add_argument("--only", nargs="+", choices=tuple(VARIANTS), default=list(VARIANTS))
@@ -57,50 +58,51 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     plain = json.loads((ROOT / "recipe" / "default.json").read_text(encoding="utf-8"))
-    data = pool(BUILD / "pool", BUILD / "default_data.npz", **plain["pool"])
-    sounds, labels = held_out()
+    data = load_pool(BUILD / "pool", BUILD / "default_data.npz", **plain["pool"])
+    sounds, labels = load_held_out()
     rows = [
         "| variant | M parameters | steps | clean estimate before: tonal, others | after: tonal, others | gain, dB |"
     ]
     rows += ["|---|---|---|---|---|---|"]
     for name in given.only:
-        trainer = learner(plain, VARIANTS[name], data)
+        trainer = make_trainer(plain, VARIANTS[name], data)
         before = errors(trainer.net, sounds, labels)
         steps = train(trainer, given.seconds)
-        with trainer.ema.in_place():
+        with trainer.ema.swap():
             after = errors(trainer.net, sounds, labels)
         size = sum(p.numel() for p in trainer.trainable.values()) / 1e6
         gain = ", ".join(f"{a - b:+.2f}" for a, b in zip(after, before, strict=True))
         rows.append(f"| {name} | {size:.1f} | {steps} | {_pair(before)} | {_pair(after)} | {gain} |")
         print(rows[-1], flush=True)
-    head = "# Designs of the embedded default\n\n`python bench/design.py --seconds "
+    head = "# Designs of the embedded default\n\n`python -m bench.design --seconds "
     note = f"{given.seconds:g}`, one thread, torch {torch.__version__}. {__doc__.split(chr(10) * 2)[2]}\n\n"
     given.out.write_text(head + note + "\n".join(rows) + "\n", encoding="utf-8")
 
 
-def held_out() -> tuple[Tensor, Tensor]:
-    """Some recordings of each category, at the level of training."""
+def load_held_out() -> tuple[Tensor, Tensor]:
+    """Return some recordings of each category, at the level of the training data, and their labels."""
     data = load_prepared(BUILD / "default_data.npz")
     rng = np.random.default_rng(0)
     there = [np.flatnonzero(data.held_out & (data.labels == label)) for label in range(len(CATEGORIES))]
     chosen = np.concatenate([rng.permutation(found)[:EACH] for found in there])
-    sounds = torch.from_numpy(padded(data, chosen, FRAMES))
+    sounds = torch.from_numpy(pad(data, chosen, FRAMES))
     return (sounds * (PEAK / sounds.abs().amax(1, keepdim=True)))[:, None], torch.from_numpy(data.labels[chosen])
 
 
-def learner(plain: dict, changes: dict, data: Dataset) -> Trainer:
+def make_trainer(plain: dict, changes: dict, data: Dataset) -> Trainer:
+    """Return a trainer of the default's settings with some changes."""
     wanted = {k: v | changes.get(k, {}) if isinstance(v, dict) else changes.get(k, v) for k, v in plain.items()}
     path = BUILD / "design-start.safetensors"
     path.unlink(missing_ok=True)
-    start(path, wanted, data, "design")
-    trainer = Trainer(ddnb.load(path, device="cpu"), data, Recipe(**wanted["training"] | {"ema_decay": 0.99}))
+    write_start(path, wanted, data, "design")
+    trainer = Trainer(ddnb.load(path, device="cpu"), data, TrainingConfig(**wanted["training"] | {"ema_decay": 0.99}))
     if "without" in changes:
         _without(trainer.net, changes["without"])
     return trainer
 
 
-def _without(net: SpectralUNet, part: str) -> None:
-    """Take out a part; what it would cost is not paid either."""
+def _without(net: Any, part: str) -> None:
+    """Disable a part of the network, its cost included."""
     if part == "partials":
         net.partials.forward = lambda scaled, *_: torch.zeros_like(scaled)
     else:
@@ -108,6 +110,7 @@ def _without(net: SpectralUNet, part: str) -> None:
 
 
 def train(trainer: Trainer, seconds: float) -> int:
+    """Train for some CPU time; return the number of steps."""
     began = time.process_time()
     while time.process_time() - began < seconds:
         trainer.train_step()
@@ -115,14 +118,14 @@ def train(trainer: Trainer, seconds: float) -> int:
 
 
 @torch.no_grad()
-def errors(net: SpectralUNet, sounds: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Mean error of the clean estimate, dB re the sound: of tonal categories, and of the others."""
+def errors(net: torch.nn.Module, sounds: Tensor, labels: Tensor) -> tuple[float, float]:
+    """Return the mean error of the clean estimate, dB re the sound: of tonal categories, and of the others."""
     found = torch.stack([torch.cat(list(_errors(net, sounds, labels, level))) for level in NOISE_LEVELS]).mean(0)
     tonal = torch.isin(labels, torch.tensor([CATEGORIES.index(name) for name in TONAL]))
     return found[tonal].mean().item(), found[~tonal].mean().item()
 
 
-def _errors(net: SpectralUNet, sounds: Tensor, labels: Tensor, level: float) -> Iterator[Tensor]:
+def _errors(net: torch.nn.Module, sounds: Tensor, labels: Tensor, level: float) -> Iterator[Tensor]:
     generator = torch.Generator().manual_seed(0)
     for x0, label in zip(sounds.split(8), labels.split(8), strict=True):
         t = sigma_k_to_t(torch.tensor([level])).expand(len(x0))

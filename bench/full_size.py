@@ -1,15 +1,15 @@
-"""The published network at full size: opening its 3.5 GB training file, making a clip, one forward pass.
+"""Measure the published network at full size: opening its 3.5 GB training file, making a clip, one forward pass.
 
-    python bench/full_size.py                    everything; writes bench/results/full_size.md
-    python bench/full_size.py write FILE         only the training file, with random weights
-    python bench/full_size.py open FILE          open it (its copy in the cache, if there) and say what it took
-    python bench/full_size.py generate FILE      open it and make one clip in 12 steps
-    python bench/full_size.py forward FILE       one forward pass, beside diffusers' network of the same weights
-    python bench/full_size.py profile FILE       where the time of a forward pass goes
+    python -m bench.full_size                    all parts; writes bench/results/full_size.md
+    python -m bench.full_size write FILE         write only the training file, with random weights
+    python -m bench.full_size open FILE          open it (or its copy in the cache), report time and memory
+    python -m bench.full_size generate FILE      open it and make one clip in 12 steps
+    python -m bench.full_size forward FILE       one forward pass, compared with diffusers' network of the same weights
+    python -m bench.full_size profile FILE       time of a forward pass by operation
 
-Each part prints one line of JSON and runs in a process of its own, so that its peak of memory is its own.
-Memory is counted in two kinds: ``anon`` belongs to the process, ``file`` are pages of files that are mapped,
-which the system takes back when it needs them. Only Linux tells them apart.
+Each part prints one line of JSON and runs in its own process, so that its peak of memory is its own. Memory is counted
+in two kinds: ``anon`` belongs to the process, ``file`` are pages of memory-mapped files, which the system reclaims when
+it needs them. Only Linux distinguishes them.
 """
 
 from __future__ import annotations
@@ -30,26 +30,28 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+from bench.common import describe_machine
+
 PARAMETERS = 221_389_322
 FRAMES = 65_536
 FILE_NAME = f"full_48000_{FRAMES}.ckpt"
 STEPS = 12
 PEAK_LIMIT = 2.2e9
-"""Bytes of memory that the first opening may take at its peak."""
+"""Limit of the peak memory of the first opening, in bytes."""
 SECOND_LOAD_LIMIT_S = 5.0
 RESULTS = Path(__file__).parent / "results" / "full_size.md"
 _STATUS = Path("/proc/self/status")
 
 
-# --- the parts, each in a process of its own ------------------------------------------------------------------
+# --- the parts, each in its own process ------------------------------------------------------------------
 
 
 def write_training_file(path: Path, seed: int = 0) -> dict[str, Any]:
-    """Write what PyTorch Lightning leaves after training the published network, its weights random.
+    """Write a training file of PyTorch Lightning of the published network with random weights.
 
     Args:
-        path: where to; named ``name_RATE_FRAMES.ckpt`` it states its format.
-        seed: of the weights.
+        path: target file; a name of the form ``name_RATE_FRAMES.ckpt`` states its format.
+        seed: seed of the weights.
 
     Returns:
         ``parameters``, ``bytes`` and ``fingerprint`` of the EMA weights.
@@ -64,7 +66,7 @@ def write_training_file(path: Path, seed: int = 0) -> dict[str, Any]:
     with torch.no_grad():
         for name, parameter in parameters.items():
             if name.startswith("net."):
-                parameter *= 0.5  # as the original starts
+                parameter.mul_(0.5)  # as the original initializes
     ema = {k: v.detach() for k, v in net.state_dict().items()}
     drift = {k: 1e-3 * torch.randn_like(v) if k in parameters else torch.zeros_like(v) for k, v in ema.items()}
     state = OrderedDict((f"diffusion.{k}", v + drift[k]) for k, v in ema.items())
@@ -91,7 +93,7 @@ def write_training_file(path: Path, seed: int = 0) -> dict[str, Any]:
 
 
 def open_file(path: Path) -> dict[str, Any]:
-    """Open a checkpoint on the CPU.
+    """Open a checkpoint on the CPU and measure it.
 
     Returns:
         ``seconds``, memory (see ``Memory.report``), ``parameters``, ``weights_sha256`` and ``fingerprint``.
@@ -99,7 +101,7 @@ def open_file(path: Path) -> dict[str, Any]:
     with Memory() as memory:
         ckpt, seconds = _open(path)
     result = {"seconds": seconds, **memory.report(), "parameters": sum(p.numel() for p in ckpt.net.parameters())}
-    state = ckpt.net.state_dict()  # looked at after the measurement: it reads every weight
+    state = ckpt.net.state_dict()  # after the measurement, because it reads every weight
     return result | {"weights_sha256": ckpt.info["weights_sha256"], "fingerprint": fingerprint(state)}
 
 
@@ -107,7 +109,7 @@ def make_clip(path: Path) -> dict[str, Any]:
     """Open a checkpoint and make one clip in ``STEPS`` steps of the default sampler and grid.
 
     Returns:
-        ``seconds`` of the making, memory, and ``shape``, ``rms`` and ``finite`` of the sound.
+        ``seconds`` of the generation, memory, and ``shape``, ``rms`` and ``finite`` of the sound.
     """
     import numpy as np
 
@@ -127,7 +129,7 @@ def make_clip(path: Path) -> dict[str, Any]:
 
 
 def compare_forward(path: Path, rounds: int) -> list[dict[str, Any]]:
-    """Time one forward pass of our network and of diffusers' with the same weights, in turns.
+    """Time one forward pass of our network and of diffusers' with the same weights, alternately.
 
     Returns:
         For 1 and 2 threads: ``threads``, median seconds ``ours`` and ``diffusers``, the ``ratios`` of every
@@ -171,7 +173,7 @@ def compare_forward(path: Path, rounds: int) -> list[dict[str, Any]]:
 
 
 def profile_forward(path: Path) -> dict[str, Any]:
-    """Share of a forward pass's time per operation on one thread, the largest first."""
+    """Return the share of a forward pass's time by operation, on one thread, largest first."""
     import torch
 
     ckpt, _ = _open(path)
@@ -188,13 +190,13 @@ def profile_forward(path: Path) -> dict[str, Any]:
 
 
 def fingerprint(state: dict[str, Any]) -> str:
-    """A hash of the names and of the sum of every tensor."""
+    """Return a hash of the name and the sum of every tensor."""
     sums = [(name, state[name].double().sum().item()) for name in sorted(state)]
     return hashlib.sha256(repr(sums).encode()).hexdigest()[:16]
 
 
 class Memory:
-    """Watches the memory of this process, every few milliseconds, while its ``with`` block runs."""
+    """A context that samples the memory of this process every 5 ms."""
 
     def __enter__(self) -> Memory:
         self._highest: dict[str, int] = {}
@@ -209,7 +211,7 @@ class Memory:
         self._look()
 
     def report(self) -> dict[str, int | None]:
-        """``peak``, ``peak_anon`` and ``peak_file`` in bytes; none where the system does not say."""
+        """Return ``peak``, ``peak_anon`` and ``peak_file`` in bytes; None where the system does not report it."""
         kinds = {"peak": "VmHWM", "peak_anon": "RssAnon", "peak_file": "RssFile"}
         report = {ours: self._highest.get(theirs) for ours, theirs in kinds.items()}
         return report | {"peak": report["peak"] or _ru_maxrss()}
@@ -219,7 +221,7 @@ class Memory:
             self._look()
 
     def _look(self) -> None:
-        # VmHWM rather than ru_maxrss, which after fork and exec starts at the peak of the parent.
+        # VmHWM rather than ru_maxrss, which starts at the peak of the parent after fork and exec.
         if _STATUS.exists():
             for line in _STATUS.read_text(encoding="ascii").splitlines():
                 name, _, value = line.partition(":")
@@ -253,12 +255,12 @@ def in_own_process(part: str, path: Path, cache: Path, *options: str) -> Any:
         part: ``write``, ``open``, ``generate``, ``forward`` or ``profile``.
         path: the checkpoint.
         cache: cache folder for it.
-        options: further words of the command line.
+        options: further arguments of the command line.
 
     Raises:
-        subprocess.CalledProcessError: it failed.
+        subprocess.CalledProcessError: the part failed.
     """
-    command = [sys.executable, str(Path(__file__).resolve()), part, str(path), *options]
+    command = [sys.executable, "-m", "bench.full_size", part, str(path), *options]
     root = str(Path(__file__).resolve().parent.parent)
     search = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     environment = os.environ | {"DDNB_CACHE": str(cache), "PYTHONPATH": search}
@@ -267,7 +269,7 @@ def in_own_process(part: str, path: Path, cache: Path, *options: str) -> Any:
 
 
 def measure(folder: Path, rounds: int) -> dict[str, Any]:
-    """Measure everything; the folder needs 5 GB and keeps them."""
+    """Run all parts; their files, 5 GB, stay in the folder."""
     path, cache = folder / FILE_NAME, folder / "cache"
     results = {"write": in_own_process("write", path, cache)}
     assert results["write"]["parameters"] == PARAMETERS, results["write"]
@@ -275,7 +277,7 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
     results["first"] = in_own_process("open", path, cache)
     results["second"] = in_own_process("open", path, cache)
     for result in (results["first"], results["second"]):
-        assert result["fingerprint"] == results["write"]["fingerprint"], "other weights than the EMA weights"
+        assert result["fingerprint"] == results["write"]["fingerprint"], "opened weights differ from the EMA weights"
     results["generate"] = in_own_process("generate", path, cache)
     results["forward"] = in_own_process("forward", path, cache, "--rounds", str(rounds))
     results["profile"] = in_own_process("profile", path, cache)
@@ -283,7 +285,7 @@ def measure(folder: Path, rounds: int) -> dict[str, Any]:
 
 
 def _leave_page_cache(path: Path) -> None:
-    """Let the system forget the file's content, so that it comes from the disk. Where there is no way: nothing."""
+    """Drop a file from the page cache, so that it is read from the disk; do nothing where the system cannot."""
     if hasattr(os, "posix_fadvise"):
         with path.open("rb") as file:
             os.fsync(file.fileno())
@@ -291,10 +293,10 @@ def _leave_page_cache(path: Path) -> None:
 
 
 def report(results: dict[str, Any], command: str) -> str:
-    """The results in Markdown."""
+    """Return the results as Markdown."""
 
     def gb(value: int | None) -> str:
-        return "not known" if value is None else f"{value / 1e9:.2f} GB"
+        return "unknown" if value is None else f"{value / 1e9:.2f} GB"
 
     def row(what: str, result: dict[str, Any], wanted: str) -> str:
         memory = " | ".join(gb(result[kind]) for kind in ("peak", "peak_anon", "peak_file"))
@@ -303,18 +305,18 @@ def report(results: dict[str, Any], command: str) -> str:
     lines = [
         "# The published network at full size",
         "",
-        f"{datetime.date.today()}, {machine()}, {_versions()}. Command: `{command}`.",
+        f"{datetime.date.today()}, {describe_machine()}, {_versions()}. Command: `{command}`.",
         f"Random weights: {PARAMETERS:,} parameters, training file of {gb(results['write']['bytes'])}.",
         "",
-        "| what | time | peak memory | its own | mapped files | wanted |",
+        "| what | time | peak memory | anonymous | mapped files | target |",
         "|---|---|---|---|---|---|",
         row("first opening, from the disk", results["first"], f"peak below {gb(int(PEAK_LIMIT))}"),
         row("second opening, from the cache", results["second"], f"below {SECOND_LOAD_LIMIT_S:g} s"),
         row(f"{STEPS} steps of one clip of {FRAMES:,} frames", results["generate"], ""),
         "",
-        "The peaks of the process's own memory and of mapped files need not fall together.",
+        "The peaks of anonymous memory and of mapped files need not occur at the same time.",
         "",
-        "One forward pass (1, 2, 65536), float32, ours and diffusers' `UNet1DModel` in turns; medians:",
+        "One forward pass (1, 2, 65536), float32, ours and diffusers' `UNet1DModel` alternately; medians:",
         "",
         "| threads | ours | diffusers | diffusers / ours, median (range) | largest difference | largest output |",
         "|---|---|---|---|---|---|",
@@ -328,24 +330,13 @@ def report(results: dict[str, Any], command: str) -> str:
         )
     lines += [
         "",
-        f"Where the time of a forward pass goes, one thread ({results['profile']['total_s']:.1f} s):",
+        f"Time of a forward pass by operation, one thread ({results['profile']['total_s']:.1f} s):",
         "",
         "| operation | calls | share |",
         "|---|---|---|",
     ]
     lines += [f"| `{key}` | {n} | {share:.1%} |" for key, (share, n) in results["profile"]["share"].items()]
     return "\n".join(lines) + "\n"
-
-
-def machine() -> str:
-    info, cpu = Path("/proc/cpuinfo"), platform.processor() or platform.machine()
-    if info.exists():
-        lines = info.read_text(encoding="utf-8").splitlines()
-        cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), cpu)
-    memory = ""
-    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
-        memory = f", {os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB of memory"
-    return f"{platform.system()}, {cpu}, {os.cpu_count()} cores{memory}"
 
 
 def _versions() -> str:
@@ -368,8 +359,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the published network at full size.")
     parser.add_argument("part", nargs="?", choices=parts, help="run this part only, on FILE")
     parser.add_argument("file", nargs="?", type=Path, help="the checkpoint of a part")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds of the comparison of forward passes")
-    parser.add_argument("--folder", type=Path, help="for 5 GB of files, kept there; by default they are removed")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of the comparison of forward passes (default: 7)")
+    parser.add_argument("--folder", type=Path, help="keep the 5 GB of files in this folder (default: remove them)")
     args = parser.parse_args()
     if args.part and args.file is None:
         parser.error(f"{args.part} needs a FILE")
@@ -379,7 +370,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="ddnb-bench-") as scratch:
         folder = args.folder or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
-        text = report(measure(folder, args.rounds), f"python bench/full_size.py --rounds {args.rounds}")
+        text = report(measure(folder, args.rounds), f"python -m bench.full_size --rounds {args.rounds}")
     print(text)
     RESULTS.parent.mkdir(parents=True, exist_ok=True)
     RESULTS.write_text(text, encoding="utf-8")

@@ -1,10 +1,10 @@
-"""How well copies of training sounds are found, and how fast.
+"""Measure how well and how fast copies of training sounds are found.
 
-    python -m bench.originality rates       copies found and false alarms, on real recordings and generated sounds
+    python -m bench.originality rates       copies found and false alarms, on recordings and generated sounds
     python -m bench.originality speed       a folder of 10,000 files: indexing, and a second query of 16 clips
 
-``rates`` takes build/default_data.npz (make dataset) and the built-in network. Folders of 20, 100 and 500 recordings
-are drawn at random; each draw has a batch of 5 altered copies of their sounds among 45 sounds that are no copies:
+``rates`` uses build/default_data.npz (make dataset) and the built-in network. Folders of 20, 100 and 500 recordings
+are drawn at random. Each draw has a batch of 5 altered copies of their sounds among 45 sounds that are not copies:
 held-out recordings (of other instruments than those trained on) and generated sounds. Writes a section of
 bench/results/originality.md.
 """
@@ -12,7 +12,6 @@ bench/results/originality.md.
 from __future__ import annotations
 
 import argparse
-import datetime
 import io
 import re
 import resource
@@ -27,10 +26,9 @@ from unittest.mock import patch
 
 import numpy as np
 import soundfile
-import torch
 
 import ddnb
-from bench.full_size import machine
+from bench.common import describe_run, markdown_table
 from ddnb.similarity.report import Originality
 from recipe.data import CATEGORIES, SAMPLE_RATE, load_prepared
 
@@ -45,54 +43,55 @@ Change = Callable[[np.ndarray, np.random.Generator], np.ndarray]
 # --- changes ----------------------------------------------------------------------------------------------------
 
 
-def later(x: np.ndarray, _: np.random.Generator) -> np.ndarray:
+def delay(x: np.ndarray, _: np.random.Generator) -> np.ndarray:
     return np.pad(x, (round(0.01 * SAMPLE_RATE), 0))
 
 
-def lower(x: np.ndarray, _: np.random.Generator) -> np.ndarray:
+def attenuate(x: np.ndarray, _: np.random.Generator) -> np.ndarray:
     return x * np.float32(10 ** (-6 / 20))
 
 
-def inverted(x: np.ndarray, _: np.random.Generator) -> np.ndarray:
+def invert(x: np.ndarray, _: np.random.Generator) -> np.ndarray:
     return -x
 
 
-def noisy(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def add_noise(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return x + 0.05 * x.std() * rng.standard_normal(len(x)).astype(np.float32)
 
 
-def mp3(x: np.ndarray, _: np.random.Generator) -> np.ndarray:
+def encode_mp3(x: np.ndarray, _: np.random.Generator) -> np.ndarray:
     buffer = io.BytesIO()
     soundfile.write(buffer, x, SAMPLE_RATE, format="MP3")
     buffer.seek(0)
     return soundfile.read(buffer, dtype="float32")[0]
 
 
-def rounded(x: np.ndarray, _: np.random.Generator) -> np.ndarray:
+def quantize(x: np.ndarray, _: np.random.Generator) -> np.ndarray:
     return np.round(x * 32767).astype(np.float32) / 32767
 
 
-def all_at_once(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    for change in (later, lower, inverted, noisy, mp3, rounded):
+def change_all(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    for change in (delay, attenuate, invert, add_noise, encode_mp3, quantize):
         x = change(x, rng)
     return x
 
 
 CHANGES: dict[str, Change] = {
-    "10 ms later": later,
-    "6 dB lower": lower,
-    "upside down": inverted,
-    "5 % noise": noisy,
-    "MP3": mp3,
-    "16 bits": lambda x, rng: rounded(lower(x, rng), rng),
-    "all at once": all_at_once,
+    "10 ms later": delay,
+    "6 dB lower": attenuate,
+    "inverted": invert,
+    "5 % noise": add_noise,
+    "MP3": encode_mp3,
+    "16 bits": lambda x, rng: quantize(attenuate(x, rng), rng),
+    "all at once": change_all,
 }
 
 
 # --- rates ------------------------------------------------------------------------------------------------------
 
 
-def rates(draws: int) -> list[str]:
+def measure_rates(draws: int) -> list[str]:
+    """Return the table of copies found and false alarms."""
     data = load_prepared(ROOT / "build" / "default_data.npz")
     sounds = [s.astype(np.float32) / 32768 for s in data.sounds]
     trained, held_out = np.flatnonzero(~data.held_out), np.flatnonzero(data.held_out)
@@ -100,7 +99,9 @@ def rates(draws: int) -> list[str]:
     made = [clip.audio[0] for c in CATEGORIES for clip in ddnb.generate(ckpt, 20, 1000, category=c, steps=12)]
     rng, rows, twins = np.random.default_rng(0), [], []
     for size in SIZES:
-        found, alarms, thresholds, batches = defaultdict(list), defaultdict(list), [], []
+        found: dict[str, list[bool]] = defaultdict(list)
+        alarms: dict[str, list[bool]] = defaultdict(list)
+        thresholds, batches = [], []
         for draw in range(draws):
             members = rng.choice(trained, size, replace=False)
             others = [sounds[i] for i in rng.choice(held_out, OTHERS // 2, replace=False)]
@@ -108,10 +109,10 @@ def rates(draws: int) -> list[str]:
             planted = rng.choice(members, COPIES, replace=False)
             kinds = [list(CHANGES)[(COPIES * draw + i) % len(CHANGES)] for i in range(COPIES)]
             copies = [CHANGES[kind](sounds[i], rng) for kind, i in zip(kinds, planted, strict=True)]
-            report = checked(copies + others, [sounds[i] for i in members])
+            report = check(copies + others, [sounds[i] for i in members])
             thresholds.append(report.threshold)
             for kind, i, row in zip(kinds, planted, report.rows, strict=False):
-                found[kind].append(row.near and members[int(Path(row.nearest).stem)] == i)
+                found[kind].append(row.near and members[int(Path(str(row.nearest)).stem)] == i)
             near = [row.near for row in report.rows[COPIES:]]
             alarms["held out"] += near[: OTHERS // 2]
             alarms["generated"] += near[OTHERS // 2 :]
@@ -122,20 +123,20 @@ def rates(draws: int) -> list[str]:
         cells += [f"{np.mean([whole and few <= 1 for whole, few in batches]):.0%} of {len(batches)}"]
         rows.append([str(size), *cells, f"{np.median(thresholds):.3f}"])
         print(*rows[-1], flush=True)
-    heads = ["sounds in the folder", *CHANGES, "false: held out", "false: generated", "batches as wanted", "threshold"]
+    heads = ["sounds in the folder", *CHANGES, "false: held out", "false: generated", "batches correct", "threshold"]
     return [
-        "| " + " | ".join(heads) + " |",
-        "|---" * len(heads) + "|",
-        *("| " + " | ".join(row) + " |" for row in rows),
+        *markdown_table(heads, rows),
         "",
-        f"{draws} draws of each size. A batch is as wanted if all {COPIES} copies are found with at most one false "
-        f"alarm among {OTHERS}. Found means that the file itself was named. Of the {len(twins)} batches, of "
-        f"{OTHERS * (OTHERS - 1) // 2} pairs of other sounds each, {sum(map(bool, twins))} had pairs that were called "
-        f"duplicates, {sum(twins)} in all (different notes and strokes of one instrument are among the recordings).",
+        f"{draws} draws of each size. A batch is correct if all {COPIES} copies are found with at most one false "
+        f"alarm among {OTHERS}. A copy is found if the file itself is named. Of the {len(twins)} batches, of "
+        f"{OTHERS * (OTHERS - 1) // 2} pairs of other sounds each, {sum(map(bool, twins))} had pairs reported "
+        f"as duplicates, {sum(twins)} pairs in all (the recordings include different notes and strokes of one "
+        "instrument).",
     ]
 
 
-def checked(clips: list[np.ndarray], folder: list[np.ndarray]) -> Originality:
+def check(clips: list[np.ndarray], folder: list[np.ndarray]) -> Originality:
+    """Check clips against a temporary folder of sounds."""
     with tempfile.TemporaryDirectory() as place, patch.dict("os.environ", DDNB_CACHE=f"{place}/cache"):
         (Path(place) / "sounds").mkdir()
         for i, sound in enumerate(folder):
@@ -146,43 +147,44 @@ def checked(clips: list[np.ndarray], folder: list[np.ndarray]) -> Originality:
 # --- speed ------------------------------------------------------------------------------------------------------
 
 
-def speed(files: int) -> list[str]:
+def measure_speed(files: int) -> list[str]:
+    """Return the table of times of a check against a large folder."""
     rng, lines = np.random.default_rng(0), []
     with tempfile.TemporaryDirectory() as place, patch.dict("os.environ", DDNB_CACHE=f"{place}/cache"):
         folder = Path(place) / "sounds"
         for i in range(files):
             path = folder / f"{i % 16:02d}" / f"{i:05d}.wav"
             path.parent.mkdir(parents=True, exist_ok=True)
-            soundfile.write(path, one_shot(rng), SAMPLE_RATE, "PCM_16")
-        clips = [(one_shot(rng), SAMPLE_RATE) for _ in range(CLIPS)]
-        for what in ("the first time, all files read", "the second time", "with one file changed"):
+            soundfile.write(path, make_one_shot(rng), SAMPLE_RATE, "PCM_16")
+        clips = [(make_one_shot(rng), SAMPLE_RATE) for _ in range(CLIPS)]
+        for what in ("first check, all files read", "second check", "after a change of one file"):
             began = time.perf_counter()
             report = ddnb.originality(clips, folder)
             lines.append(f"| {what} | {time.perf_counter() - began:.1f} s |")
             if len(lines) == 2:
-                soundfile.write(folder / "00" / "00000.wav", one_shot(rng), SAMPLE_RATE, "PCM_16")
+                soundfile.write(folder / "00" / "00000.wav", make_one_shot(rng), SAMPLE_RATE, "PCM_16")
         planted = sorted(folder.rglob("*.wav"))[:: max(1, files // PLANTED)][:PLANTED]
-        copies = [(all_at_once(soundfile.read(path, dtype="float32")[0], rng), SAMPLE_RATE) for path in planted]
+        copies = [(change_all(soundfile.read(path, dtype="float32")[0], rng), SAMPLE_RATE) for path in planted]
         rows = ddnb.originality(copies, folder).rows
-        named = sum(row.near and row.nearest.endswith(path.name) for row, path in zip(rows, planted, strict=True))
+        named = sum(row.near and str(row.nearest).endswith(path.name) for row, path in zip(rows, planted, strict=True))
         size = sum(path.stat().st_size for path in Path(place, "cache").rglob("*") if path.is_file())
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return [
-        f"| {CLIPS} clips beside {report.files} files of 0.2 to 1 s | |",
+        f"| {CLIPS} clips against {report.files} files of 0.2 to 1 s | |",
         "|---|---|",
         *lines,
         "",
-        f"The files are no recordings but made by a procedure, and 0.2 to 1 s long, as the clips. Of {len(planted)} "
-        f"files altered in all ways at once {named} are found and named, {len(planted) - named} missed; of the {CLIPS} "
-        f"clips, which are none of them, {sum(row.near for row in report.rows)} are falsely called copies: all are of "
-        f"one narrow family, far denser than recordings are, and the threshold is {report.threshold:.3f}.",
-        f"At most {most:.2f} GiB of memory, Python and torch counted; {size / 2**20:.0f} MiB in the cache. With one "
-        "file changed, the folder's own distances are measured anew.",
+        f"Files and clips are synthetic, 0.2 to 1 s long. Of {len(planted)} files altered in all ways at once "
+        f"{named} are found and named, {len(planted) - named} missed. Of the {CLIPS} clips, none of them a copy, "
+        f"{sum(row.near for row in report.rows)} are reported as copies: all sounds are of one narrow family, far "
+        f"denser than recordings are, and the threshold is {report.threshold:.3f}.",
+        f"Peak memory {most:.2f} GiB, with Python and torch; {size / 2**20:.0f} MiB in the cache. After a change of "
+        "one file, the distances within the folder are measured again.",
     ]
 
 
-def one_shot(rng: np.random.Generator) -> np.ndarray:
-    """A decaying mixture of a gliding tone and noise."""
+def make_one_shot(rng: np.random.Generator) -> np.ndarray:
+    """Make a decaying mixture of a gliding tone and noise."""
     t = np.arange(int(rng.uniform(0.2, 1.0) * SAMPLE_RATE)) / SAMPLE_RATE
     hz = np.exp(rng.uniform(np.log(40), np.log(4000))) * (1 + rng.uniform(0, 2) * np.exp(-t * rng.uniform(5, 80)))
     tone = np.sin(2 * np.pi * np.cumsum(hz) / SAMPLE_RATE) * np.exp(-t * rng.uniform(3, 40))
@@ -197,21 +199,20 @@ TITLES = {"rates": "Copies found, and false alarms", "speed": "Speed"}
 
 
 def main() -> None:
+    """Run one measurement and write its section of the report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=TITLES)
-    parser.add_argument("--draws", type=int, default=42, help="rates: folders of each size (42)")
-    parser.add_argument("--files", type=int, default=FILES, help=f"speed: files in the folder ({FILES})")
+    parser.add_argument("--draws", type=int, default=42, help="rates: folders of each size (default: 42)")
+    parser.add_argument("--files", type=int, default=FILES, help=f"speed: files in the folder (default: {FILES})")
     given = parser.parse_args()
-    lines = rates(given.draws) if given.what == "rates" else speed(given.files)
-    about = f"{datetime.date.today()}, {machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}."
-    section = "\n".join(
-        [f"## {TITLES[given.what]}", "", about, f"Command: `python -m bench.originality {shlex.join(sys.argv[1:])}`."]
-    )
-    keep(TITLES[given.what], "\n".join([section, "", *lines, ""]))
+    lines = measure_rates(given.draws) if given.what == "rates" else measure_speed(given.files)
+    title, command = TITLES[given.what], f"python -m bench.originality {shlex.join(sys.argv[1:])}"
+    section = [f"## {title}", "", f"{describe_run()}.", f"Command: `{command}`.", "", *lines, ""]
+    write_section(title, "\n".join(section))
 
 
-def keep(title: str, section: str) -> None:
-    """Put a section into the results in the place of the one of this title."""
+def write_section(title: str, section: str) -> None:
+    """Replace the section of this title in the results."""
     text = RESULTS.read_text(encoding="utf-8") if RESULTS.exists() else "# Near copies\n"
     text = re.sub(rf"\n## {re.escape(title)}\n.*?(?=\n## |\Z)", "", text, flags=re.S)
     RESULTS.write_text(text.rstrip("\n") + "\n\n" + section, encoding="utf-8")

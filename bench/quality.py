@@ -1,13 +1,13 @@
-"""How far sets of short sounds are from one another: features, distances, overlap, classes, copies, signals.
+"""Measures of sets of short sounds: features, distances, overlap, classes, copies, signals.
 
-NumPy and PyTorch only, no download. Sounds are mono, float32 (n, frames) at 44.1 kHz.
-
-    python -m bench.quality CKPT         judges what a checkpoint makes: see bench/judge.py
+NumPy and PyTorch only, no download. Sounds are mono, float32 (n, frames) at 44.1 kHz. ``bench/judge.py`` puts the
+measures together.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import lru_cache
 from itertools import pairwise
 from typing import NamedTuple
@@ -19,26 +19,26 @@ from torch import Tensor
 SAMPLE_RATE = 44_100
 HOP, WINDOW, MELS, TOP_HZ = 220, 1024, 64, 20_000
 FLOOR_DB = -80.0
-"""Below the loudest mel band of a sound everything is silence."""
+"""Everything this far below the loudest mel band of a sound counts as silence."""
 
 POINTS_S = (0.0, 0.01, 0.03, 0.07, 0.15, 0.3, 0.6, 1.0, 1.4)
 """Edges of the eight intervals of the envelope."""
 
 BANDS = 5
-"""Groups of mels that have envelopes of their own."""
+"""Groups of mel bands, each with its own envelope."""
 
 COPY_FLOOR_DB = -50.0
-"""Copies are looked for above this level only: a copy with some noise added is still one."""
+"""Only what is above this level is compared for copies: a copy with some noise added is still one."""
 
 PENALTY = 0.03
-"""On the squared weights of the classifier; 0.003 to 0.03 do equally well in cross-validation on the recordings."""
+"""Weight decay of the classifier; 0.003 to 0.03 do equally well in cross-validation on the recordings."""
 
 ONSET_DB, END_S, HIGH_HZ = -20.0, 0.05, 10_000
 FULL_SCALE = 32_767 / 32_768
-"""The largest sample of a 16-bit file; what reaches it is clipped, in a file already or as soon as it is written."""
+"""The largest sample of a 16-bit file: a sound that reaches it is clipped, or will be when it is saved."""
 
 SILENCE_DB = -120.0
-"""Levels below are given as this."""
+"""Lower levels are reported as this one."""
 
 _ATTACK_S, _TAIL_S = 0.05, (0.3, 0.8)
 _BATCH = 64
@@ -48,9 +48,9 @@ _BATCH = 64
 
 
 def log_mel(audio: Tensor) -> Tensor:
-    """Mel spectrogram in dB re its own maximum, from -80 to 0; (n, frames) -> (n, 64, steps of 5 ms)."""
+    """Return the mel spectrogram in dB re its own maximum, from -80 to 0; (n, frames) -> (n, 64, steps of 5 ms)."""
     window = torch.hann_window(WINDOW, device=audio.device)
-    padded = torch.nn.functional.pad(audio, (WINDOW // 2, WINDOW // 2))  # with silence: reflected it would sound
+    padded = torch.nn.functional.pad(audio, (WINDOW // 2, WINDOW // 2))  # with silence: reflection would add sound
     spectrum = torch.stft(padded, WINDOW, HOP, WINDOW, window, center=False, return_complex=True)
     power = _mel_bank().to(audio.device) @ spectrum.abs().square()
     decibels = 10 * torch.log10(power.clamp(min=1e-14))
@@ -59,7 +59,7 @@ def log_mel(audio: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _mel_bank() -> Tensor:
-    """Triangles of equal area, even on the HTK mel scale from 30 Hz to 20 kHz; (mels, bins)."""
+    """Return triangles of equal area, evenly spaced on the HTK mel scale from 30 Hz to 20 kHz; (mels, bins)."""
     top, low = 2595 * math.log10(1 + TOP_HZ / 700), 2595 * math.log10(1 + 30 / 700)
     edges = 700 * (10 ** (torch.linspace(low, top, MELS + 2, dtype=torch.float64) / 2595) - 1)
     hz = torch.linspace(0, SAMPLE_RATE / 2, WINDOW // 2 + 1, dtype=torch.float64)
@@ -71,10 +71,10 @@ def _mel_bank() -> Tensor:
 
 
 def features(audio: Tensor) -> np.ndarray:
-    """What sounds are like, whatever their level; float64 (n, 304).
+    """Return features of sounds that do not depend on their level; float64 (n, 304).
 
-    Of the log-mel spectrogram: mean and deviation in time, mean of the first 50 ms and of 0.3 to 0.8 s (64 each);
-    the envelope of the whole in 8 intervals and of 5 groups of mels (48).
+    They are taken from the log-mel spectrogram: mean and standard deviation over time, mean of the first 50 ms and of
+    0.3 to 0.8 s (64 each); envelope of the whole and of 5 groups of mel bands in 8 intervals (48).
     """
     return np.concatenate([_features(part) for part in audio.float().split(_BATCH)])
 
@@ -94,7 +94,7 @@ def _features(audio: Tensor) -> np.ndarray:
 
 
 class Scale(NamedTuple):
-    """Brings features to mean 0 and deviation 1 over a reference set."""
+    """A map of features to mean 0 and standard deviation 1 over a reference set."""
 
     mean: np.ndarray
     deviation: np.ndarray
@@ -103,16 +103,19 @@ class Scale(NamedTuple):
         return (x - self.mean) / self.deviation
 
 
-def scale(reference: np.ndarray) -> Scale:
-    """Measure a reference set; a feature that hardly varies (below 0.1 dB) is not blown up."""
+def fit_scale(reference: np.ndarray) -> Scale:
+    """Fit a scale to a reference set; a feature that hardly varies (below 0.1 dB) is not magnified."""
     return Scale(reference.mean(0), np.maximum(reference.std(0), 0.1))
 
 
 # --- kernel distances -------------------------------------------------------------------------------------------
 
 
+Kernel = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
 class Distance(NamedTuple):
-    """A distance of two sets, and the middle 95 % of its bootstrap."""
+    """The distance of two sets, and the middle 95 % of its bootstrap."""
 
     value: float
     low: float
@@ -123,27 +126,29 @@ class Distance(NamedTuple):
 
 
 def polynomial(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """The kernel of KID: (x.y / d + 1)^3."""
+    """Return the kernel of KID, (x.y / d + 1)^3."""
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
 def gaussian(x: np.ndarray, y: np.ndarray, width: float | None = None) -> np.ndarray:
-    """exp(-|x - y|^2 / (2 width^2)); the width is the square root of the number of features unless it is given."""
+    """Return exp(-|x - y|^2 / (2 width^2)); the default width is the square root of the number of features."""
     squares = (x**2).sum(1)[:, None] + (y**2).sum(1)[None] - 2 * x @ y.T
     return np.exp(-np.maximum(squares, 0) / (2 * (width**2 if width else x.shape[1])))
 
 
-def kernel_distance(x: np.ndarray, y: np.ndarray, kernel=polynomial, rounds: int = 200, seed: int = 0) -> Distance:
-    """Squared maximum mean discrepancy, unbiased: 0 in the mean for two sets of one distribution, and then may be < 0.
+def kernel_distance(
+    x: np.ndarray, y: np.ndarray, kernel: Kernel = polynomial, rounds: int = 200, seed: int = 0
+) -> Distance:
+    """Return the unbiased squared maximum mean discrepancy of two sets.
 
-    With the polynomial kernel it is KID. The bootstrap draws the sounds of both sets anew; a sound is never compared
-    with itself, which would add a bias.
+    For two sets of one distribution its mean is 0, so it may be negative. With the polynomial kernel it is KID. The
+    bootstrap redraws the sounds of both sets; a sound is never compared with itself, which would add a bias.
 
     Args:
         x, y: features on one scale, (n, features) and (m, features), at least 2 each.
         kernel: ``polynomial`` or ``gaussian``.
-        rounds: of the bootstrap.
-        seed: of the bootstrap.
+        rounds: draws of the bootstrap.
+        seed: seed of the bootstrap.
 
     Source: A. Gretton et al., A Kernel Two-Sample Test, JMLR 13, 2012, equation 3; M. Binkowski et al., Demystifying
     MMD GANs, 2018, arXiv 1801.01401.
@@ -152,14 +157,14 @@ def kernel_distance(x: np.ndarray, y: np.ndarray, kernel=polynomial, rounds: int
     rng, values = np.random.default_rng(seed), []
     for _ in range(rounds):
         i, j = rng.integers(len(x), size=len(x)), rng.integers(len(y), size=len(y))
-        if np.ptp(i) and np.ptp(j):  # of few sounds it may draw one only, which has no pairs
+        if np.ptp(i) and np.ptp(j):  # a draw of one sound only has no pairs
             values.append(_within(xx, i) + _within(yy, j) - 2 * xy[np.ix_(i, j)].mean())
     value = _within(xx, np.arange(len(x))) + _within(yy, np.arange(len(y))) - 2 * xy.mean()
     return Distance(float(value), *(float(q) for q in np.quantile(values, [0.025, 0.975])))
 
 
 def _within(k: np.ndarray, index: np.ndarray) -> float:
-    """Mean over pairs of two different items."""
+    """Return the mean over pairs of two different items."""
     pairs = index[:, None] != index[None]
     return float((k[np.ix_(index, index)] * pairs).sum() / pairs.sum())
 
@@ -168,13 +173,13 @@ def _within(k: np.ndarray, index: np.ndarray) -> float:
 
 
 class Neighbours(NamedTuple):
-    """How two sets overlap.
+    """The overlap of two sets.
 
     Attributes:
-        precision: share of the made sounds that lie within the real set.
-        recall: share of the real sounds that lie within the made set.
-        density: how many real neighbourhoods a made sound lies in, over k; 1 where the sets are alike.
-        coverage: share of the real sounds that have a made one in their neighbourhood.
+        precision: share of the made sounds inside the real set.
+        recall: share of the real sounds inside the made set.
+        density: number of real neighbourhoods that hold a made sound, over k; 1 if the sets are equally distributed.
+        coverage: share of the real sounds with a made sound in their neighbourhood.
     """
 
     precision: float
@@ -184,7 +189,7 @@ class Neighbours(NamedTuple):
 
 
 def neighbours(real: np.ndarray, made: np.ndarray, k: int = 3, k_coverage: int = 5) -> Neighbours:
-    """Compare by neighbourhoods: the ball around a sound that reaches to the k-th nearest of its own set.
+    """Compare two sets by neighbourhoods: balls around each sound that reach to the k-th nearest of its own set.
 
     Source: T. Kynkaanniemi et al., Improved Precision and Recall Metric, 2019, arXiv 1904.06991; M. F. Naeem et al.,
     Reliable Fidelity and Diversity Metrics, 2020, arXiv 2002.09797.
@@ -204,18 +209,18 @@ def _distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def _kth(distances: np.ndarray, k: int) -> np.ndarray:
-    """To the k-th nearest of the same set; the nearest of all is the sound itself."""
+    """Return the distance to the k-th nearest of the same set; the nearest of all is the sound itself."""
     return np.sort(distances, 1)[:, min(k, distances.shape[1] - 1)]
 
 
 # --- sets of several categories ---------------------------------------------------------------------------------
 
 
-def draws(labels: np.ndarray, groups: np.ndarray, rounds: int = 400, seed: int = 0) -> np.ndarray:
-    """Draw a set anew for the bootstrap: how often each sound is in it; (1 + rounds, n), the first row all ones.
+def draw_bootstrap(labels: np.ndarray, groups: np.ndarray, rounds: int = 400, seed: int = 0) -> np.ndarray:
+    """Redraw a set for the bootstrap; return how often each draw holds each sound, (1 + rounds, n), first row ones.
 
-    Whole groups are drawn, as sounds of one recording are not independent, and the same number of them in every
-    category. Of a category with two groups only the one draw that has both is of use, so its spread is not seen.
+    Whole groups are drawn, because sounds of one recording are not independent, and each category keeps its number of
+    groups. A category with two groups has one usable draw, which holds both, so its spread does not show.
 
     Raises:
         ValueError: a category with fewer than two groups.
@@ -225,7 +230,7 @@ def draws(labels: np.ndarray, groups: np.ndarray, rounds: int = 400, seed: int =
         mine = np.flatnonzero(labels == category)
         names, which = np.unique(groups[mine], return_inverse=True)
         if len(names) < 2:
-            raise ValueError(f"category {category} has {len(names)} group of sounds: at least 2 are needed.")
+            raise ValueError(f"Category {category} has {len(names)} group of sounds: expected at least 2.")
         for row in counts[1:]:
             chosen = rng.integers(len(names), size=len(names))
             while not np.ptp(chosen):  # one group alone has no pairs
@@ -235,15 +240,18 @@ def draws(labels: np.ndarray, groups: np.ndarray, rounds: int = 400, seed: int =
 
 
 def block_means(
-    values: np.ndarray, counts: tuple[np.ndarray, np.ndarray], labels: tuple[np.ndarray, np.ndarray], pairs=None
+    values: np.ndarray,
+    counts: tuple[np.ndarray, np.ndarray],
+    labels: tuple[np.ndarray, np.ndarray],
+    pairs: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Means over the pairs of each two categories; (draws, categories, categories).
+    """Return the mean over the pairs of each two categories; (draws, categories, categories).
 
     Args:
-        values: of each pair, (n, m).
-        counts: of the two sets, (draws, n) and (draws, m), from ``draws``.
-        labels: of the two sets, from 0 without a gap.
-        pairs: bool (n, m), which pairs count; all of them by default.
+        values: a value for each pair, (n, m).
+        counts: draws of the two sets, (draws, n) and (draws, m), from ``draw_bootstrap``.
+        labels: labels of the two sets, from 0 without a gap.
+        pairs: bool (n, m), the pairs that count; default: all.
     """
     values, mask = (values, np.ones(values.shape)) if pairs is None else (values * pairs, pairs.astype(float))
     rows = np.eye(labels[0].max() + 1)[labels[0]]
@@ -256,7 +264,7 @@ def block_means(
 
 
 def apart(groups: np.ndarray) -> np.ndarray:
-    """Which pairs of a set are of two groups; bool (n, n). The others are alike for a reason that says nothing."""
+    """Return the pairs of two different groups, bool (n, n); sounds of one group are similar for a trivial reason."""
     return groups[:, None] != groups[None]
 
 
@@ -264,20 +272,20 @@ def apart(groups: np.ndarray) -> np.ndarray:
 
 
 class Classifier(NamedTuple):
-    """Logistic regression: ``x @ weights + bias``, (features, categories) and (categories,)."""
+    """A logistic regression: ``x @ weights + bias``, (features, categories) and (categories,)."""
 
     weights: np.ndarray
     bias: np.ndarray
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """Say which category each sound is of; int (n,)."""
+        """Predict the category of each sound; int (n,)."""
         return (x @ self.weights + self.bias).argmax(1)
 
 
-def classifier(x: np.ndarray, labels: np.ndarray, penalty: float = PENALTY) -> Classifier:
-    """Learn the categories, each with the same weight however many sounds it has; labels from 0 without a gap."""
-    x, labels = torch.from_numpy(x), torch.from_numpy(labels)
-    share = (1 / torch.bincount(labels).double())[labels]
+def fit_classifier(x: np.ndarray, labels: np.ndarray, penalty: float = PENALTY) -> Classifier:
+    """Fit a classifier with equal weight for each category, however many sounds it has; labels from 0 without a gap."""
+    inputs, targets = torch.from_numpy(x), torch.from_numpy(labels)
+    share = (1 / torch.bincount(targets).double())[targets]
     share /= share.sum()
     weights = torch.zeros(x.shape[1], int(labels.max()) + 1, dtype=torch.float64, requires_grad=True)
     bias = torch.zeros(weights.shape[1], dtype=torch.float64, requires_grad=True)
@@ -285,7 +293,7 @@ def classifier(x: np.ndarray, labels: np.ndarray, penalty: float = PENALTY) -> C
 
     def loss() -> Tensor:
         solver.zero_grad()
-        errors = torch.nn.functional.cross_entropy(x @ weights + bias, labels, reduction="none")
+        errors = torch.nn.functional.cross_entropy(inputs @ weights + bias, targets, reduction="none")
         value = share @ errors + penalty / 2 * weights.square().sum()
         value.backward()
         return value
@@ -297,19 +305,19 @@ def classifier(x: np.ndarray, labels: np.ndarray, penalty: float = PENALTY) -> C
 # --- copies -----------------------------------------------------------------------------------------------------
 
 
-def nearest(made: Tensor, known: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Find the most alike of the known sounds, whatever the level, the polarity and a shift of up to 20 ms.
+def find_nearest(made: Tensor, known: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Find the nearest of the known sounds, whatever the level, the polarity and a shift of up to 20 ms.
 
-    The distance is that of two log-mel spectrograms re their maxima: the root mean square of the difference in dB,
-    over what is above -50 dB in either, at the best of the shifts in steps of 2.5 ms. A copy is at 0 to 2.5 dB; two
-    recordings of one kind at 5 to 15 dB, short and long ones alike, since shared silence does not count.
+    The distance is the RMS difference in dB of two log-mel spectrograms re their maxima, over the cells above -50 dB in
+    either, at the best shift in steps of 2.5 ms. A copy is at 0 to 2.5 dB; two recordings of one kind are at 5 to
+    15 dB, whether short or long, because shared silence does not count.
 
     Args:
         made: (n, frames).
         known: (m, frames).
 
     Returns:
-        The distance in dB and the number of the nearest, (n,) each.
+        The distance in dB and the index of the nearest, (n,) each.
     """
     theirs = _above_floor(known)
     their_mask, their_squares = (theirs > 0).float(), theirs.square().sum(1)
@@ -327,8 +335,8 @@ def nearest(made: Tensor, known: Tensor) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _above_floor(audio: Tensor) -> Tensor:
-    """Log-mel spectrograms, flat, in dB above ``COPY_FLOOR_DB``, 0 below it; from 25 ms before the beginning on."""
-    led = torch.nn.functional.pad(audio, (5 * HOP, 0))  # a window hears an attack before it comes
+    """Return flat log-mel spectrograms in dB above ``COPY_FLOOR_DB``, 0 below it, starting 25 ms before the sound."""
+    led = torch.nn.functional.pad(audio, (5 * HOP, 0))  # a window reaches ahead of an attack
     return torch.cat([(log_mel(part) - COPY_FLOOR_DB).clamp(min=0).flatten(1) for part in led.split(_BATCH)])
 
 
@@ -336,15 +344,15 @@ def _above_floor(audio: Tensor) -> Tensor:
 
 
 class Signals(NamedTuple):
-    """What can be measured of each sound by itself; (n,) each.
+    """Measures of each sound by itself; (n,) each.
 
     Attributes:
-        tail_db: root mean square of the last 50 ms re the peak.
-        onset_ms: when the sound first comes within 20 dB of its peak.
+        tail_db: RMS of the last 50 ms re the peak.
+        onset_ms: time of the first sample within 20 dB of the peak.
         peak_dbfs: the largest magnitude.
-        clipped: whether it reaches full scale.
+        clipped: True if the sound reaches full scale.
         dc_db: magnitude of the mean re the peak.
-        crest_db: the peak re the root mean square of the whole.
+        crest_db: the peak re the RMS of the whole sound.
         high: share of the energy above 10 kHz.
     """
 
@@ -357,8 +365,8 @@ class Signals(NamedTuple):
     high: np.ndarray
 
 
-def signals(audio: Tensor) -> Signals:
-    """Measure sounds (n, frames); silence has no tail, crest or energy: -120 dB, 0 dB and 0."""
+def measure_signals(audio: Tensor) -> Signals:
+    """Measure sounds (n, frames); silence has a tail of -120 dB, a crest of 0 dB and no energy above 10 kHz."""
     parts = [_signals(part.double()) for part in audio.split(_BATCH)]
     return Signals(*(torch.cat(values).numpy() for values in zip(*parts, strict=True)))
 
@@ -384,9 +392,3 @@ def _signals(audio: Tensor) -> tuple[Tensor, ...]:
 
 def _db(ratio: Tensor) -> Tensor:
     return 20 * torch.log10(ratio.clamp(min=10 ** (SILENCE_DB / 20)))
-
-
-if __name__ == "__main__":
-    from bench.judge import main
-
-    main()

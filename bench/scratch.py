@@ -1,15 +1,18 @@
-"""Train a small network from scratch on real one-shots, and compare what it makes with what it learned from.
+"""Train a small network from scratch on recorded one-shots, and compare its sounds with the training data.
 
-    python bench/scratch.py FOLDER OUT [--steps 4000] [--threads 1]
+    python -m bench.scratch FOLDER OUT [--steps 4000] [--threads 1]
 
-FOLDER holds class folders of drum sounds; OUT is a run of ``ddnb.finetune``, gone on with if it is there. Writes
+FOLDER holds class folders of drum sounds; OUT is a run of ``ddnb.finetune``, resumed if it exists. Writes
 ``OUT/scratch.png`` and prints the lines of ``bench/results/scratch.md``.
 """
+
+from __future__ import annotations
 
 import argparse
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import librosa
 import numpy as np
@@ -18,7 +21,7 @@ from matplotlib.figure import Figure
 
 import ddnb
 from ddnb.training import dataset
-from ddnb.training.config import Recipe
+from ddnb.training.config import TrainingConfig
 from ddnb.training.loop import from_scratch
 from ddnb.training.trainer import Trainer
 
@@ -28,59 +31,67 @@ FLOOR_DB = -80.0
 
 
 def train(folder: Path, out: Path, steps: int) -> float:
-    """Train, or go on; returns the seconds it took here."""
+    """Train, or resume; return the seconds it took this time."""
     start, began = from_scratch(NETWORK, sample_rate=RATE, frames=FRAMES, device="cpu"), time.perf_counter()
-    recipe = {"steps": steps, "batch_size": 4, "learning_rate": 2e-3, "validate_every": 200, "demo_every": 1000}
-    for record in ddnb.finetune(start, folder, out, **recipe):
+    settings: dict[str, Any] = {
+        "steps": steps,
+        "batch_size": 4,
+        "learning_rate": 2e-3,
+        "validate_every": 200,
+        "demo_every": 1000,
+    }
+    for record in ddnb.finetune(start, folder, out, **settings):
         if record.validation_loss is not None:
             print(f"step {record.step}: {record.loss}, validation {record.validation_loss:.4f}", flush=True)
     return time.perf_counter() - began
 
 
 class Silent(torch.nn.Module):
-    """The predictor that always says 0."""
+    """A predictor that always returns 0."""
 
-    def forward(self, x, t, cond):
+    def forward(self, x: torch.Tensor, t: torch.Tensor, cond: torch.Tensor | None) -> torch.Tensor:
         return torch.zeros_like(x)
 
 
-def losses(ckpt: ddnb.Checkpoint, data: dataset.Dataset) -> tuple[float, float, float]:
-    """Validation losses: of the trained network, of one that says 0, and of a network before training."""
-    trainer = Trainer(ckpt, data, Recipe(batch_size=4))
+def losses(ckpt: ddnb.Checkpoint, data: dataset.Dataset) -> tuple[float | None, ...]:
+    """Return the validation losses of the trained network, of one that returns 0, and of a network before training."""
+    trainer = Trainer(ckpt, data, TrainingConfig(batch_size=4))
     trained = trainer.validate()
-    planes = trainer.net.config
-    trainer.net = Silent()
-    trainer.net.config = planes
+    silent: Any = Silent()
+    silent.config = trainer.net.config
+    trainer.net = silent
     untrained = from_scratch(NETWORK, sample_rate=RATE, frames=FRAMES, device="cpu")
-    return trained, trainer.validate(), Trainer(untrained, data, Recipe(batch_size=4)).validate()
+    return trained, trainer.validate(), Trainer(untrained, data, TrainingConfig(batch_size=4)).validate()
 
 
 def spectrum_db(sounds: list[np.ndarray]) -> np.ndarray:
-    """Mean power in 48 mel bands, dB re the strongest."""
+    """Return the mean power in 48 mel bands, dB re the strongest."""
     mels = [librosa.feature.melspectrogram(y=s, sr=RATE, n_fft=1024, hop_length=256, n_mels=48).mean(1) for s in sounds]
     mean = np.mean([m / m.sum() for m in mels], axis=0)
     return np.maximum(10 * np.log10(mean / mean.max() + 1e-12), FLOOR_DB)
 
 
 def envelope_db(sound: np.ndarray) -> np.ndarray:
-    """RMS in steps of 256 frames, dB re the loudest step."""
+    """Return the RMS in steps of 256 frames, dB re the loudest step."""
     rms = np.sqrt(np.square(sound[: len(sound) // 256 * 256]).reshape(-1, 256).mean(1))
     return np.maximum(20 * np.log10(rms / rms.max() + 1e-12), FLOOR_DB)
 
 
-def mono(data: dataset.Dataset, category: str) -> list[np.ndarray]:
+def mono_sounds(data: dataset.Dataset, category: str) -> list[np.ndarray]:
+    """Return the sounds of a category, mono, cut or padded to ``FRAMES``."""
     found = [i for i, s in enumerate(data.sounds) if s.category == category]
     sounds = [data.sound(i).mean(0)[:FRAMES] for i in found]
     return [np.pad(s, (0, FRAMES - len(s))) for s in sounds]
 
 
 def compare(ckpt: ddnb.Checkpoint, data: dataset.Dataset) -> tuple[Figure, list[str]]:
+    """Return a figure and a table that compare generated sounds with the data, class by class."""
     figure = Figure(figsize=(3.2 * len(data.categories), 8), dpi=56, layout="constrained")
     axes = figure.subplots(4, len(data.categories))
     lines = ["| class | spectrum, mean difference | envelope, mean difference | end of data | end of made |"]
     lines.append("|---|---|---|---|---|")
     for column, category in enumerate(data.categories):
-        real = mono(data, category)
+        real = mono_sounds(data, category)
         made = [clip.audio.mean(0) for clip in ddnb.generate(ckpt, CLIPS, 0, category=category)]
         spectra = [spectrum_db(real), spectrum_db(made)]
         envelopes = [np.median([envelope_db(s) for s in sounds], axis=0) for sounds in (real, made)]
@@ -104,6 +115,7 @@ def compare(ckpt: ddnb.Checkpoint, data: dataset.Dataset) -> tuple[Figure, list[
 
 
 def main() -> None:
+    """Train, compare, and print the report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("out", type=Path)
@@ -111,7 +123,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    warnings.simplefilter("ignore", UserWarning)  # a run that is finished says so
+    warnings.simplefilter("ignore", UserWarning)  # a finished run warns
     seconds = train(arguments.folder, arguments.out, arguments.steps)
     ckpt = ddnb.load(arguments.out, device="cpu")
     data = dataset.decode(arguments.folder, RATE, 2)

@@ -1,14 +1,14 @@
-"""Which sampler and grid come nearest to the converged sound for a number of network calls.
+"""Measure how near each sampler and grid come to the converged sound for a number of network calls.
 
-    python bench/steps.py                        the reference network and an exact-score model, some minutes
-    python bench/steps.py --checkpoint NAME      your checkpoint in place of the reference network
+    python -m bench.steps                        the reference network and an exact-score model, some minutes
+    python -m bench.steps --checkpoint NAME      your checkpoint in place of the reference network
 
 From the same noise, each combination is compared with 200 steps of Heun's method (every sampler here solves the
 same equation). A cell is ``SNR / spectral error``, both in dB, medians over the clips: the signal-to-error ratio,
-which the loud parts decide (higher is nearer), and the mean difference of the log spectrogram down to 80 dB below
-its peak, in which hiss in a quiet tail counts as much as an error in the attack (lower is nearer).
+which the loud parts dominate (higher is better), and the mean difference of the log spectrogram down to 80 dB below
+its peak, in which hiss in a quiet tail counts as much as an error in the attack (lower is better).
 
-The exact-score model has no network error, so all it shows is the solver's. Its data are a mixture of three
+The exact-score model has no network error, so it shows only the error of the solver. Its data are a mixture of three
 Gaussians in a block cosine basis: a kick, a snare and a hi-hat, each a spectrum that decays by 60 dB.
 """
 
@@ -18,14 +18,17 @@ import argparse
 import datetime
 import platform
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 import ddnb
-from ddnb.sampler import heun, sampler, seeded_noise
+from bench.common import markdown_table
+from ddnb.sampler import heun, sampler
 from ddnb.schedule import time_grid
+from ddnb.steps import seeded_noise
 
 CALLS = (6, 8, 12, 16, 25, 50)
 COMBINATIONS = [
@@ -41,8 +44,8 @@ HERE = Path(__file__).parent
 REFERENCE = HERE.parent / "tests/data/lightning.ckpt"
 
 
-def drum_mixture(blocks: int = 32, bins: int = 128):
-    """The exact v of a mixture of three zero-mean Gaussians; x is (B, 1, blocks * bins), cosine coefficients."""
+def drum_mixture(blocks: int = 32, bins: int = 128) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the exact v of a mixture of three zero-mean Gaussians; x is (B, 1, blocks * bins), cosine coefficients."""
     time, place = torch.linspace(0, 1, blocks)[:, None], torch.linspace(0, 1, bins)[None]
     kick = 4 * torch.exp(-place * 60 - 7 * time)
     snare = 0.4 * torch.exp(-((place - 0.1) ** 2) * 30 - (7 + 20 * place) * time)
@@ -63,7 +66,7 @@ def drum_mixture(blocks: int = 32, bins: int = 128):
 
 
 def from_cosines(x: Tensor, bins: int = 128) -> Tensor:
-    """Coefficients of the orthonormal block cosine transform -> waveform."""
+    """Convert coefficients of the orthonormal block cosine transform to a waveform."""
     n, k = torch.arange(bins)[None], torch.arange(bins)[:, None]
     basis = (torch.pi / bins * (n + 0.5) * k).cos() * (2 / bins) ** 0.5
     basis[0] /= 2**0.5
@@ -71,37 +74,39 @@ def from_cosines(x: Tensor, bins: int = 128) -> Tensor:
 
 
 def log_spectrum(wave: Tensor) -> Tensor:
-    """Spectrogram in dB, floored 80 dB below its peak; (B, C, T) -> (B, C, frequencies, frames)."""
+    """Return the spectrogram in dB, floored 80 dB below its peak; (B, C, T) -> (B, C, frequencies, frames)."""
     window = torch.hann_window(128, device=wave.device)
     power = torch.stft(wave.flatten(0, 1), 128, 64, window=window, return_complex=True).abs() ** 2
     power = power.unflatten(0, wave.shape[:2])
     return 10 * power.clamp(min=1e-8 * power.amax(dim=(1, 2, 3), keepdim=True)).log10()
 
 
-def errors_db(model, noise: Tensor, truth: Tensor, name: str, grid: str, calls: int, to_wave) -> tuple[float, float]:
-    """Medians over the clips, dB, for about ``calls`` network calls: SNR, and difference of the log spectrograms."""
-    steps = calls if name != "heun" else max(1, (calls + 2) // 2)  # two calls a step but for the first and the last
+def errors_db(
+    model: Callable, noise: Tensor, truth: Tensor, name: str, grid: str, calls: int, to_wave: Callable[[Tensor], Tensor]
+) -> tuple[float, float]:
+    """Return SNR and difference of the log spectrograms, dB, medians over the clips, for about ``calls`` calls."""
+    steps = calls if name != "heun" else max(1, (calls + 2) // 2)  # two calls per step, except the first and the last
     x = sampler(name)(model, noise, time_grid(grid, steps))
     ratio = 10 * ((truth**2).sum(dim=(1, 2)) / ((x - truth) ** 2).sum(dim=(1, 2))).log10()
     spectral = (log_spectrum(to_wave(x)) - log_spectrum(to_wave(truth))).abs().mean(dim=(1, 2, 3))
     return statistics.median(ratio.tolist()), statistics.median(spectral.tolist())
 
 
-def table(title: str, model, noise: Tensor, to_wave=lambda x: x) -> str:
+def sweep(title: str, model: Callable, noise: Tensor, to_wave: Callable[[Tensor], Tensor] = lambda x: x) -> str:
+    """Return the section of one model: its title and the table of errors."""
     truth = heun(model, noise, time_grid("log_snr", 200))
-    lines = [f"## {title}", "", "| sampler | grid | " + " | ".join(f"{c} calls" for c in CALLS) + " |"]
-    lines.append("|---|---|" + "---|" * len(CALLS))
+    rows = []
     for name, grid in COMBINATIONS:
-        row = [errors_db(model, noise, truth, name, grid, calls, to_wave) for calls in CALLS]
-        lines.append(
-            f"| {name} | {grid} | " + " | ".join(f"{snr:.1f} / {spectral:.1f}" for snr, spectral in row) + " |"
-        )
-    return "\n".join(lines) + "\n"
+        errors = [errors_db(model, noise, truth, name, grid, calls, to_wave) for calls in CALLS]
+        rows.append([name, grid, *(f"{snr:.1f} / {spectral:.1f}" for snr, spectral in errors)])
+    heads = ["sampler", "grid", *(f"{calls} calls" for calls in CALLS)]
+    return "\n".join([f"## {title}", "", *markdown_table(heads, rows)]) + "\n"
 
 
 def main() -> None:
+    """Run the sweep and print its report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", help="a name, file or folder; by default the reference network of the tests")
+    parser.add_argument("--checkpoint", help="a name, file or folder (default: the reference network of the tests)")
     parser.add_argument("--sample-rate", type=int)
     parser.add_argument("--frames", type=int)
     parser.add_argument("--clips", type=int, default=4)
@@ -113,18 +118,18 @@ def main() -> None:
     frames = min(ckpt.frames, ckpt.legal_frames(1024))
     seeds = range(arguments.clips)
     head = (
-        f"# Step sweep\n\n`python bench/steps.py`, {datetime.date.today()}, {platform.machine()}, "
+        f"# Step sweep\n\n`python -m bench.steps`, {datetime.date.today()}, {platform.machine()}, "
         f"torch {torch.__version__}, {ckpt.device}, {ckpt.dtype}, {arguments.clips} clips.\n"
         "SNR / spectral error in dB against 200 steps of Heun's method.\n"
     )
     with torch.inference_mode():
         tables = [
-            table("Exact score of a drum-like mixture", drum_mixture(), seeded_noise(seeds, (1, 4096)), from_cosines),
-            table(f"{ckpt.name}, {frames} frames", ckpt, seeded_noise(seeds, (ckpt.channels, frames)).to(ckpt.device)),
+            sweep("Exact score of a drum-like mixture", drum_mixture(), seeded_noise(seeds, (1, 4096)), from_cosines),
+            sweep(f"{ckpt.name}, {frames} frames", ckpt, seeded_noise(seeds, (ckpt.channels, frames)).to(ckpt.device)),
         ]
     report = "\n".join([head, *tables])
     print(report)
-    if arguments.checkpoint == REFERENCE:  # the committed report; for your checkpoint the printed one is yours
+    if arguments.checkpoint == REFERENCE:  # the committed report; that of another checkpoint is only printed
         (HERE / "results").mkdir(exist_ok=True)
         (HERE / "results/steps.md").write_text(report, encoding="utf-8")
 

@@ -1,23 +1,21 @@
-"""Training: speed beside the original's step, memory of the published network, and how fast clips are read.
+"""Measure training: speed compared with the original's step, memory of the published network, reading of clips.
 
-    python bench/training.py                     everything; writes bench/results/training.md
-    python bench/training.py --device cuda       memory and speed on a GPU only; writes bench/results/training_cuda.md
-    python bench/training.py step PAIR FOLDER    one comparison of steps, a key of PAIRS, on a folder of sounds
-    python bench/training.py update NETWORK      the update of the weights alone, after the gradients
-    python bench/training.py memory ROW          one row of the table of memory: Recipe's settings as JSON
-    python bench/training.py reader FOLDER       clips read per second
+    python -m bench.training                     all parts; writes bench/results/training.md
+    python -m bench.training --device cuda       only memory and speed, on a GPU; writes bench/results/training_cuda.md
+    python -m bench.training step PAIR FOLDER    one comparison of steps, a key of PAIRS, on a folder of sounds
+    python -m bench.training update NETWORK      only the update of the weights, after the gradients
+    python -m bench.training memory ROW          one row of the table of memory: settings of TrainingConfig as JSON
+    python -m bench.training reader FOLDER       clips read per second
 
-Each part prints one line of JSON and runs in a process of its own, so that its peak of memory is its own.
-The comparison needs Lightning, which the project itself does not: pip install lightning.
+Each part prints one line of JSON and runs in its own process, so that its peak of memory is its own. The comparison
+needs Lightning, which the project itself does not: pip install lightning.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import datetime
 import json
-import math
 import os
 import platform
 import statistics
@@ -32,110 +30,58 @@ from typing import Any
 import numpy as np
 import soundfile
 import torch
-from full_size import Memory, machine
 from torch import Tensor, nn
 
+from bench.common import describe_machine
+from bench.full_size import Memory
+from bench.original_step import LEARNING_RATE, OriginalDataset, original_module
 from ddnb.checkpoints.checkpoint import Checkpoint
 from ddnb.checkpoints.diffusers import diffusers_configs, to_diffusers
-from ddnb.training.config import Recipe
-from ddnb.training.dataset import Augment, decode, draw, pieces
+from ddnb.nets.unet import UNet
+from ddnb.training.batches import Augment, draw, pieces
+from ddnb.training.config import TrainingConfig
+from ddnb.training.dataset import Dataset, decode
 from ddnb.training.loop import from_scratch
 from ddnb.training.memory import activation_bytes
 from ddnb.training.trainer import Trainer
 
 SAMPLE_RATE, FRAMES = 48_000, 65_536
-LEARNING_RATE = 4e-5
 FILES, FILE_SECONDS = 40, 20
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "bench" / "results"
 
-PAIRS = {  # name -> network, whose implementation the original's step trains, batch, accumulated batches, rounds
+PAIRS = {  # name -> network, implementation that the original's step trains, batch, accumulated batches, rounds
     "small": ("small", "ddnb", 2, 4, 8),
     "published": ("published", "ddnb", 1, 2, 9),
     "published-diffusers": ("published", "diffusers", 1, 1, 3),
 }
 
 
-# --- the original's step ---------------------------------------------------------------------------------------
-
-
-def original(net: nn.Module):
-    """Harmonai's training step (sample-generator, train_uncond.py, MIT) after its description, for Lightning 2.
-
-    Adam at 4e-5 in torch's default form, even times from a scrambled Sobol sequence, the crash schedule, the error of
-    v, and the average of a copy of the network, 0.95 in the first 25 epochs and 0.995 then, at every update.
-    """
-    import lightning
-
-    class Original(lightning.LightningModule):
-        def __init__(self) -> None:
-            super().__init__()
-            self.diffusion = net
-            self.diffusion_ema = copy.deepcopy(net).requires_grad_(False)
-            self.sobol = torch.quasirandom.SobolEngine(1, scramble=True)
-
-        def configure_optimizers(self) -> torch.optim.Optimizer:
-            return torch.optim.Adam(self.diffusion.parameters(), lr=LEARNING_RATE)
-
-        def training_step(self, clips: Tensor, _: int) -> Tensor:
-            sigma = torch.sin(self.sobol.draw(len(clips))[:, 0].to(clips) * math.pi / 2) ** 2
-            t = torch.atan2(sigma, (1 - sigma**2).sqrt()) * 2 / math.pi
-            alpha, sigma = (f(t * math.pi / 2)[:, None, None] for f in (torch.cos, torch.sin))
-            noise = torch.randn_like(clips)
-            output = self.diffusion(clips * alpha + noise * sigma, t)
-            v = getattr(output, "sample", output)  # diffusers wraps it
-            loss = nn.functional.mse_loss(v, noise * alpha - clips * sigma)
-            self.log_dict({"train/loss": loss.detach()}, prog_bar=True, on_step=True)
-            return loss
-
-        @torch.no_grad()
-        def on_before_zero_grad(self, *_: Any) -> None:
-            decay = 0.95 if self.current_epoch < 25 else 0.995
-            for average, weight in zip(self.diffusion_ema.parameters(), self.diffusion.parameters(), strict=True):
-                average.mul_(decay).add_(weight, alpha=1 - decay)
-            for average, buffer in zip(self.diffusion_ema.buffers(), self.diffusion.buffers(), strict=True):
-                average.copy_(buffer)
-
-    return Original()
-
-
-class OriginalDataset(torch.utils.data.Dataset):
-    """Every item reads a whole file, crops it anywhere and turns it upside down half of the time."""
-
-    def __init__(self, folder: Path):
-        self.paths = sorted(folder.glob("*.wav"))
-
-    def __len__(self) -> int:
-        return 100_000  # one epoch, however long it is measured
-
-    def __getitem__(self, index: int) -> Tensor:
-        audio = torch.from_numpy(soundfile.read(self.paths[index % len(self.paths)], dtype="float32")[0].T)
-        start = int(torch.randint(0, audio.shape[1] - FRAMES + 1, ()))
-        return audio[:, start : start + FRAMES] * (-1 if torch.rand(()) < 0.5 else 1)
-
-
-# --- the parts, each in a process of its own -------------------------------------------------------------------
+# --- the parts, each in its own process -------------------------------------------------------------------
 
 
 def compare_steps(pair: str, folder: Path) -> dict[str, Any]:
-    """Train the same network by the original's step and by ours, an update of each in turn.
+    """Train the same network with the original's step and with ours, alternately.
 
     Args:
         pair: key of ``PAIRS``.
-        folder: of sounds.
+        folder: folder of sounds.
 
     Returns:
-        Median seconds of an update and of the processor's work for it, ``ours`` and ``original``; the ``ratios`` of
-        every round, of both; the last ``losses``.
+        Median wall and CPU seconds of an update, ``ours`` and ``original``; the ``ratios`` of every round for both
+        clocks; the last ``losses``.
     """
     import lightning
 
     network, implementation, batch, accumulate, rounds = PAIRS[pair]
     ckpt = _untrained(network, "cpu")
-    recipe = {"crop": True, "validation": 0.0, "ema_decay": 0.995, "learning_rate": LEARNING_RATE}
-    ours = Trainer(ckpt, decode(folder, SAMPLE_RATE), Recipe(batch_size=batch, accumulate=accumulate, **recipe))
-    theirs = original((_in_diffusers(ckpt) if implementation == "diffusers" else ckpt.net).requires_grad_(True).train())
+    recipe: dict[str, Any] = {"crop": True, "validation": 0.0, "ema_decay": 0.995, "learning_rate": LEARNING_RATE}
+    ours = Trainer(ckpt, decode(folder, SAMPLE_RATE), TrainingConfig(batch_size=batch, accumulate=accumulate, **recipe))
+    theirs = original_module(
+        (_in_diffusers(ckpt) if implementation == "diffusers" else ckpt.net).requires_grad_(True).train()
+    )
     times: dict[str, list[np.ndarray]] = {"ours": [], "original": []}
-    losses = {}
+    losses: dict[str, float] = {}
 
     class InTurns(lightning.Callback):
         def on_train_start(self, *_: Any) -> None:
@@ -151,21 +97,21 @@ def compare_steps(pair: str, folder: Path) -> dict[str, Any]:
             times["ours"].append(self.begun - ended)
 
     loader = torch.utils.data.DataLoader(
-        OriginalDataset(folder), batch, shuffle=True, num_workers=2, persistent_workers=True
+        OriginalDataset(folder, FRAMES), batch, shuffle=True, num_workers=2, persistent_workers=True
     )
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     quiet |= {"enable_model_summary": False, "callbacks": [InTurns()]}
     lightning.Trainer(accelerator="cpu", max_steps=rounds + 1, accumulate_grad_batches=accumulate, **quiet).fit(
         theirs, loader
     )
-    return _in_turn(times) | {"losses": losses}
+    return _summarize(times) | {"losses": losses}
 
 
 def compare_updates(network: str, rounds: int = 5) -> dict[str, Any]:
-    """Update the weights and their average by the original's step and by ours, in turn, gradients given."""
+    """Update the weights and their average with the original's step and with ours, alternately, gradients given."""
     ckpt = _untrained(network, "cpu")
-    settings = Recipe(batch_size=1, crop=True, validation=0.0, ema_decay=0.995, learning_rate=LEARNING_RATE)
-    ours, theirs = Trainer(ckpt, _noise_data(), settings), original(ckpt.net.requires_grad_(True))
+    settings = TrainingConfig(batch_size=1, crop=True, validation=0.0, ema_decay=0.995, learning_rate=LEARNING_RATE)
+    ours, theirs = Trainer(ckpt, _noise_data(), settings), original_module(ckpt.net.requires_grad_(True))
     optimizer = theirs.configure_optimizers()
     times: dict[str, list[np.ndarray]] = {"ours": [], "original": []}
     for _ in range(rounds + 1):
@@ -179,18 +125,18 @@ def compare_updates(network: str, rounds: int = 5) -> dict[str, Any]:
         marks.append(_clocks())
         for name, before, after in zip(("original", "ours"), marks, marks[1:], strict=False):
             times[name].append(after - before)
-    return _in_turn(times)
+    return _summarize(times)
 
 
-def _in_turn(times: dict[str, list[np.ndarray]]) -> dict[str, Any]:
-    """Medians and ratios, without the first round, which is a warm-up."""
+def _summarize(times: dict[str, list[np.ndarray]]) -> dict[str, Any]:
+    """Return medians and ratios without the first round, which is a warm-up."""
     ours, original = (np.array(times[name][1:]) for name in ("ours", "original"))
     medians = {"ours": np.median(ours, axis=0).tolist(), "original": np.median(original, axis=0).tolist()}
     return medians | {"ratios": (original / ours).T.tolist()}
 
 
 def _clocks() -> np.ndarray:
-    """Time, and the processor's time for this process."""
+    """Return the wall time and the CPU time of this process."""
     return np.array([time.perf_counter(), time.process_time()])
 
 
@@ -198,15 +144,15 @@ def training_memory(row: dict[str, Any], device: str) -> dict[str, Any]:
     """Train the published network for two steps.
 
     Args:
-        row: settings of ``Recipe``.
+        row: settings of ``TrainingConfig``.
         device: ``"cpu"`` or ``"cuda"``.
 
     Returns:
-        ``peak`` and ``predicted`` bytes, and of the second step ``seconds`` and ``cpu_seconds``.
+        ``peak`` and ``predicted`` bytes, and ``seconds`` and ``cpu_seconds`` of the second step.
     """
     data = _noise_data()
     with Memory() as memory:
-        trainer = Trainer(_untrained("published", device), data, Recipe(crop=True, validation=0.0, **row))
+        trainer = Trainer(_untrained("published", device), data, TrainingConfig(crop=True, validation=0.0, **row))
         trainer.train_step()
         _wait_for(device)
         start = _clocks()
@@ -218,19 +164,19 @@ def training_memory(row: dict[str, Any], device: str) -> dict[str, Any]:
 
 
 def _predicted(trainer: Trainer) -> int:
-    """Weights, average, moments and gradients of what is trained, and the activations, in float32."""
+    """Return the bytes of weights, average, moments, gradients and activations, in float32."""
     trained = sum(p.numel() for p in trainer.trainable.values())
     every = sum(p.numel() for p in trainer.ckpt.net.parameters())
-    kept = 4 * every * (2 if trainer.recipe.lora_rank else 1)  # where it starts; LoRA: that, and what is added to it
-    activations = activation_bytes(trainer.net.config, FRAMES, trainer.recipe.recompute_levels)
-    return kept + trainer.state_bytes + 4 * trained + trainer.recipe.batch_size * activations
+    kept = 4 * every * (2 if trainer.config.lora_rank else 1)  # the initial weights; for LoRA also the added ones
+    activations = activation_bytes(trainer.net.config, FRAMES, trainer.config.recompute_levels)
+    return kept + trainer.state_bytes + 4 * trained + (trainer.config.batch_size or 1) * activations
 
 
 def read_clips(folder: Path) -> dict[str, Any]:
-    """Draw batches of 8 for five seconds on one core; returns ``clips_per_second`` and ``bytes`` of the data."""
+    """Draw batches of 8 for five seconds on one core; return ``clips_per_second`` and ``bytes`` of the data."""
     data = decode(folder, SAMPLE_RATE)
     found = pieces(data, FRAMES, True)
-    options = {"crop": True, "augment": Augment(), "seed": 0}
+    options: dict[str, Any] = {"crop": True, "augment": Augment(), "seed": 0}
     start, batches = time.perf_counter(), 0
     while time.perf_counter() < start + 5:
         draw(data, found, range(8 * batches, 8 * batches + 8), FRAMES, **options)
@@ -243,17 +189,19 @@ def _untrained(network: str, device: str) -> Checkpoint:
 
 
 def _in_diffusers(ckpt: Checkpoint) -> nn.Module:
-    """The same network, as diffusers computes it: with resampling filters as dense matrices, as the original."""
+    """Return the same network of diffusers, which resamples with dense matrices, as the original does."""
     from diffusers import UNet1DModel
 
     facts = {"sample_rate": ckpt.sample_rate, "frames": ckpt.frames}
+    assert isinstance(ckpt.net, UNet)
     settings = diffusers_configs(ckpt.net.config, facts)["unet/config.json"]
     theirs = UNet1DModel.from_config({k: v for k, v in settings.items() if v is not None})
     theirs.load_state_dict(to_diffusers(ckpt.net.state_dict(), ckpt.net.config.depth))
     return theirs
 
 
-def _noise_data():
+def _noise_data() -> Dataset:
+    """Decode two files of noise."""
     with tempfile.TemporaryDirectory(prefix="ddnb-bench-") as scratch:
         write_noise(Path(scratch), 2)
         return decode(scratch, SAMPLE_RATE)
@@ -275,7 +223,7 @@ def _wait_for(device: str) -> None:
 
 
 def memory_rows(device: str) -> list[dict[str, Any]]:
-    """What is measured: settings of ``Recipe``."""
+    """Return the measured settings of ``TrainingConfig``."""
     kinds = [{}, {"recompute_levels": 4}, {"lora_rank": 16}, {"lora_rank": 16, "recompute_levels": 4}]
     if device == "cpu":
         sizes, dtypes = [(1, 2), (1, 2, 4), (1,), (1,)], ["float32"]
@@ -293,15 +241,15 @@ def memory_rows(device: str) -> list[dict[str, Any]]:
 
 
 def in_own_process(*words: str) -> Any:
-    """Run one part in a fresh process and return what it printed; its error, where it failed."""
-    command = [sys.executable, str(Path(__file__).resolve()), *words]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    """Run one part in a fresh process; return what it printed, or None if it failed."""
+    command = [sys.executable, "-m", "bench.training", *words]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
     print(*words, done.stdout or done.stderr, flush=True)
     return json.loads(done.stdout.splitlines()[-1]) if done.returncode == 0 else None
 
 
 def measure(device: str, threads: int) -> dict[str, Any]:
-    """Measure everything; on a GPU only what it takes of it."""
+    """Run all parts; on a GPU only memory and speed."""
     results: dict[str, Any] = {"memory": []}
     options = ("--device", device, "--threads", str(threads))
     with tempfile.TemporaryDirectory(prefix="ddnb-bench-") as scratch:
@@ -320,15 +268,19 @@ def measure(device: str, threads: int) -> dict[str, Any]:
 
 
 def report(results: dict[str, Any], device: str, threads: int) -> str:
-    """The results in Markdown."""
+    """Return the results as Markdown."""
     packages = ("torch", "diffusers", "lightning") if device == "cpu" else ("torch",)
     versions = ", ".join([f"Python {platform.python_version()}", *(f"{p} {version(p)}" for p in packages)])
-    where = f"{machine()}, {threads} thread{'s' * (threads > 1)}" if device == "cpu" else torch.cuda.get_device_name()
+    where = (
+        f"{describe_machine()}, {threads} thread{'s' * (threads > 1)}"
+        if device == "cpu"
+        else torch.cuda.get_device_name()
+    )
     lines = [
         "# Training",
         "",
         f"{datetime.date.today()}, {where}, {versions}.",
-        f"Command: `python bench/training.py --device {device} --threads {threads}`.",
+        f"Command: `python -m bench.training --device {device} --threads {threads}`.",
         f"Clips of {FRAMES:,} stereo frames of noise at {SAMPLE_RATE:,} Hz.",
     ]
     lines += _report_steps(results) if device == "cpu" else []
@@ -338,12 +290,12 @@ def report(results: dict[str, Any], device: str, threads: int) -> str:
 def _report_steps(results: dict[str, Any]) -> list[str]:
     lines = [
         "",
-        "## A step beside the original's",
+        "## Our step compared with the original's",
         "",
-        "The original's training step, with Lightning and Adam, on the same network, a step of each in turn;",
-        'medians, float32. With "ddnb" both train our implementation of the network, with "diffusers" the original\'s',
-        "step trains diffusers', which resamples with dense matrices, as the original does. CPU time is that of the",
-        "process: what else the machine does hardly enters it, on one thread.",
+        "The original's training step, with Lightning and Adam, and ours train the same network alternately; medians,",
+        'float32. With "ddnb" both train our implementation of the network; with "diffusers" the original\'s step',
+        "trains diffusers', which resamples with dense matrices, as the original does. CPU time is that of the",
+        "process: on one thread, other work of the machine hardly affects it.",
         "",
         "| network | the original trains | batch x accumulated | rounds | ours | original | original / ours (range) "
         "| in CPU time (range) |",
@@ -354,7 +306,7 @@ def _report_steps(results: dict[str, Any]) -> list[str]:
         lines.append(f"| {network} | {implementation} | {batch} x {accumulate} | {rounds} {_cells(r)} |")
     lines += [
         "",
-        "The update of the weights and of their average alone, which is where the two differ; it comes once in a step:",
+        "Only the update of the weights and of their average, where the two differ; once per step:",
         "",
         "| network | ours | original | original / ours (range) | in CPU time (range) |",
         "|---|---|---|---|---|",
@@ -366,7 +318,7 @@ def _report_steps(results: dict[str, Any]) -> list[str]:
         *lines,
         "",
         f"Reading: {reader['clips_per_second']:,.0f} clips per second in batches of 8, on one core, from a data set of "
-        f"{reader['bytes'] / 1e6:.0f} MB in the page cache; the small network consumes "
+        f"{reader['bytes'] / 1e6:.0f} MB in the page cache; the small network uses "
         f"{batch * accumulate / small['ours'][0]:.1f} per second here.",
     ]
 
@@ -382,7 +334,7 @@ def _report_memory(rows: list[tuple[dict[str, Any], dict[str, Any] | None]], dev
         "## Memory of the published network",
         "",
         "221 M parameters. Peak of the process (GPU: of the allocator) over two updates, and the time of the second.",
-        "Predicted: weights where it starts and in training, average, AdamW's moments, gradients, activations.",
+        "Predicted: initial and trained weights, average, AdamW's moments, gradients, activations.",
         "",
         "| trained | recomputed levels | dtype | batch | peak memory | predicted, float32 | an update | in CPU time |",
         "|---|---|---|---|---|---|---|---|",
@@ -414,7 +366,7 @@ def main() -> None:
     }
     parser = argparse.ArgumentParser(description="Measure training.")
     parser.add_argument("part", nargs="?", choices=parts, help="run this part only")
-    parser.add_argument("words", nargs="*", help="what the part needs")
+    parser.add_argument("words", nargs="*", help="arguments of the part")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()

@@ -1,1 +1,1 @@
-"""The recipe of the embedded default model: its data, from procedural synthesis and openly licensed recordings."""
+"""Data and training of the embedded default model: procedural synthesis and openly licensed recordings."""

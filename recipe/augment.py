@@ -1,4 +1,4 @@
-"""Other sounds from recorded ones: transposed, shortened, coloured, driven, layered. NumPy and SciPy alone."""
+"""Variants of recorded sounds: transposed, shortened, equalized, saturated, layered. NumPy and SciPy only."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from scipy.signal import resample
 from .data import LEAD, SAMPLE_RATE
 
 SEMITONES = {"bass": 5.0, "synth": 5.0, "texture": 4.0}
-"""Up to how far a category is transposed, up or down; the others by 2."""
+"""Maximum transposition of a category, up or down, in semitones; the others: 2."""
 
 _FADE = 256
 
 
-def augmented(sound: np.ndarray, category: str, other: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
-    """Return a variant of a sound: as long or shorter or longer, at a peak of 1.
+def make_variant(sound: np.ndarray, category: str, other: np.ndarray | None, rng: np.random.Generator) -> np.ndarray:
+    """Return a random variant of a sound with a peak of 1; its length may differ.
 
     Args:
         sound: float32 (frames,), silent for ``LEAD`` frames unless it is a texture.
-        category: of the sound: a texture's level in time is left alone.
-        other: another sound of the category, of which a layer may be added; none for none.
-        rng: chance.
+        category: category of the sound; a texture keeps its envelope.
+        other: another sound of the category that may be layered on top, or None.
+        rng: random generator.
     """
     lead = 0 if category == "texture" else LEAD
-    body = _transposed(sound[lead:], rng.uniform(-1, 1) * SEMITONES.get(category, 2.0))
+    body = _transpose(sound[lead:], rng.uniform(-1, 1) * SEMITONES.get(category, 2.0))
     if other is not None and rng.random() < 0.25:
-        layer = _transposed(other[lead:], rng.uniform(-1, 1) * SEMITONES.get(category, 2.0))[: len(body)]
+        layer = _transpose(other[lead:], rng.uniform(-1, 1) * SEMITONES.get(category, 2.0))[: len(body)]
         body[: len(layer)] += rng.uniform(0.2, 0.7) * rng.choice([-1, 1]) * layer
-    body = _coloured(body, rng)
+    body = _equalize(body, rng)
     if rng.random() < 0.3:
         drive = 10 ** (rng.uniform(0, 12) / 20)
         body = np.tanh(drive * body / np.abs(body).max())
@@ -39,16 +39,16 @@ def augmented(sound: np.ndarray, category: str, other: np.ndarray | None, rng: n
     return np.concatenate([sound[:0], np.zeros(lead), body]).astype(np.float32)
 
 
-def _transposed(x: np.ndarray, semitones: float) -> np.ndarray:
-    """Played faster or slower; the length is rounded to one that transforms quickly."""
-    padded = np.pad(x, (512, 512)).astype(np.float32)  # the transform wraps
+def _transpose(x: np.ndarray, semitones: float) -> np.ndarray:
+    """Transpose by resampling; the length is rounded to a multiple of 64, which makes the FFT fast."""
+    padded = np.pad(x, (512, 512)).astype(np.float32)  # the FFT is circular
     frames = 64 * round(len(padded) * 2 ** (-semitones / 12) / 64)
     edge = round(512 * frames / len(padded))
     return resample(padded, frames)[edge : frames - edge]
 
 
-def _coloured(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Through a random equalizer: smooth over octaves, 3 dB of deviation, no delay."""
+def _equalize(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Apply a random equalizer: smooth over octaves, standard deviation 3 dB, zero phase."""
     frames = len(x) + 2048
     octave = np.log2(np.maximum(np.fft.rfftfreq(frames, 1 / SAMPLE_RATE), 20) / 20)
     decibels = np.interp(octave, np.arange(11), 3 * rng.standard_normal(11))

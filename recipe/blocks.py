@@ -1,7 +1,7 @@
-"""What procedural sounds are put together from, a batch at a time: chance, envelopes, oscillators, noise, filters.
+"""Building blocks of procedural sounds, computed in batches: random parameters, envelopes, oscillators, noise, filters.
 
-Audio is float32 (n, frames) at 44.1 kHz; parameters are (n, 1), one for each sound. Times are in seconds, T60 is the
-time in which a level falls by 60 dB.
+Audio is float32 (n, frames) at 44.1 kHz; parameters are (n, 1), one per sound. Times are in seconds; T60 is the time
+in which a level falls by 60 dB.
 """
 
 from __future__ import annotations
@@ -16,69 +16,76 @@ from torch.nn import functional as F
 SAMPLE_RATE = 44_100
 NYQUIST = SAMPLE_RATE / 2
 TABLE = 2048
-"""Points of one cycle in a wavetable."""
+"""Samples of one cycle in a wavetable."""
 
 CUTOFFS = 16
-"""Tables of one wave, each low-pass filtered half an octave higher."""
+"""Tables of one wave, each low-pass filtered about half an octave higher than the one before."""
 
 _WINDOW, _HOP, _BANDS = 1024, 256, 513
 
 
 class Dice:
-    """Random parameters of a batch of n sounds, from one generator.
+    """The random parameters of a batch of n sounds, drawn from one generator.
 
     Attributes:
-        n: how many sounds.
-        device: where the tensors are.
+        n: number of sounds.
+        device: device of the tensors.
     """
 
     def __init__(self, n: int, generator: torch.Generator, device: torch.device | str) -> None:
         self.n, self.generator, self.device = n, generator, device
 
-    def among(self, n: int) -> Dice:
-        """Return dice for n sounds that go on with the same generator."""
+    def resized(self, n: int) -> Dice:
+        """Return dice for n sounds that continue with the same generator."""
         return Dice(n, self.generator, self.device)
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
-        """(n, 1), or (n, *shape), evenly between low and high."""
+        """Draw (n, 1), or (n, *shape), uniformly between low and high."""
         return low + (high - low) * torch.rand(self.n, *(shape or (1,)), generator=self.generator, device=self.device)
 
     def log(self, low: float, high: float, *shape: int) -> Tensor:
-        """The same, evenly in octaves; both above zero."""
+        """Draw uniformly in octaves; both bounds above zero."""
         return torch.exp(self.uniform(math.log(low), math.log(high), *shape))
 
     def normal(self, *shape: int) -> Tensor:
-        """(n, *shape), standard normal."""
+        """Draw (n, *shape) from the standard normal distribution."""
         return torch.randn(self.n, *shape, generator=self.generator, device=self.device)
 
     def flip(self, probability: float, *shape: int) -> Tensor:
-        """1 with this probability, else 0."""
+        """Draw 1 with this probability, else 0."""
         return (self.uniform(0, 1, *shape) < probability).float()
 
     def pick(self, values: Sequence[float]) -> Tensor:
-        """(n, 1), one of the values for each sound."""
+        """Draw (n, 1), one of the values for each sound."""
         chosen = torch.randint(len(values), (self.n, 1), generator=self.generator, device=self.device)
         return torch.tensor(values, device=self.device, dtype=torch.float32)[chosen]
 
 
-def mixed(dice: Dice, frames: int, families: dict[Callable[[Dice, int], Tensor], float]) -> Tensor:
-    """Make each sound by one of several functions ``(dice, frames) -> (n, frames)``, drawn by weight."""
+Family = Callable[[Dice, int], Tensor]
+"""A family of sounds: random parameters and a number of frames -> (n, frames)."""
+
+Families = dict[Family, float]
+"""Families and their weights."""
+
+
+def mix(dice: Dice, frames: int, families: Families) -> Tensor:
+    """Make each sound with one of several families, drawn by weight."""
     weights = torch.tensor(list(families.values()), device=dice.device)
     chosen = torch.multinomial(weights, dice.n, replacement=True, generator=dice.generator)
     out = torch.zeros(dice.n, frames, device=dice.device)
     for i, family in enumerate(families):
         rows = (chosen == i).nonzero()[:, 0]
         if len(rows):
-            out[rows] = family(dice.among(len(rows)), frames)
+            out[rows] = family(dice.resized(len(rows)), frames)
     return out
 
 
-def some(dice: Dice, probability: float, x: Tensor, change: Callable[[Dice, Tensor], Tensor]) -> Tensor:
+def change_some(dice: Dice, probability: float, x: Tensor, change: Callable[[Dice, Tensor], Tensor]) -> Tensor:
     """Change each sound with this probability."""
     rows = dice.flip(probability)[:, 0].nonzero()[:, 0]
     if len(rows):
         x = x.clone()
-        x[rows] = change(dice.among(len(rows)), x[rows])
+        x[rows] = change(dice.resized(len(rows)), x[rows])
     return x
 
 
@@ -86,37 +93,37 @@ def some(dice: Dice, probability: float, x: Tensor, change: Callable[[Dice, Tens
 
 
 def seconds(dice: Dice, frames: int) -> Tensor:
-    """(frames,), the time of each frame."""
+    """Return the time of each frame, (frames,)."""
     return torch.arange(frames, device=dice.device) / SAMPLE_RATE
 
 
-def fall(t: Tensor, t60: Tensor) -> Tensor:
-    """Exponential decay from 1."""
+def decay(t: Tensor, t60: Tensor) -> Tensor:
+    """Return an exponential decay from 1."""
     return torch.exp(-math.log(1000) * t / t60)
 
 
-def rise(t: Tensor, attack: Tensor) -> Tensor:
-    """From 0 to 1 in the attack time, as a raised cosine."""
+def fade_in(t: Tensor, attack: Tensor) -> Tensor:
+    """Return a raised cosine from 0 to 1 in the attack time."""
     return 0.5 - 0.5 * torch.cos(math.pi * (t / attack.clamp(min=1e-4)).clamp(0, 1))
 
 
-def held(t: Tensor, attack: Tensor, hold: Tensor, release: Tensor, sag: Tensor) -> Tensor:
-    """A key that is held: attack, slow fall with T60 ``sag``, and exponential release after ``hold``."""
-    return rise(t, attack) * fall(t, sag) * fall((t - hold).clamp(min=0), release)
+def key_envelope(t: Tensor, attack: Tensor, hold: Tensor, release: Tensor, sag: Tensor) -> Tensor:
+    """Return the envelope of a held key: attack, decay with T60 ``sag``, exponential release after ``hold``."""
+    return fade_in(t, attack) * decay(t, sag) * decay((t - hold).clamp(min=0), release)
 
 
-def wander(dice: Dice, frames: int, points: int) -> Tensor:
-    """A smooth random curve around 0 of about unit size; (n, frames)."""
+def random_curve(dice: Dice, frames: int, points: int) -> Tensor:
+    """Return a smooth random curve around 0 with a standard deviation of about 1; (n, frames)."""
     return F.interpolate(dice.normal(points)[:, None], frames, mode="linear", align_corners=True)[:, 0]
 
 
 def phase(hz: Tensor) -> Tensor:
-    """Cycles, 0 to 1, of a tone of this frequency; (n, frames). Summed in double precision, else it drifts."""
+    """Return the phase in cycles, 0 to 1, of a tone of this frequency; (n, frames). Summed in float64: no drift."""
     return torch.remainder(torch.cumsum(hz.double() / SAMPLE_RATE, -1), 1).float()
 
 
 def sine(cycles: Tensor) -> Tensor:
-    """A sine of a phase in cycles."""
+    """Return the sine of a phase in cycles."""
     return torch.sin(2 * math.pi * cycles)
 
 
@@ -126,12 +133,12 @@ def sine(cycles: Tensor) -> Tensor:
 def curve_db(
     dice: Dice, spread_db: float, points: int = 9, bands: int = _BANDS, slope_db: Tensor | float = 0
 ) -> Tensor:
-    """A smooth random spectrum in dB over the bands from 0 to 22 kHz, even in octaves; (n, bands).
+    """Return a random spectrum in dB over the bands from 0 to 22 kHz, smooth in octaves; (n, bands).
 
     Args:
         spread_db: standard deviation of the nodes.
-        points: nodes, about an octave and more apart.
-        slope_db: dB per octave, around 1 kHz.
+        points: number of nodes, at least about an octave apart.
+        slope_db: dB per octave, 0 dB at 1 kHz.
     """
     octaves = torch.log2(torch.arange(bands, device=dice.device) / (bands - 1) * NYQUIST + 20) - math.log2(20)
     place = octaves / octaves[-1] * (points - 1)
@@ -141,36 +148,36 @@ def curve_db(
 
 
 def bandpass_db(hz_low: Tensor, hz_high: Tensor, steep_db: Tensor | float, bands: int = _BANDS) -> Tensor:
-    """0 dB between two frequencies (n, 1), falling by so many dB per octave outside; (n, bands)."""
+    """Return 0 dB between two frequencies (n, 1), falling by ``steep_db`` per octave outside; (n, bands)."""
     hz = torch.linspace(0, NYQUIST, bands, device=hz_low.device).clamp(min=10)
     outside = torch.relu(torch.log2(hz_low / hz)) + torch.relu(torch.log2(hz / hz_high))
     return (-steep_db * outside).clamp(min=-150)
 
 
 def noise(dice: Dice, frames: int, spectrum_db: Tensor, t60: Tensor) -> Tensor:
-    """Noise that starts at once and decays, each band at its own pace: as cymbals, wires and rooms do.
+    """Make noise that starts at once and decays at a rate for each band, as cymbals, snare wires and rooms do.
 
     Args:
-        dice: chance.
+        dice: random parameters.
         frames: length.
-        spectrum_db: (n, bands), at the start.
+        spectrum_db: (n, bands), spectrum at the start.
         t60: (n, bands) or (n, 1), seconds.
     """
     steps = frames // _HOP + 5
     t = (torch.arange(steps, device=dice.device) - 3).clamp(min=0) * (_HOP / SAMPLE_RATE)
-    size = 10 ** (spectrum_db / 20)[:, :, None] * fall(t, t60[:, :, None])
+    size = 10 ** (spectrum_db / 20)[:, :, None] * decay(t, t60[:, :, None])
     spectrum = torch.complex(dice.normal(_BANDS, steps) * size, dice.normal(_BANDS, steps) * size)
     window = torch.hann_window(_WINDOW, device=dice.device)
-    x = torch.istft(spectrum, _WINDOW, _HOP, _WINDOW, window)  # starts before the attack: cut there, so it is sharp
+    x = torch.istft(spectrum, _WINDOW, _HOP, _WINDOW, window)  # starts before the attack; cut there for a sharp attack
     return x[:, 2 * _HOP : 2 * _HOP + frames]
 
 
 def metal(dice: Dice, frames: int, roughness: Tensor, modes_per_khz: Tensor) -> Tensor:
-    """Stationary sound of many inharmonic partials: noise of which random narrow lines stand out; (n, frames)."""
+    """Make stationary sound of many inharmonic partials: noise with random narrow spectral peaks; (n, frames)."""
     bins = frames // 2 + 1
     hz = torch.linspace(0, NYQUIST, bins, device=dice.device)
     spectrum = torch.fft.rfft(dice.normal(frames))
-    # lines: where a random function of frequency, about as coarse as the spacing of the modes, is near its maximum
+    # peaks: the maxima of a random function of frequency whose grid has the spacing of the modes
     coarse = dice.normal(4096)
     place = (hz / 1000 * modes_per_khz).remainder(4095)
     left = place.long()
@@ -178,36 +185,38 @@ def metal(dice: Dice, frames: int, roughness: Tensor, modes_per_khz: Tensor) -> 
     return torch.fft.irfft(spectrum * torch.exp(roughness * g), frames)
 
 
-def reshaped(x: Tensor, spectrum_db: Tensor, t60: Tensor) -> Tensor:
-    """Give stationary sound a spectrum (n, bands) and a decay for each band, and a sharp start."""
+def shape_spectrum(x: Tensor, spectrum_db: Tensor, t60: Tensor) -> Tensor:
+    """Give stationary sound a spectrum (n, bands), a decay for each band and a sharp attack."""
     window = torch.hann_window(_WINDOW, device=x.device)
     spectrum = torch.stft(x, _WINDOW, _HOP, _WINDOW, window, return_complex=True)
     t = torch.arange(spectrum.shape[-1], device=x.device) * (_HOP / SAMPLE_RATE)
-    size = 10 ** (spectrum_db / 20)[:, :, None] * fall(t, t60[:, :, None])
+    size = 10 ** (spectrum_db / 20)[:, :, None] * decay(t, t60[:, :, None])
     return torch.istft(spectrum * size, _WINDOW, _HOP, _WINDOW, window, length=x.shape[-1])
 
 
 def unit(x: Tensor) -> Tensor:
-    """Raise to a peak of 1, sound by sound."""
+    """Scale each sound to a peak of 1."""
     return x / x.abs().amax(-1, keepdim=True).clamp(min=1e-9)
 
 
 # --- tones ------------------------------------------------------------------------------------------------------
 
 
-def modes(t: Tensor, hz: Tensor, t60: Tensor, level: Tensor, start: Tensor | None = None, bend: Tensor | None = None):
-    """Add decaying sines, (n, modes) of frequency, T60 and level; ``bend`` (n, frames) multiplies the frequencies."""
+def modes(
+    t: Tensor, hz: Tensor, t60: Tensor, level: Tensor, start: Tensor | None = None, bend: Tensor | None = None
+) -> Tensor:
+    """Sum decaying sines of (n, modes) frequency, T60 and level; ``bend`` (n, frames) multiplies the frequencies."""
     out = torch.zeros(hz.shape[0], t.shape[-1], device=t.device)
     time = t if bend is None else torch.cumsum(bend.double(), -1).float() / SAMPLE_RATE
     for i in range(hz.shape[1]):
         at = slice(i, i + 1)
         angle = 2 * math.pi * hz[:, at] * time + (0 if start is None else 2 * math.pi * start[:, at])
-        out += level[:, at] * (hz[:, at] < 0.9 * NYQUIST) * torch.sin(angle) * fall(t, t60[:, at])
+        out += level[:, at] * (hz[:, at] < 0.9 * NYQUIST) * torch.sin(angle) * decay(t, t60[:, at])
     return out
 
 
 def harmonics(dice: Dice, kind: str, count: int = 512) -> Tensor:
-    """Amplitudes (n, count) of a wave: saw, square, pulse, triangle, organ, voice or random."""
+    """Return the amplitudes (n, count) of a wave: saw, square, pulse, triangle, organ or random."""
     k = torch.arange(1, count + 1, device=dice.device).float()
     if kind == "square":
         return (k % 2) / k + torch.zeros(dice.n, 1, device=dice.device)
@@ -226,12 +235,12 @@ def harmonics(dice: Dice, kind: str, count: int = 512) -> Tensor:
 
 
 def wave(dice: Dice, amplitudes: Tensor, hz: Tensor, cutoff_hz: Tensor, resonance: Tensor | float = 0) -> Tensor:
-    """Play a wave through a low-pass filter that moves, without aliasing: from tables of one cycle each.
+    """Play a wave through a moving low-pass filter without aliasing, from wavetables.
 
     Args:
-        dice: chance, of the phases.
+        dice: random parameters, for the phases.
         amplitudes: (n, harmonics).
-        hz: (n, 1) or (n, frames), frequency.
+        hz: (n, 1) or (n, frames), frequency in Hz.
         cutoff_hz: (n, frames).
         resonance: height of the peak at the cutoff, as a factor.
     """
@@ -242,7 +251,7 @@ def wave(dice: Dice, amplitudes: Tensor, hz: Tensor, cutoff_hz: Tensor, resonanc
     ratio = (k * highest / 1)[:, None] / corner[:, None]  # (n, tables, harmonics)
     response = 1 / torch.sqrt(1 + ratio**4) * (1 + torch.as_tensor(resonance).reshape(-1, 1, 1) * _bump(ratio))
     below = k * highest < 0.92 * NYQUIST
-    angle = 2 * math.pi * dice.uniform(0, 1, count) * dice.flip(0.5)  # in phase, as circuits do, or not
+    angle = 2 * math.pi * dice.uniform(0, 1, count) * dice.flip(0.5)  # in phase, as in circuits, or not
     spectrum = torch.polar(amplitudes * below, angle)[:, None] * response
     table = torch.fft.irfft(F.pad(spectrum, (1, TABLE // 2 - count)), TABLE) * TABLE / 4
     table = torch.cat([table, table[..., :1]], -1).reshape(dice.n, -1)  # (n, tables (TABLE + 1))
@@ -261,11 +270,11 @@ def _bump(ratio: Tensor) -> Tensor:
     return torch.exp(-((torch.log2(ratio) * 3) ** 2))
 
 
-# --- after the source -------------------------------------------------------------------------------------------
+# --- effects -------------------------------------------------------------------------------------------
 
 
-def driven(dice: Dice, x: Tensor) -> Tensor:
-    """Saturate: soft, asymmetric, folded, hard, or with few bits."""
+def saturate(dice: Dice, x: Tensor) -> Tensor:
+    """Saturate each sound: soft, asymmetric, folded, hard, or with few bits."""
     x, gain = unit(x), dice.log(1.2, 14)
     kind, bits = dice.pick([0, 0, 0, 1, 1, 2, 3, 4]), 2 ** dice.uniform(3, 8)
     bias = dice.uniform(0.1, 0.6)
@@ -279,36 +288,34 @@ def driven(dice: Dice, x: Tensor) -> Tensor:
     return soft
 
 
-def equalised(
-    dice: Dice, x: Tensor, spread_db: float = 4, room: float = 0.4, room_s: tuple[float, float] = (0.05, 0.5)
-):
-    """Filter with a random smooth spectrum, of least phase, so that nothing sounds before the attack; add a room.
+def equalize(dice: Dice, x: Tensor, spread_db: float = 4, room: float = 0.4, room_s: tuple[float, float] = (0.05, 0.5)):
+    """Filter with a random smooth minimum-phase spectrum, which adds nothing before the attack, and add a room.
 
     Args:
-        dice: chance.
+        dice: random parameters.
         x: sounds (n, frames).
-        spread_db: how uneven the spectrum is.
-        room: how many of the sounds are in one.
-        room_s: its T60, from and to.
+        spread_db: standard deviation of the spectrum.
+        room: share of the sounds in a room.
+        room_s: lowest and highest T60 of the room.
     """
     bands = 1025
     db = curve_db(dice, spread_db, bands=bands, slope_db=dice.uniform(-1.0, 1.0))
     db += bandpass_db(dice.log(15, 30), dice.log(6_000, 26_000), dice.log(9, 70), bands)
-    response = F.pad(least_phase(db), (0, max(0, 24_000 - 2048)))
+    response = F.pad(minimum_phase(db), (0, max(0, 24_000 - 2048)))
     t = seconds(dice, response.shape[-1])
     t60, distance = dice.log(*room_s), dice.uniform(0.0005, 0.02)
-    tail = dice.normal(response.shape[-1]) * fall(t, t60) * (t > distance)
+    tail = dice.normal(response.shape[-1]) * decay(t, t60) * (t > distance)
     walls = torch.where(dice.uniform(0, 1, response.shape[-1]) > 0.9995, dice.normal(response.shape[-1]) * 8, 0)
     tail = tail + walls * (t < 0.04) * (t > 0.002)
     tail = tail / tail.square().sum(-1, keepdim=True).sqrt().clamp(min=1e-6)
     dark = F.avg_pool1d(F.pad(tail, (3, 3))[:, None], 7, 1)[:, 0]
     tail = torch.lerp(tail, 2 * dark, dice.uniform(0, 1))
     response = response + dice.flip(room) * dice.log(0.02, 0.5) * tail
-    return convolved(x, response)
+    return convolve(x, response)
 
 
-def convolved(x: Tensor, response: Tensor) -> Tensor:
-    """Convolve, and cut to the length of x; what is below 20 Hz is taken out, DC with it."""
+def convolve(x: Tensor, response: Tensor) -> Tensor:
+    """Convolve, cut to the length of x, and remove DC and everything below 20 Hz."""
     frames = x.shape[-1]
     size = 3 * 2 ** math.ceil(math.log2((frames + response.shape[-1]) / 3))
     spectrum = torch.fft.rfft(x, size) * torch.fft.rfft(response, size)
@@ -316,8 +323,8 @@ def convolved(x: Tensor, response: Tensor) -> Tensor:
     return torch.fft.irfft(spectrum * (s**2 / (s**2 + 1.4 * s + 1)), size)[:, :frames]
 
 
-def least_phase(db: Tensor) -> Tensor:
-    """The impulse response of this spectrum in dB, (n, 2^m + 1) -> (n, 2^(m+1)), that begins at once.
+def minimum_phase(db: Tensor) -> Tensor:
+    """Return the minimum-phase impulse response of a spectrum in dB, (n, 2^m + 1) -> (n, 2^(m+1)).
 
     Source: A. V. Oppenheim and R. W. Schafer, Discrete-Time Signal Processing, "minimum-phase by the real cepstrum".
     """

@@ -1,7 +1,7 @@
-"""The prepared file of recordings: written by recipe/prepare.py, read with NumPy alone.
+"""The prepared file of recordings: written by recipe/prepare.py, read with NumPy only.
 
-Sounds are mono int16 at 44.1 kHz, each raised to a peak of -1 dBFS. They are stored as differences from sample to
-sample, low and high bytes apart, by xz: about half the size of the samples, without loss.
+Sounds are mono int16 at 44.1 kHz, each scaled to a peak of -1 dBFS. The file stores differences from sample to sample,
+low and high bytes apart, compressed by xz: lossless, about half the size of the samples.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ CATEGORIES = (
 )
 SAMPLE_RATE = 44_100
 FRAMES = 65_536
-"""The longest a sound may be: 1.49 s."""
+"""The maximum length of a sound: 1.49 s."""
 
 LEAD = 64
 """Frames of near silence before the attack of a one-shot: 1.5 ms."""
 
 PEAK_DBFS = -1.0
-"""Of each sound in the file."""
+"""The peak of each sound in the file."""
 
 _PRESET = lzma.PRESET_DEFAULT
 
 
 class Prepared(NamedTuple):
-    """Recordings, sound by sound.
+    """A set of recordings.
 
     Attributes:
         sounds: int16 (frames,), at most 65,536 frames each; full scale is 32,768.
-        labels: int64 (N,), numbers in ``CATEGORIES``.
-        sources: where each is from, such as ``fluid``.
-        groups: sounds of one group share a recording, such as a drum at several velocities.
-        names: what each is, such as ``fluid/Std Kick 2/36/80``.
-        peaks_dbfs: float32 (N,), the peak before it was raised.
-        held_out: bool (N,), not to be trained on: a source that judges what was trained on the others.
+        labels: int64 (N,), indices into ``CATEGORIES``.
+        sources: source of each sound, such as ``fluid``.
+        groups: equal for sounds that share a recording, such as a drum at several velocities.
+        names: name of each sound, such as ``fluid/Std Kick 2/36/80``.
+        peaks_dbfs: float32 (N,), the original peak.
+        held_out: bool (N,), True for sounds that are never trained on; they judge what was trained on the others.
     """
 
     sounds: list[np.ndarray]
@@ -79,16 +79,18 @@ def save_prepared(path: str | Path, data: Prepared) -> None:
 
 
 def load_prepared(path: str | Path) -> Prepared:
-    """Read what ``save_prepared`` wrote; some seconds.
+    """Read what ``save_prepared`` wrote; takes some seconds.
 
     Raises:
-        ValueError: made for other categories than this code knows.
+        ValueError: the file was made for other categories than this code has.
     """
     with np.load(path, allow_pickle=False) as file:
         arrays = dict(file)
     text = json.loads(arrays["text"].tobytes())
     if text["categories"] != list(CATEGORIES):
-        raise ValueError(f"{path} has the categories {text['categories']}, not {list(CATEGORIES)}: make dataset.")
+        raise ValueError(
+            f"{path} has the categories {text['categories']}: expected {list(CATEGORIES)}. Run 'make dataset'."
+        )
     ends = np.cumsum(arrays["blob_bytes"], dtype=np.int64)
     blobs = arrays["blobs"]
     sounds = [
@@ -101,8 +103,8 @@ def load_prepared(path: str | Path) -> Prepared:
     )
 
 
-def padded(data: Prepared, index: np.ndarray, frames: int = FRAMES) -> np.ndarray:
-    """Return these sounds as float32 (n, frames) within +-1, cut or followed by silence."""
+def pad(data: Prepared, index: np.ndarray, frames: int = FRAMES) -> np.ndarray:
+    """Return these sounds as float32 (n, frames) within +-1, cut or padded with silence."""
     out = np.zeros((len(index), frames), np.float32)
     for row, i in zip(out, index, strict=True):
         sound = data.sounds[i][:frames]
@@ -111,10 +113,10 @@ def padded(data: Prepared, index: np.ndarray, frames: int = FRAMES) -> np.ndarra
 
 
 def _encode(sound: np.ndarray) -> tuple[bytes, int]:
-    """Compress with differences of the order, 0 to 3, that leaves the smallest numbers; modulo 2^16, so exactly."""
+    """Compress the differences of the order, 0 to 3, with the smallest sum; lossless because they are modulo 2^16."""
     residuals = [sound]
     for _ in range(3):
-        residuals.append(np.diff(residuals[-1], prepend=np.int16(0)))  # int16 wraps, and so does the sum
+        residuals.append(np.diff(residuals[-1], prepend=np.int16(0)))  # int16 wraps around, and so does the sum
     order = int(np.argmin([np.abs(r.astype(np.int64)).sum() for r in residuals]))
     planes = residuals[order].astype("<i2").view(np.uint8).reshape(-1, 2).T
     return lzma.compress(planes.tobytes(), format=lzma.FORMAT_ALONE, preset=_PRESET), order

@@ -1,4 +1,4 @@
-"""Procedural drums and percussion: families of each class, mixed. All are ``(dice, frames) -> (n, frames)``."""
+"""Procedural drums and percussion: families of each class, mix. All are ``(dice, frames) -> (n, frames)``."""
 
 from __future__ import annotations
 
@@ -9,35 +9,32 @@ from .blocks import (
     SAMPLE_RATE,
     Dice,
     bandpass_db,
+    change_some,
     curve_db,
-    driven,
-    fall,
-    harmonics,
-    held,
+    decay,
+    fade_in,
     metal,
-    mixed,
+    mix,
     modes,
     noise,
     phase,
-    reshaped,
-    rise,
+    saturate,
     seconds,
+    shape_spectrum,
     sine,
-    some,
     unit,
-    wave,
 )
 
 
-def _click(d: Dice, frames: int, low: float = 800, high: float = 8000) -> Tensor:
-    """A very short burst of noise, of a level of about 1."""
+def click(d: Dice, frames: int, low: float = 800, high: float = 8000) -> Tensor:
+    """Make a very short burst of noise with a level of about 1."""
     top = d.log(low, high)
     burst = noise(d, 4096, curve_db(d, 4) + bandpass_db(top / 4, top, 12), d.log(0.003, 0.03))
     return torch.nn.functional.pad(unit(burst), (0, frames - 4096))
 
 
-def _tilted(d: Dice, t60: Tensor, low: float, high: float, bands: int = 513) -> Tensor:
-    """T60 by band, (n, bands): shorter by a random amount towards high frequencies."""
+def tilt_t60(d: Dice, t60: Tensor, low: float, high: float, bands: int = 513) -> Tensor:
+    """Return T60 by band, (n, bands), shorter by a random amount at high frequencies."""
     octaves = torch.log2(torch.arange(bands, device=d.device) / (bands - 1) * 22_050 + 60)
     return t60 * 2 ** ((d.uniform(low, high) * (octaves - 10) + 0.5 * curve_db(d, 0.8)).clamp(-4, 3))
 
@@ -46,9 +43,9 @@ def _tilted(d: Dice, t60: Tensor, low: float, high: float, bands: int = 513) -> 
 
 
 def kick(d: Dice, frames: int) -> Tensor:
-    """Bass drums: analogue, acoustic, FM and industrial."""
-    x = mixed(d, frames, {_analogue_kick: 0.35, _acoustic_kick: 0.45, _fm_kick: 0.12, _soft_kick: 0.08})
-    return some(d, 0.35, x, driven)
+    """Make bass drums: analogue, acoustic, FM and industrial."""
+    x = mix(d, frames, {_analogue_kick: 0.35, _acoustic_kick: 0.45, _fm_kick: 0.12, _soft_kick: 0.08})
+    return change_some(d, 0.35, x, saturate)
 
 
 def _analogue_kick(d: Dice, frames: int) -> Tensor:
@@ -56,10 +53,10 @@ def _analogue_kick(d: Dice, frames: int) -> Tensor:
     sweep = d.log(0.3, 12) * torch.exp(-t / d.log(0.004, 0.06)) + d.uniform(0, 0.6) * torch.exp(-t / d.log(0.05, 0.3))
     body = sine(phase(d.log(36, 75) * (1 + sweep)) + d.pick([0, 0, 0.25, 0.12]))
     shape = torch.lerp(
-        fall(t, d.log(0.18, 1.0)), fall((t - d.log(0.03, 0.2)).clamp(min=0), d.log(0.08, 0.4)), d.flip(0.4)
+        decay(t, d.log(0.18, 1.0)), decay((t - d.log(0.03, 0.2)).clamp(min=0), d.log(0.08, 0.4)), d.flip(0.4)
     )
     body = torch.lerp(body, torch.tanh(d.log(1, 5) * body), d.flip(0.4))
-    return body * shape * rise(t, d.log(0.0002, 0.002)) + d.flip(0.75) * d.log(0.02, 0.6) * _click(d, frames)
+    return body * shape * fade_in(t, d.log(0.0002, 0.002)) + d.flip(0.75) * d.log(0.02, 0.6) * click(d, frames)
 
 
 def _acoustic_kick(d: Dice, frames: int) -> Tensor:
@@ -68,33 +65,33 @@ def _acoustic_kick(d: Dice, frames: int) -> Tensor:
     bend = 1 + d.uniform(0, 0.6) * torch.exp(-t / d.log(0.008, 0.04))
     level = torch.tensor([1.0, 0.4, 0.2, 0.1], device=d.device) * torch.exp(0.5 * d.normal(4))
     body = modes(t, hz, d.log(0.15, 0.6) / ratio ** d.uniform(0.3, 1.5), level, d.uniform(0, 0.5, 4), bend)
-    shell = unit(noise(d, frames, curve_db(d, 5) + bandpass_db(d.log(60, 200), d.log(300, 5000), d.uniform(4, 15)),
-                       _tilted(d, d.log(0.08, 0.9), -0.5, 0.05)))  # fmt: skip
-    return unit(body) * rise(t, d.log(0.0005, 0.004)) + d.log(0.04, 1) * shell + d.log(0.05, 0.9) * _click(d, frames)
+    shell = curve_db(d, 5) + bandpass_db(d.log(60, 200), d.log(300, 5000), d.uniform(4, 15))
+    shell = unit(noise(d, frames, shell, tilt_t60(d, d.log(0.08, 0.9), -0.5, 0.05)))
+    return unit(body) * fade_in(t, d.log(0.0005, 0.004)) + d.log(0.04, 1) * shell + d.log(0.05, 0.9) * click(d, frames)
 
 
 def _fm_kick(d: Dice, frames: int) -> Tensor:
     t = seconds(d, frames)
     carrier = phase(d.log(38, 90) * (1 + d.log(0.5, 8) * torch.exp(-t / d.log(0.005, 0.05))))
-    other = sine(carrier * d.pick([0.5, 1, 1.41, 2, 2.76, 3.5])) * d.log(0.2, 3) * fall(t, d.log(0.03, 0.5))
-    body = torch.sin(6.2832 * carrier + other) * fall(t, d.log(0.12, 0.8))
-    return driven(d, body + d.log(0.02, 0.5) * _click(d, frames)) * fall(t, d.log(0.3, 2.0))
+    other = sine(carrier * d.pick([0.5, 1, 1.41, 2, 2.76, 3.5])) * d.log(0.2, 3) * decay(t, d.log(0.03, 0.5))
+    body = torch.sin(6.2832 * carrier + other) * decay(t, d.log(0.12, 0.8))
+    return saturate(d, body + d.log(0.02, 0.5) * click(d, frames)) * decay(t, d.log(0.3, 2.0))
 
 
 def _soft_kick(d: Dice, frames: int) -> Tensor:
     t = seconds(d, frames)
     body = sine(phase(d.log(45, 110) * (1 + d.uniform(0, 1.5) * torch.exp(-t / d.log(0.01, 0.08))))) + 0.0
     thump = unit(noise(d, frames, bandpass_db(d.log(30, 60), d.log(80, 500), d.uniform(12, 30)), d.log(0.06, 0.4)))
-    return body * fall(t, d.log(0.1, 0.5)) * rise(t, d.log(0.001, 0.008)) + d.uniform(0.1, 1.0) * thump
+    return body * decay(t, d.log(0.1, 0.5)) * fade_in(t, d.log(0.001, 0.008)) + d.uniform(0.1, 1.0) * thump
 
 
 # --- snare and clap ---------------------------------------------------------------------------------------------
 
 
 def snare(d: Dice, frames: int) -> Tensor:
-    """Snare drums: acoustic, of drum machines, of noise alone, brushed."""
-    x = mixed(d, frames, {_acoustic_snare: 0.58, _machine_snare: 0.25, _noise_snare: 0.11, _brush: 0.06})
-    return some(d, 0.25, x, driven)
+    """Make snare drums: acoustic, of drum machines, of noise only, brushed."""
+    x = mix(d, frames, {_acoustic_snare: 0.58, _machine_snare: 0.25, _noise_snare: 0.11, _brush: 0.06})
+    return change_some(d, 0.25, x, saturate)
 
 
 def _acoustic_snare(d: Dice, frames: int) -> Tensor:
@@ -105,8 +102,8 @@ def _acoustic_snare(d: Dice, frames: int) -> Tensor:
     level = ratio ** -d.uniform(0.3, 1.8) * torch.exp(0.6 * d.normal(6))
     body = unit(modes(t, hz, d.log(0.06, 0.6, 6), level, d.uniform(0, 1, 6), bend))
     wires = curve_db(d, 5) + bandpass_db(d.log(100, 1000), d.log(2000, 9000), d.uniform(4, 15))
-    wires = unit(noise(d, frames, wires, _tilted(d, d.log(0.15, 1.2), -0.3, 0.1)))
-    stick = _click(d, frames, 1500, 10_000)
+    wires = unit(noise(d, frames, wires, tilt_t60(d, d.log(0.15, 1.2), -0.3, 0.1)))
+    stick = click(d, frames, 1500, 10_000)
     return d.log(0.3, 2) * body + d.log(0.15, 1.2) * wires + d.log(0.05, 0.9) * stick
 
 
@@ -116,31 +113,31 @@ def _machine_snare(d: Dice, frames: int) -> Tensor:
     bend = 1 + d.log(0.02, 1.5) * torch.exp(-t / d.log(0.004, 0.03))
     body = unit(modes(t, hz, d.log(0.06, 0.3, 2), d.uniform(0.3, 1, 2), None, bend))
     hiss = noise(d, frames, bandpass_db(d.log(300, 3000), d.log(4000, 20_000), d.uniform(6, 18)), d.log(0.1, 0.8))
-    return d.log(0.3, 1.5) * body + d.log(0.15, 1) * unit(hiss) + d.flip(0.5) * 0.5 * _click(d, frames)
+    return d.log(0.3, 1.5) * body + d.log(0.15, 1) * unit(hiss) + d.flip(0.5) * 0.5 * click(d, frames)
 
 
 def _noise_snare(d: Dice, frames: int) -> Tensor:
     t = seconds(d, frames)
-    x = unit(noise(d, frames, curve_db(d, 8), _tilted(d, d.log(0.12, 1.2), -0.4, 0.3)))
-    gate = torch.sigmoid((d.log(0.06, 0.3) - t) / 0.002)  # a gated room
+    x = unit(noise(d, frames, curve_db(d, 8), tilt_t60(d, d.log(0.12, 1.2), -0.4, 0.3)))
+    gate = torch.sigmoid((d.log(0.06, 0.3) - t) / 0.002)  # gated reverb
     x = torch.lerp(x, x * gate, d.flip(0.35))
     hz = d.log(160, 600) * (1 + d.uniform(0, 3) * torch.exp(-t / d.log(0.01, 0.05)))
-    ring = sine(phase(hz) + d.log(0.05, 0.5) * sine(phase(hz * d.uniform(1.3, 3.7)))) * fall(t, d.log(0.05, 0.3))
+    ring = sine(phase(hz) + d.log(0.05, 0.5) * sine(phase(hz * d.uniform(1.3, 3.7)))) * decay(t, d.log(0.05, 0.3))
     return x + d.flip(0.6) * d.log(0.1, 1) * ring
 
 
 def _brush(d: Dice, frames: int) -> Tensor:
     t = seconds(d, frames)
     x = noise(d, frames, curve_db(d, 4) + bandpass_db(d.log(300, 1500), d.log(4000, 12_000), 9), d.log(0.1, 0.5))
-    return unit(x) * rise(t, d.log(0.003, 0.04)) + 0.3 * d.uniform(0, 1) * sine(phase(d.log(150, 250) + 0 * t)) * fall(
-        t, d.log(0.05, 0.2)
-    )
+    return unit(x) * fade_in(t, d.log(0.003, 0.04)) + 0.3 * d.uniform(0, 1) * sine(
+        phase(d.log(150, 250) + 0 * t)
+    ) * decay(t, d.log(0.05, 0.2))
 
 
 def clap(d: Dice, frames: int) -> Tensor:
-    """Hand claps: of machines, of a few or many hands; finger snaps."""
-    x = mixed(d, frames, {_machine_clap: 0.4, _hands: 0.35, _snap: 0.25})
-    return some(d, 0.25, x, driven)
+    """Make hand claps, of machines and of a few or many hands, and finger snaps."""
+    x = mix(d, frames, {_machine_clap: 0.4, _hands: 0.35, _snap: 0.25})
+    return change_some(d, 0.25, x, saturate)
 
 
 def _machine_clap(d: Dice, frames: int) -> Tensor:
@@ -151,9 +148,9 @@ def _machine_clap(d: Dice, frames: int) -> Tensor:
     gap, count, shape = d.uniform(0.006, 0.014), d.pick([2, 3, 3, 4, 5]), torch.zeros(d.n, frames, device=d.device)
     for i in range(5):
         since = t - i * gap * (1 + 0.12 * d.normal(1) * (i > 0))
-        shape += (since >= 0) * (i < count) * fall(since.clamp(min=0), d.log(0.02, 0.06)) * d.uniform(0.5, 1)
+        shape += (since >= 0) * (i < count) * decay(since.clamp(min=0), d.log(0.02, 0.06)) * d.uniform(0.5, 1)
     since = t - (count - 1) * gap
-    tail = (since >= 0) * fall(since.clamp(min=0), d.log(0.2, 0.9)) * d.uniform(0.1, 0.9)
+    tail = (since >= 0) * decay(since.clamp(min=0), d.log(0.2, 0.9)) * d.uniform(0.1, 0.9)
     return unit(x) * (shape + tail)
 
 
@@ -173,7 +170,7 @@ def _hands(d: Dice, frames: int) -> Tensor:
         placed = torch.where((at >= 0) & (at < 8192), one.gather(1, at.clamp(0, 8191)), 0)
         out[:, :16_384] += placed * (i < many) * d.uniform(0.3, 1)
     wash = unit(noise(d, frames, curve_db(d, 4) + bandpass_db(d.log(300, 1000), d.log(2000, 9000), 9), d.log(0.2, 1.0)))
-    return unit(out) + d.flip(0.75) * d.log(0.02, 0.4) * wash * rise(t, d.uniform(0.005, 0.03))
+    return unit(out) + d.flip(0.75) * d.log(0.02, 0.4) * wash * fade_in(t, d.uniform(0.005, 0.03))
 
 
 def _snap(d: Dice, frames: int) -> Tensor:
@@ -189,41 +186,41 @@ def _snap(d: Dice, frames: int) -> Tensor:
 
 
 def closed_hat(d: Dice, frames: int) -> Tensor:
-    """Closed hi-hats, 30 to 250 ms: of machines, acoustic, of noise."""
+    """Make closed hi-hats, 30 to 250 ms: of machines, acoustic, of noise."""
     return _hat(d, frames, (0.07, 0.5))
 
 
 def open_hat(d: Dice, frames: int) -> Tensor:
-    """Open hi-hats, 0.3 to 1.4 s; some are choked."""
+    """Make open hi-hats, 0.3 to 1.4 s; some are choked."""
     x, t = _hat(d, frames, (0.5, 4)), seconds(d, frames)
-    return torch.lerp(x, x * fall((t - d.uniform(0.15, 0.6)).clamp(min=0), d.log(0.03, 0.1)), d.flip(0.25))
+    return torch.lerp(x, x * decay((t - d.uniform(0.15, 0.6)).clamp(min=0), d.log(0.03, 0.1)), d.flip(0.25))
 
 
 def _hat(d: Dice, frames: int, t60: tuple[float, float]) -> Tensor:
     def machine(d: Dice, frames: int) -> Tensor:
         x = _squares(d, frames) + d.uniform(0, 0.6) * 0.5 * d.normal(frames)
-        return reshaped(x, curve_db(d, 3) + bandpass_db(d.log(3000, 9000), d.log(9000, 24_000), d.uniform(6, 20)),
-                        _tilted(d, d.log(*t60), -0.1, 0.2))  # fmt: skip
+        spectrum = curve_db(d, 3) + bandpass_db(d.log(3000, 9000), d.log(9000, 24_000), d.uniform(6, 20))
+        return shape_spectrum(x, spectrum, tilt_t60(d, d.log(*t60), -0.1, 0.2))
 
     def acoustic(d: Dice, frames: int) -> Tensor:
         x = metal(d, frames, d.uniform(0.4, 1.8), d.log(6, 60))
         spectrum = curve_db(d, 5) + bandpass_db(d.log(400, 6000), d.log(6000, 16_000), d.uniform(3, 12))
-        x = unit(reshaped(x, spectrum, _tilted(d, d.log(*t60), -0.15, 0.3)))
+        x = unit(shape_spectrum(x, spectrum, tilt_t60(d, d.log(*t60), -0.15, 0.3)))
         t = seconds(d, frames)
         chick = unit(
             noise(d, frames, curve_db(d, 4) + bandpass_db(d.log(100, 2500), d.log(3000, 16_000), 9), d.log(0.01, 0.12))
         )
-        return x * rise(t, d.log(0.0003, 0.006)) + d.log(0.05, 1.2) * chick
+        return x * fade_in(t, d.log(0.0003, 0.006)) + d.log(0.05, 1.2) * chick
 
     def hiss(d: Dice, frames: int) -> Tensor:
         spectrum = curve_db(d, 3) + bandpass_db(d.log(2000, 10_000), d.log(8000, 30_000), d.uniform(6, 24))
-        return noise(d, frames, spectrum, _tilted(d, d.log(*t60), -0.1, 0.1))
+        return noise(d, frames, spectrum, tilt_t60(d, d.log(*t60), -0.1, 0.1))
 
-    return mixed(d, frames, {machine: 0.35, acoustic: 0.45, hiss: 0.2})
+    return mix(d, frames, {machine: 0.35, acoustic: 0.45, hiss: 0.2})
 
 
 def _squares(d: Dice, frames: int) -> Tensor:
-    """Six square oscillators out of tune, summed or multiplied, as in drum machines; they alias as metal does."""
+    """Sum or multiply six detuned square oscillators, as drum machines do; their aliasing sounds like metal."""
     t, base = seconds(d, frames), d.log(200, 900)
     total = torch.zeros(d.n, frames, device=d.device)
     for ratio in (1.0, 1.3413, 1.6170, 1.9265, 2.5028, 2.6637):
@@ -233,10 +230,10 @@ def _squares(d: Dice, frames: int) -> Tensor:
 
 
 def cymbal(d: Dice, frames: int) -> Tensor:
-    """Crash, ride, splash and china cymbals, and those of machines."""
+    """Make crash, ride, splash and china cymbals, and those of machines."""
     t = seconds(d, frames)
-    crash_like = mixed(d, frames, {_crash: 0.6, _ride: 0.4})
-    return crash_like * rise(t, d.log(0.0002, 0.003))
+    crash_like = mix(d, frames, {_crash: 0.6, _ride: 0.4})
+    return crash_like * fade_in(t, d.log(0.0002, 0.003))
 
 
 def _crash(d: Dice, frames: int) -> Tensor:
@@ -244,30 +241,30 @@ def _crash(d: Dice, frames: int) -> Tensor:
     x = metal(d, frames, d.uniform(0.2, 1.2), d.log(8, 80))
     x = torch.lerp(x, _squares(d, frames), d.flip(0.12) * d.uniform(0.3, 0.9))
     spectrum = curve_db(d, 5) + bandpass_db(d.log(80, 900), d.log(4000, 13_000), d.uniform(3, 10))
-    dark = unit(reshaped(x, spectrum, _tilted(d, d.log(1.5, 9), -0.3, 0.05)))
+    dark = unit(shape_spectrum(x, spectrum, tilt_t60(d, d.log(1.5, 9), -0.3, 0.05)))
     bright = curve_db(d, 3) + bandpass_db(d.log(3000, 6000), d.log(9000, 18_000), 9)
-    shimmer = unit(reshaped(x, bright, _tilted(d, d.log(0.3, 2.5), -0.3, 0)))  # builds up later than the rest
-    hit = _click(d, frames, 1500, 12_000)
-    return dark + d.uniform(0, 1) * shimmer * rise(t, d.log(0.002, 0.06)) + d.log(0.03, 0.6) * hit
+    shimmer = unit(shape_spectrum(x, bright, tilt_t60(d, d.log(0.3, 2.5), -0.3, 0)))  # builds up later than the rest
+    hit = click(d, frames, 1500, 12_000)
+    return dark + d.uniform(0, 1) * shimmer * fade_in(t, d.log(0.002, 0.06)) + d.log(0.03, 0.6) * hit
 
 
 def _ride(d: Dice, frames: int) -> Tensor:
     t = seconds(d, frames)
     x = metal(d, frames, d.uniform(0.4, 1.6), d.log(4, 40))
     spectrum = curve_db(d, 5) + bandpass_db(d.log(80, 900), d.log(4000, 13_000), d.uniform(3, 9))
-    wash = unit(reshaped(x, spectrum, _tilted(d, d.log(1.5, 9), -0.25, 0.05)))
+    wash = unit(shape_spectrum(x, spectrum, tilt_t60(d, d.log(1.5, 9), -0.25, 0.05)))
     hz = d.log(350, 900) * torch.cumsum(d.uniform(0.25, 0.9, 10), 1) * 1.7
     ping = unit(modes(t, hz, d.log(0.2, 2.5, 10), torch.exp(0.8 * d.normal(10)), d.uniform(0, 1, 10)))
-    return d.log(0.25, 1.5) * wash + d.log(0.05, 0.8) * ping + d.log(0.1, 1) * _click(d, frames, 2500, 14_000)
+    return d.log(0.25, 1.5) * wash + d.log(0.05, 0.8) * ping + d.log(0.1, 1) * click(d, frames, 2500, 14_000)
 
 
 # --- tom --------------------------------------------------------------------------------------------------------
 
 
 def tom(d: Dice, frames: int) -> Tensor:
-    """Toms: acoustic, of machines, swept."""
-    x = mixed(d, frames, {_acoustic_tom: 0.55, _machine_tom: 0.45})
-    return some(d, 0.15, x, driven)
+    """Make toms: acoustic, of machines, swept."""
+    x = mix(d, frames, {_acoustic_tom: 0.55, _machine_tom: 0.45})
+    return change_some(d, 0.15, x, saturate)
 
 
 def _acoustic_tom(d: Dice, frames: int) -> Tensor:
@@ -276,10 +273,10 @@ def _acoustic_tom(d: Dice, frames: int) -> Tensor:
     bend = 1 + d.uniform(0, 0.25) * torch.exp(-t / d.log(0.02, 0.15))
     t60 = d.log(0.6, 2.6) / ratio ** d.uniform(0.2, 1.4)
     level = ratio ** -d.uniform(0.5, 2.5) * torch.exp(0.5 * d.normal(7))
-    body = unit(modes(t, hz, t60, level, d.uniform(0, 0.5, 7), bend)) * rise(t, d.log(0.0005, 0.003))
+    body = unit(modes(t, hz, t60, level, d.uniform(0, 0.5, 7), bend)) * fade_in(t, d.log(0.0005, 0.003))
     skin = curve_db(d, 5) + bandpass_db(d.log(60, 300), d.log(500, 5000), d.uniform(4, 14))
-    skin = unit(noise(d, frames, skin, _tilted(d, d.log(0.15, 1.4), -0.4, 0.05)))
-    return body + d.log(0.01, 0.4) * skin + d.log(0.05, 0.9) * _click(d, frames, 700, 12_000)
+    skin = unit(noise(d, frames, skin, tilt_t60(d, d.log(0.15, 1.4), -0.4, 0.05)))
+    return body + d.log(0.01, 0.4) * skin + d.log(0.05, 0.9) * click(d, frames, 700, 12_000)
 
 
 def _machine_tom(d: Dice, frames: int) -> Tensor:
@@ -289,132 +286,5 @@ def _machine_tom(d: Dice, frames: int) -> Tensor:
     body = torch.lerp(sine(cycles), 1 - 4 * (cycles - 0.5).abs(), d.flip(0.25))
     hiss = unit(noise(d, frames, bandpass_db(d.log(100, 600), d.log(1000, 14_000), 9), d.log(0.06, 1.0)))
     return (
-        body * fall(t, d.log(0.3, 1.8)) + d.flip(0.6) * d.log(0.03, 0.5) * hiss + d.flip(0.5) * 0.3 * _click(d, frames)
-    )
-
-
-# --- percussion -------------------------------------------------------------------------------------------------
-
-
-def perc(d: Dice, frames: int) -> Tensor:
-    """Wood, skin, bells, shakers, scrapes, blips, and things that are struck."""
-    families = {
-        _wood: 0.15,
-        _hand_drum: 0.2,
-        _bell: 0.18,
-        _shaker: 0.15,
-        _struck: 0.2,
-        _rattle: 0.07,
-        _blip: 0.05,
-        _scrape: 0.03,
-    }
-    return some(d, 0.12, mixed(d, frames, families), driven)
-
-
-def _wood(d: Dice, frames: int) -> Tensor:
-    t = seconds(d, frames)
-    hz = d.log(350, 3000) * torch.cat([torch.ones(d.n, 1, device=d.device), d.uniform(1.4, 4.5, 3)], 1)
-    level = torch.tensor([1, 0.4, 0.25, 0.15], device=d.device) * torch.exp(0.6 * d.normal(4))
-    ring = unit(modes(t, hz, d.log(0.03, 0.35) * torch.exp(0.3 * d.normal(4)), level, d.uniform(0, 1, 4)))
-    return ring + d.log(0.03, 1) * _click(d, frames, 1200, 12_000)
-
-
-def _hand_drum(d: Dice, frames: int) -> Tensor:
-    t = seconds(d, frames)
-    ratio = torch.cumsum(torch.cat([torch.ones(d.n, 1, device=d.device), d.uniform(0.3, 1.1, 5)], 1), 1)
-    ratio = torch.where(d.flip(0.25) > 0, torch.arange(1, 7, device=d.device).float(), ratio)  # tabla: in tune
-    bend = 1 + d.uniform(-0.08, 0.12) * torch.exp(-t / d.log(0.01, 0.2))
-    t60 = d.log(0.1, 2.0) / ratio ** d.uniform(0, 1.2)
-    level = ratio ** -d.uniform(0.3, 2.5) * torch.exp(0.5 * d.normal(6))
-    body = unit(modes(t, d.log(90, 520) * ratio, t60, level, d.uniform(0, 0.5, 6), bend))
-    slap = curve_db(d, 5) + bandpass_db(d.log(300, 1500), d.log(1500, 8000), d.uniform(6, 15))
-    slap = unit(noise(d, frames, slap, d.log(0.02, 0.5)))
-    return body + d.log(0.03, 1.5) * slap
-
-
-def _bell(d: Dice, frames: int) -> Tensor:
-    t = seconds(d, frames)
-    base = d.log(250, 2600)
-    hz = base * torch.cumsum(torch.cat([torch.ones(d.n, 1, device=d.device), d.uniform(0.15, 1.6, 8)], 1), 1)
-    level = torch.exp(0.8 * d.normal(9)) * torch.arange(1, 10, device=d.device) ** -d.uniform(0, 1.2)
-    rung = modes(t, hz, d.log(0.12, 5.0) * torch.exp(0.5 * d.normal(9)), level, d.uniform(0, 1, 9))
-    cutoff = 4000 * fall(t, d.log(0.5, 4)) + d.log(400, 3000)
-    cow = wave(d, harmonics(d, "square"), base / 2 + 0 * t, cutoff) + wave(
-        d, harmonics(d, "square"), base * d.uniform(0.7, 0.78) + 0 * t, cutoff
-    )
-    cow = cow * (fall(t, d.log(0.1, 1.0)) + d.uniform(0, 1) * fall(t, d.log(0.02, 0.06)))
-    return torch.lerp(unit(rung), unit(cow), d.flip(0.25)) + d.log(0.01, 0.5) * _click(d, frames, 2000, 14_000)
-
-
-def _shaker(d: Dice, frames: int) -> Tensor:
-    t = seconds(d, frames)
-    beads = metal(d, frames, d.uniform(0.1, 2.2), d.log(4, 60)) * (1 + d.flip(0.5) * 3 * d.flip(0.02, frames))
-    spectrum = curve_db(d, 5) + bandpass_db(d.log(1800, 7000), d.log(7000, 18_000), d.uniform(6, 18))
-    x = unit(reshaped(beads, spectrum, _tilted(d, d.log(0.08, 1.2), -0.1, 0.2)))
-    late, second = d.uniform(0.03, 0.14), d.flip(0.4)
-    push = rise(t, d.log(0.001, 0.06)) * torch.lerp(torch.ones_like(t), fall(t, d.log(0.06, 0.3)), second)
-    back = (
-        second
-        * d.uniform(0.4, 1.5)
-        * rise(t - late, d.log(0.002, 0.03))
-        * fall((t - late).clamp(min=0), d.log(0.06, 0.3))
-    )
-    return x * (push + back)
-
-
-def _struck(d: Dice, frames: int) -> Tensor:
-    t, count = seconds(d, frames), 8
-    hz = d.log(60, 900) * torch.exp(d.uniform(0, 2.2, count))
-    t60 = d.log(0.04, 1.0) * torch.exp(0.5 * d.normal(count))
-    ring = unit(
-        modes(t, hz, t60, (hz / 300) ** -d.uniform(0, 1) * torch.exp(0.8 * d.normal(count)), d.uniform(0, 1, count))
-    )
-    dull = curve_db(d, 8) + bandpass_db(d.log(60, 800), d.log(800, 9000), d.uniform(4, 15))
-    dull = unit(noise(d, frames, dull, _tilted(d, d.log(0.06, 1.2), -0.4, 0.2)))
-    late, again = d.uniform(0.02, 0.15), d.flip(0.25) * d.uniform(0.2, 0.8)  # a second touch
-    rattle = again * (t >= late) * fall((t - late).clamp(min=0), d.log(0.02, 0.2))
-    return d.uniform(0, 1) * ring + d.log(0.1, 1.2) * (dull + rattle * dull.roll(997, 1))
-
-
-def _rattle(d: Dice, frames: int) -> Tensor:
-    """Several touches one after another: keys, jingles, gravel, a dropped thing."""
-    t, touches = seconds(d, frames), 7
-    x = metal(d, frames, d.uniform(0, 2.2), d.log(3, 50))
-    spectrum = curve_db(d, 6) + bandpass_db(d.log(200, 5000), d.log(4000, 15_000), d.uniform(5, 15))
-    x = unit(reshaped(x, spectrum, _tilted(d, d.log(0.3, 3), -0.2, 0.2)))
-    gap, many, shape = d.log(0.015, 0.12), d.uniform(2, touches), d.log(0.003, 0.1) * torch.ones_like(t)
-    start = torch.cumsum(gap * torch.exp(0.5 * d.normal(touches)), 1)
-    start = start - start[:, :1]
-    for i in range(touches):
-        since = t - start[:, i : i + 1]
-        one = rise(since, d.log(0.0005, 0.02)) * fall(since.clamp(min=0), d.log(0.02, 0.3)) * (since >= 0)
-        shape = shape + one * (i < many) * d.log(0.15, 1)
-    return x * shape
-
-
-def _blip(d: Dice, frames: int) -> Tensor:
-    t = seconds(d, frames)
-    hz = (d.log(150, 3000) * 2 ** (d.uniform(-3, 4) * torch.exp(-t / d.log(0.005, 0.15)))).clamp(30, 15_000)
-    cycles = phase(hz)
-    other = d.flip(0.5) * d.log(0.1, 4) * sine(cycles * d.pick([0.5, 1.41, 2, 3.53, 7])) * fall(t, d.log(0.02, 0.4))
-    return torch.sin(6.2832 * cycles + other) * held(
-        t, d.log(0.0005, 0.01), d.log(0.01, 0.2), d.log(0.01, 0.2), d.log(0.05, 0.6)
-    )
-
-
-def _scrape(d: Dice, frames: int) -> Tensor:
-    t = seconds(d, frames)
-    teeth = phase(d.log(25, 120) * (1 + d.uniform(-0.5, 1) * t / 0.3).clamp(min=0.2))
-    x = unit(
-        noise(
-            d,
-            frames,
-            curve_db(d, 6) + bandpass_db(d.log(1000, 3000), d.log(3500, 9000), 9),
-            torch.full((d.n, 1), 1e3, device=d.device),
-        )
-    )
-    return (
-        x
-        * torch.exp(-teeth * d.uniform(2, 9))
-        * held(t, d.log(0.005, 0.1), d.log(0.06, 0.5), d.log(0.02, 0.1), d.log(0.3, 2))
+        body * decay(t, d.log(0.3, 1.8)) + d.flip(0.6) * d.log(0.03, 0.5) * hiss + d.flip(0.5) * 0.3 * click(d, frames)
     )

@@ -1,4 +1,4 @@
-"""What the embedded default is trained on: recordings, variants of them, and procedural sounds, as one data set."""
+"""The training data of the embedded default: recordings, variants of them, and procedural sounds, as one data set."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from ddnb.audio.io import peak_dbfs
 from ddnb.files import atomically
 from ddnb.training.dataset import Dataset, Sound
 
-from .augment import augmented
+from .augment import make_variant
 from .data import CATEGORIES, FRAMES, SAMPLE_RATE, Prepared, load_prepared
 from .synth import synthesize
 
 PEAK = 0.25
-"""Of every sound: 12 dB of room for what comes out louder than what went in."""
+"""The peak of every sound: 12 dB of headroom for outputs louder than the training data."""
 
-_VERSION = 2  # of variants and synthesis: another one makes the pool anew
+_VERSION = 2  # of variants and synthesis: a new number rebuilds the pool
 _END = 128
 _SILENT_DB = -66.0
 
 
-def pool(folder: Path, prepared: Path, real: int, procedural: int, seed: int) -> Dataset:
-    """Return the pool, from ``folder`` where it has been made before.
+def load_pool(folder: Path, prepared: Path, real: int, procedural: int, seed: int) -> Dataset:
+    """Return the pool; it is made once and kept in ``folder``.
 
     Args:
-        folder: where it is kept: 100 kB per sound.
-        prepared: the recordings, see ``make dataset``.
-        real: recordings and variants of them per category.
-        procedural: synthesized sounds per category.
-        seed: of variants and synthesis.
+        folder: folder of the pool: 100 kB per sound.
+        prepared: the file of recordings, see ``make dataset``.
+        real: number of recordings and variants of them per category.
+        procedural: number of synthesized sounds per category.
+        seed: seed of variants and synthesis.
     """
-    wanted = {"real": real, "procedural": procedural, "seed": seed, "version": _VERSION}
+    wanted: dict[str, int | str] = {"real": real, "procedural": procedural, "seed": seed, "version": _VERSION}
     wanted["prepared_sha256"] = hashlib.sha256(prepared.read_bytes()).hexdigest()
     if not (folder / "index.json").is_file() or json.loads((folder / "index.json").read_text())["made"] != wanted:
         shutil.rmtree(folder, ignore_errors=True)
@@ -52,10 +52,10 @@ def _make(part: Path, data: Prepared, made: dict) -> None:
     sounds: list[Sound] = []
     with (part / "audio.f16").open("wb") as out:
         for name, origin, x in _all(data, made["real"], made["procedural"], made["seed"]):
-            x = _levelled(x)
+            x = _trim_and_level(x)
             start = out.tell() // 2
             out.write(x.tobytes())
-            # variants of one recording count as one sound where some are held out
+            # variants of one recording share a hash, so that a split never separates them
             sha256 = hashlib.sha256(json.dumps([made, origin]).encode()).hexdigest()
             category = name.split("/")[0]
             seconds = len(x) / SAMPLE_RATE
@@ -65,7 +65,7 @@ def _make(part: Path, data: Prepared, made: dict) -> None:
 
 
 def _all(data: Prepared, real: int, procedural: int, seed: int) -> Iterator[tuple[str, str, np.ndarray]]:
-    """Name, origin and samples of each sound, category by category."""
+    """Yield name, origin and samples of each sound, category by category."""
     for label, category in enumerate(CATEGORIES):
         mine = np.flatnonzero((data.labels == label) & ~data.held_out)
         rng = np.random.default_rng([seed, label])
@@ -75,15 +75,15 @@ def _all(data: Prepared, real: int, procedural: int, seed: int) -> Iterator[tupl
             x = plain[place]
             if number >= len(mine):
                 other = plain[rng.integers(len(mine))] if len(mine) > 1 else None
-                x = augmented(x, category, other, rng)
+                x = make_variant(x, category, other, rng)
             yield f"{category}/real{number:05d}", data.groups[mine[place]], x
         generator = torch.Generator().manual_seed(seed * len(CATEGORIES) + label)
         for number, x in enumerate(synthesize(category, procedural, generator).numpy()):
             yield f"{category}/procedural{number:05d}", f"{category}{number}", x
 
 
-def _levelled(x: np.ndarray) -> np.ndarray:
-    """At the peak of all, without the silence at the end; a sound that goes on beyond the end fades out there."""
+def _trim_and_level(x: np.ndarray) -> np.ndarray:
+    """Scale to the common peak and remove the silence at the end; a sound cut at the maximum length fades out."""
     x = x[:FRAMES] * (PEAK / np.abs(x).max())
     loud = np.flatnonzero(np.abs(x) > PEAK * 10 ** (_SILENT_DB / 20))
     x = x[: loud[-1] + 1]

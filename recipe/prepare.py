@@ -1,7 +1,7 @@
-"""Build the recordings that the embedded default is trained on and judged by: make dataset.
+"""Prepare the recordings that the embedded default is trained on and judged by: make dataset.
 
-    python -m recipe.prepare build            downloads, renders and writes build/default_data.npz, some minutes
-    python -m recipe.prepare build --card     writes the tables of recipe/DATA.md anew as well
+    python -m recipe.prepare build            download, render and write build/default_data.npz, some minutes
+    python -m recipe.prepare build --card     also rewrite the tables of recipe/DATA.md
 
 Needs Debian or Ubuntu: apt-get and dpkg for the packages, fluidsynth (apt-get install fluidsynth) for the sound font.
 """
@@ -12,8 +12,8 @@ import argparse
 import shutil
 import struct
 import subprocess
-import sys
 from collections import Counter
+from collections.abc import Iterator
 from fnmatch import fnmatch
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ddnb import audio
-from ddnb.training.near_copies import NEAR_COPY, _feature, near_copies
+from ddnb.training.near_copies import compute_feature, find_near_copies
 
 from . import sources
 from .data import CATEGORIES, FRAMES, LEAD, PEAK_DBFS, SAMPLE_RATE, Prepared, save_prepared
@@ -32,22 +32,22 @@ CARD = Path(__file__).parent / "DATA.md"
 FILE = "default_data.npz"
 
 ONSET_DB, TAIL_DB = -40.0, -70.0
-"""A sound begins where it first comes this near to its peak, and ends where it last does."""
+"""A sound begins at its first sample above ONSET_DB re its peak, and ends at its last sample above TAIL_DB."""
 
 FADE = 256
 LONG_FADE = 8192
-"""Frames in which a sound fades that is cut before its end, and in which a texture's end goes over into its start."""
+"""Frames of the fade of a sound that is cut before its end, and of the crossfade from a texture's end to its start."""
 
 LOW_CUT_HZ = 20.0
 NOTE_MS = (350, 900)
-"""How long notes are held, in turn."""
+"""Durations of held notes, used in turn."""
 
 DRUM_MS, TEXTURE_MS = 2500, 5000
 GAP_MS = 600
 
 
-class Found(NamedTuple):
-    """A recording before it is trimmed: mono audio (frames,) and what it is."""
+class Recording(NamedTuple):
+    """A recording before it is trimmed: mono audio (frames,), category, source and name."""
 
     audio: np.ndarray
     category: str
@@ -58,36 +58,36 @@ class Found(NamedTuple):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Do what the command line says."""
+    """Prepare the recordings as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, nargs="?", default=Path("build"), help="work folder, 1.3 GB")
-    parser.add_argument("--card", action="store_true", help="write the tables of recipe/DATA.md anew")
+    parser.add_argument("--card", action="store_true", help="rewrite the tables of recipe/DATA.md")
     options = parser.parse_args(arguments)
-    path, (data, dropped) = options.folder / FILE, prepare(options.folder)
+    path, (data, dropped) = options.folder / FILE, gather(options.folder)
     save_prepared(path, data)
-    text = tables(data, dropped, path.stat().st_size)
+    text = card_tables(data, dropped, path.stat().st_size)
     print(text)
     if options.card:
         write_card(text)
 
 
-def prepare(folder: Path) -> tuple[Prepared, Counter]:
-    """Gather, trim, thin; what was left out is counted by reason."""
+def gather(folder: Path) -> tuple[Prepared, Counter[str]]:
+    """Gather and trim all recordings, without near copies; return them and the number of excluded ones by reason."""
     roots = fetch(folder / "packages")
     found = [*sonic_pi(roots["sonic-pi-samples"]), *fluid(roots["fluid-soundfont-gm"], folder)]
     found += rumpf(roots["hydrogen-drumkits"])
-    dropped = Counter()
+    dropped: Counter[str] = Counter()
     trained = {r for f in found if not f.held_out for r in f.recordings}
     apart = [f for f in found if not (f.held_out and trained & set(f.recordings))]
     dropped["on both sides of the split"] = len(found) - len(apart)
-    return thinned([cut for f in apart for cut in cuts(f)], dropped)
+    return drop_near_copies([piece for f in apart for piece in trim(f)], dropped)
 
 
 # --- packages ---------------------------------------------------------------------------------------------------
 
 
 def fetch(folder: Path) -> dict[str, Path]:
-    """Download and unpack the packages that are not there yet; package -> where its files lie."""
+    """Download and unpack the missing packages; package -> root of its files."""
     folder, roots = folder.absolute(), {}
     for package in sources.PACKAGES:
         root = folder / package
@@ -106,39 +106,39 @@ def fetch(folder: Path) -> dict[str, Path]:
 
 def _run(command: list[str], cwd: Path | None = None) -> None:
     if shutil.which(command[0]) is None:
-        raise SystemExit(f"{command[0]} is needed, of Debian or Ubuntu: apt-get install {command[0]}.")
+        raise SystemExit(f"{command[0]} was not found. On Debian or Ubuntu: apt-get install {command[0]}.")
     if run := subprocess.run(command, cwd=cwd, stdout=subprocess.DEVNULL, check=False).returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {run}.")
+        raise SystemExit(f"{' '.join(command)} failed with exit status {run}.")
 
 
-def _matches(name: str, patterns: str) -> bool:
+def matches(name: str, patterns: str) -> bool:
     return any(fnmatch(name, pattern) for pattern in patterns.split())
 
 
 # --- the three sources ------------------------------------------------------------------------------------------
 
 
-def sonic_pi(root: Path):
+def sonic_pi(root: Path) -> Iterator[Recording]:
     """Yield the samples of Sonic Pi that have a category."""
     folder = root / "usr/share/sonic-pi/samples"
     for category, names in sources.SONIC_PI.items():
         for name in names.split():
-            held_out, label = _matches(name, sources.SONIC_PI_HELD_OUT), f"sonic-pi/{name}"
-            yield Found(_read(folder / f"{name}.flac"), category, "sonic-pi", (label,), label, held_out)
+            held_out, label = matches(name, sources.SONIC_PI_HELD_OUT), f"sonic-pi/{name}"
+            yield Recording(_read(folder / f"{name}.flac"), category, "sonic-pi", (label,), label, held_out)
     for name, start, end, category in sources.SONIC_PI_SLICES:
         label = f"sonic-pi/{name}"
-        yield Found(
+        yield Recording(
             _read(folder / f"{name}.flac")[start:end], category, "sonic-pi", (label,), f"{label}/{start}", False
         )
 
 
-def rumpf(root: Path):
+def rumpf(root: Path) -> Iterator[Recording]:
     """Yield the sounds of rumpf_kit, most of them percussion."""
     for path in sorted(root.glob("usr/share/hydrogen/data/drumkits/rumpf_kit*/*.flac")):
-        if not _matches(path.stem, sources.RUMPF_LEFT_OUT):
+        if not matches(path.stem, sources.RUMPF_LEFT_OUT):
             category = next((c for c, names in sources.RUMPF.items() if path.stem in names.split()), "perc")
-            name, held_out = f"rumpf/{path.stem}", _matches(path.stem, sources.RUMPF_HELD_OUT)
-            yield Found(_read(path), category, "rumpf", (name,), name, held_out)
+            name, held_out = f"rumpf/{path.stem}", matches(path.stem, sources.RUMPF_HELD_OUT)
+            yield Recording(_read(path), category, "rumpf", (name,), name, held_out)
 
 
 def _read(path: Path) -> np.ndarray:
@@ -146,7 +146,7 @@ def _read(path: Path) -> np.ndarray:
 
 
 class Note(NamedTuple):
-    """One note to render, or a chord of several keys."""
+    """A note to render, or a chord of several keys."""
 
     category: str
     bank: int
@@ -156,8 +156,8 @@ class Note(NamedTuple):
     held_ms: int
 
 
-def fluid(root: Path, folder: Path):
-    """Yield the notes of the sound font, rendered in one go without reverb and chorus."""
+def fluid(root: Path, folder: Path) -> Iterator[Recording]:
+    """Yield the notes of the sound font, rendered in one pass without reverb and chorus."""
     path = root / "usr/share/sounds/sf2/FluidR3_GM.sf2"
     font = SoundFont(path)
     plan = list(drum_notes(font)) + list(program_notes())
@@ -170,15 +170,15 @@ def fluid(root: Path, folder: Path):
     for note in plan:
         end = start + (note.held_ms + GAP_MS) * SAMPLE_RATE // 1000
         recordings = {r for key in note.keys for r in font.samples(note.bank, note.program, key, note.velocity)}
-        held_out = any(_matches(r.replace(" ", "?"), sources.FLUID_HELD_OUT) for r in recordings)
+        held_out = any(matches(r.replace(" ", "?"), sources.FLUID_HELD_OUT) for r in recordings)
         label = f"fluid/{font.presets[note.bank, note.program][0]}/{'+'.join(map(str, note.keys))}/{note.velocity}"
         named = tuple(sorted(f"fluid/{r}" for r in recordings))
-        yield Found(rendered[start:end], note.category, "fluid", named, label, held_out)
+        yield Recording(rendered[start:end], note.category, "fluid", named, label, held_out)
         start = end
 
 
-def drum_notes(font: SoundFont):
-    """Yield the drum notes of all kits; kits that play the same recordings for a note have one of it."""
+def drum_notes(font: SoundFont) -> Iterator[Note]:
+    """Yield the drum notes of all kits, once for kits that play the same recordings."""
     seen = set()
     for bank, kit in sorted(font.presets):
         for category, keys in sources.DRUM_NOTES.items():
@@ -191,7 +191,7 @@ def drum_notes(font: SoundFont):
                         yield Note(category, bank, kit, (key,), velocity, DRUM_MS)
 
 
-def program_notes():
+def program_notes() -> Iterator[Note]:
     """Yield the notes of the other programs."""
     for category, programs in sources.PROGRAMS.items():
         for (bank, program), notes in programs.items():
@@ -203,9 +203,9 @@ def program_notes():
 
 
 def midi_file(notes: list[Note]) -> bytes:
-    """Write a standard MIDI file of one track, 1 ms a tick, in which each note has ended when the next begins.
+    """Return a standard MIDI file of one track, 1 ms per tick, in which each note ends before the next begins.
 
-    Drums are on channel 10, where synthesisers look for them in bank 128, all else on channel 1.
+    Drums are on channel 10, for which synthesisers use bank 128, all other notes on channel 1.
     """
     track = bytearray()
     for note in notes:
@@ -222,17 +222,21 @@ def midi_file(notes: list[Note]) -> bytes:
 
 
 def _variable(ticks: int) -> bytes:
-    """A number in groups of 7 bits, the highest bit of a byte set where another follows."""
+    """Encode a number in groups of 7 bits; the highest bit of a byte says that another follows."""
     return bytes([ticks >> 14 | 128, ticks >> 7 & 127 | 128, ticks & 127]) if ticks >= 128 else bytes([ticks])
 
 
 # --- trimming ---------------------------------------------------------------------------------------------------
 
 
-def cuts(found: Found):
-    """Yield (what, int16 sound, its peak in dBFS): one for a one-shot, several for a long texture."""
+Piece = tuple[Recording, np.ndarray, float]
+"""A trimmed sound: its recording, int16 samples (frames,), and its original peak in dBFS."""
+
+
+def trim(found: Recording) -> Iterator[Piece]:
+    """Yield the pieces of a recording: one of a one-shot, several of a long texture."""
     sound = low_cut(found.audio)
-    for piece in stretches(sound) if found.category == "texture" else [one_shot(sound)]:
+    for piece in cut_loops(sound) if found.category == "texture" else [cut_one_shot(sound)]:
         peak = audio.peak_dbfs(piece)
         if len(piece) >= SAMPLE_RATE // 100 and peak > -60:
             raised = piece * 10 ** ((PEAK_DBFS - peak) / 20)
@@ -240,14 +244,14 @@ def cuts(found: Found):
 
 
 def low_cut(sound: np.ndarray) -> np.ndarray:
-    """Take out what lies below 20 Hz, DC with it, in both directions of time, so that nothing is delayed."""
+    """Remove DC and everything below 20 Hz with zero phase, so without a delay."""
     spectrum = np.fft.rfft(sound, 2 * len(sound))
     hz = np.fft.rfftfreq(2 * len(sound), 1 / SAMPLE_RATE)
     spectrum *= 1 / (1 + (LOW_CUT_HZ / np.maximum(hz, 1e-3)) ** 4)
     return np.fft.irfft(spectrum)[: len(sound)]
 
 
-def one_shot(sound: np.ndarray) -> np.ndarray:
+def cut_one_shot(sound: np.ndarray) -> np.ndarray:
     """Cut from 64 frames before the attack to where the tail falls below -70 dB, with short fades."""
     level = np.abs(sound)
     start = int(np.argmax(level >= level.max() * 10 ** (ONSET_DB / 20))) - LEAD
@@ -261,20 +265,20 @@ def one_shot(sound: np.ndarray) -> np.ndarray:
     return sound
 
 
-def stretches(sound: np.ndarray) -> list[np.ndarray]:
-    """Cut a texture into pieces of 65,536 frames whose end goes over into their start: they loop."""
+def cut_loops(sound: np.ndarray) -> list[np.ndarray]:
+    """Cut a texture into loops of 65,536 frames whose end crossfades into their start."""
     loud = np.flatnonzero(np.abs(sound) >= np.abs(sound).max() * 10 ** (ONSET_DB / 20))
     sound = sound[loud[0] : loud[-1] + 1]
-    if len(sound) < FRAMES + LONG_FADE:  # a short one goes round more than once, or stands still in the middle
+    if len(sound) < FRAMES + LONG_FADE:  # repeat a short one; one below 2 crossfades is dropped
         rounds = -(-2 * FRAMES // max(1, len(sound) - LONG_FADE))
         sound = _chain([sound] * (rounds + 1)) if len(sound) > 2 * LONG_FADE else np.zeros(0)
-        return [_circle(sound[: FRAMES + LONG_FADE])] if len(sound) >= FRAMES + LONG_FADE else []
+        return [_close_loop(sound[: FRAMES + LONG_FADE])] if len(sound) >= FRAMES + LONG_FADE else []
     step = FRAMES + LONG_FADE
-    return [_circle(sound[a:b]) for a, b in pairwise(range(0, len(sound) + 1, step))]
+    return [_close_loop(sound[a:b]) for a, b in pairwise(range(0, len(sound) + 1, step))]
 
 
-def _circle(piece: np.ndarray) -> np.ndarray:
-    """Lay the last frames over the first, with constant power, since they are not alike."""
+def _close_loop(piece: np.ndarray) -> np.ndarray:
+    """Crossfade the last frames into the first at constant power, because they are uncorrelated."""
     rise = np.sqrt(_rise(LONG_FADE))
     out = piece[:FRAMES].copy()
     out[:LONG_FADE] = out[:LONG_FADE] * rise + piece[FRAMES:] * rise[::-1]
@@ -293,14 +297,14 @@ def _rise(frames: int) -> np.ndarray:
     return 0.5 - 0.5 * np.cos(np.pi * (np.arange(frames) + 0.5) / frames)
 
 
-# --- thinning ---------------------------------------------------------------------------------------------------
+# --- near copies ---------------------------------------------------------------------------------------------------
 
 
-def thinned(cut: list[tuple[Found, np.ndarray, float]], dropped: Counter) -> tuple[Prepared, Counter]:
-    """Leave out near copies, of which the held-out one stays: nothing is judged by what was trained on."""
+def drop_near_copies(cut: list[Piece], dropped: Counter[str]) -> tuple[Prepared, Counter[str]]:
+    """Exclude near copies; of a pair the held-out one is kept, so that no sound is judged by a training sound."""
     cut = sorted(cut, key=lambda c: not c[0].held_out)
-    features = np.stack([_feature(sound[None] / np.float32(32768), SAMPLE_RATE) for _, sound, _ in cut])
-    copies = {i for i, _ in near_copies(features, NEAR_COPY)}
+    features = np.stack([compute_feature(sound[None] / np.float32(32768), SAMPLE_RATE) for _, sound, _ in cut])
+    copies = {i for i, _ in find_near_copies(features)}
     dropped["near copies of another"] = len(copies)
     kept = sorted((c for i, c in enumerate(cut) if i not in copies), key=lambda c: CATEGORIES.index(c[0].category))
     whats = [what for what, _, _ in kept]
@@ -321,15 +325,15 @@ def thinned(cut: list[tuple[Found, np.ndarray, float]], dropped: Counter) -> tup
 _BEGIN, _END = "<!-- tables: written by recipe/prepare.py -->", "<!-- end of tables -->"
 
 
-def tables(data: Prepared, dropped: Counter, size: int) -> str:
-    """Return what the card says in figures, as Markdown."""
+def card_tables(data: Prepared, dropped: Counter, size: int) -> str:
+    """Return the tables of the card as Markdown."""
     minutes = sum(len(s) for s in data.sounds) / SAMPLE_RATE / 60
-    left_out = ", ".join(f"{n} {reason}" for reason, n in sorted(dropped.items()))
-    return f"{counts(data)}\n\n{minutes:.1f} minutes in {size / 2**20:.1f} MiB. Left out: {left_out}."
+    excluded = ", ".join(f"{n} {reason}" for reason, n in sorted(dropped.items()))
+    return f"{count_table(data)}\n\n{minutes:.1f} minutes in {size / 2**20:.1f} MiB. Excluded: {excluded}."
 
 
-def counts(data: Prepared) -> str:
-    """Return a table of the sounds by category, source and split."""
+def count_table(data: Prepared) -> str:
+    """Return the table of the numbers of sounds by category, source and split."""
     names = sorted(set(data.sources))
     lines = ["| category | " + " | ".join(names) + " | trained on | held out | median length |"]
     lines.append("|---" * (len(names) + 4) + "|")
@@ -344,11 +348,11 @@ def counts(data: Prepared) -> str:
 
 
 def write_card(text: str) -> None:
-    """Put the tables into the data card."""
+    """Replace the tables of the data card."""
     card = CARD.read_text(encoding="utf-8")
     before, after = card.split(_BEGIN)[0], card.split(_END)[1]
     CARD.write_text(f"{before}{_BEGIN}\n\n{text}\n\n{_END}{after}", encoding="utf-8")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

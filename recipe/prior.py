@@ -1,4 +1,4 @@
-"""The envelopes of the prior of ``ddnb.spectral``: a few per category, found by k-means."""
+"""The envelopes of the prior of ``ddnb.nets.prior``: a few per category, found by k-means."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ddnb.training.dataset import Dataset
 from .data import CATEGORIES, FRAMES
 
 STATIONARY = {"texture"}
-"""Categories that are the same at all times: a loop of them stays one."""
+"""Categories that do not change in time, so that a loop of them stays a loop."""
 
 _SOUNDS, _ROUNDS, _BATCH = 800, 30, 32
 _IMPOSSIBLE = -1e4
@@ -25,8 +25,8 @@ _IMPOSSIBLE = -1e4
 def fit_prior(net: SpectralUNet, data: Dataset, seed: int = 0) -> None:
     """Set the envelopes of an untrained network to those of the data, the same number for each category.
 
-    The level of a cell is the mean level, in dB, of its cluster: by their root mean square the one sound that rings on
-    would let all the others end in hiss.
+    The level of a cell is the mean level in dB over its cluster. With the RMS, a single sound with a long tail would
+    make all the others end in hiss.
     """
     config = net.config
     each = config.envelopes // len(CATEGORIES)
@@ -37,7 +37,7 @@ def fit_prior(net: SpectralUNet, data: Dataset, seed: int = 0) -> None:
         chosen = [found[i] for i in torch.randperm(len(found), generator=generator)[:_SOUNDS].tolist()]
         energy = torch.cat([_energies(net, data, chosen[i : i + _BATCH]) for i in range(0, len(chosen), _BATCH)])
         if category in STATIONARY:
-            count = grid(time_edges(config.cells[1]), FRAMES // config.hop, energy.device).count
+            count = grid(time_edges(config.cells[1]), FRAMES // config.hop, energy.device).points
             energy = (energy @ count / count.sum())[..., None].expand_as(energy).contiguous()
         cluster = _k_means((energy.log() / 2).flatten(1), each, generator)
         size = torch.bincount(cluster, minlength=each)
@@ -45,12 +45,13 @@ def fit_prior(net: SpectralUNet, data: Dataset, seed: int = 0) -> None:
         mine = slice(label * each, (label + 1) * each)
         shares[label, mine] = (size / size.sum()).log()
         shares[-1, mine] = shares[label, mine] - math.log(len(CATEGORIES))
-    net.prior.log_levels.copy_(torch.stack(levels))
-    net.prior.log_shares.copy_(shares)
+    state = net.prior.state_dict()
+    state["log_levels"].copy_(torch.stack(levels))
+    state["log_shares"].copy_(shares)
 
 
 def _energies(net: SpectralUNet, data: Dataset, chosen: list[int]) -> Tensor:
-    """Mean squares of the cells, (sounds, bands, times)."""
+    """Return the mean squares of the cells, (sounds, bands, times)."""
     config = net.config
     x = np.zeros((len(chosen), 1, FRAMES), np.float32)
     for row, index in zip(x, chosen, strict=True):
@@ -63,7 +64,7 @@ def _energies(net: SpectralUNet, data: Dataset, chosen: list[int]) -> Tensor:
 
 
 def _k_means(points: Tensor, k: int, generator: torch.Generator) -> Tensor:
-    """The cluster of each point, from 0 to k - 1, none of which is empty; Lloyd's algorithm."""
+    """Return the cluster of each point, 0 to k - 1, none of them empty, by Lloyd's algorithm."""
     centres = points[torch.randperm(len(points), generator=generator)[:k]].clone()
     for _ in range(_ROUNDS):
         distance, cluster = torch.cdist(points, centres).min(1)

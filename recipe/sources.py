@@ -1,11 +1,11 @@
-"""Which recordings the embedded default is trained on and judged by, and as what: tables made by hand.
+"""The recordings that the embedded default is trained on and judged by, with their categories: tables made by hand.
 
-Held out are whole sources: an acoustic kit, kits of the sound font, programs, sessions. What they are judged by,
-nothing that is trained on shares a recording with.
+Whole sources are held out: an acoustic kit, kits of the sound font, programs, sessions. No training sound shares a
+recording with a held-out one.
 """
 
 PACKAGES = ("sonic-pi-samples", "fluid-soundfont-gm", "hydrogen-drumkits")
-"""Of Debian; the last one for rumpf_kit alone."""
+"""Packages of Debian; the last one only for rumpf_kit."""
 
 SONIC_PI = {
     "kick": """bd_808 bd_ada bd_boom bd_fat bd_gas bd_haus bd_klub bd_mehackit bd_pure bd_sone bd_tek bd_zome bd_zum
@@ -35,14 +35,14 @@ SONIC_PI_SLICES = (
     ("loop_industrial", 14_592, 19_456, "closed_hat"),
     ("loop_mehackit1", 77_568, 88_576, "open_hat"),
 )
-"""Single sounds that stand alone in a loop: first frame, end, category. Of hats there is little else."""
+"""Isolated single sounds in a loop: first frame, end, category. There are few other hats."""
 
-# Left out: loop_*, but for one drone and three hats; glitch_perc1, glitch_robot* and mehackit_*, which are phrases;
-# misc_burp, misc_crow, guit_e_slide, perc_swoosh and vinyl_*, of no category, but for the vinyl's hiss, a texture;
-# drum_roll, many strokes.
+# Excluded: loop_*, except one drone and three hats; glitch_perc1, glitch_robot* and mehackit_*, which are phrases;
+# misc_burp, misc_crow, guit_e_slide, perc_swoosh and vinyl_*, which fit no category, except the vinyl's hiss, a
+# texture; drum_roll, which has many strokes.
 SONIC_PI_HELD_OUT = """drum_* sn_dolf bd_boom bd_zome perc_snap2 elec_cymbal tabla_te* tabla_tun* bass_dnb_f
     bass_thick_c bass_voxy* ambi_piano guit_harmonics ambi_haunted_hum ambi_sauna ambi_lunar_land"""
-"""Patterns of names."""
+"""Patterns of the names of held-out samples."""
 
 # --- Fluid (R3) General MIDI ------------------------------------------------------------------------------------
 
@@ -60,11 +60,13 @@ DRUM_NOTES = {
 
 NOT_AS_MAPPED = {(25, 44), *((kit, note) for kit in (40, 41, 42) for note in (39, 40))}
 NOT_AS_MAPPED |= {(48, note) for note in (28, *range(41, 54))}
-"""(kit, note) where a kit has something else: an open hat, brushes, timpani."""
+"""(kit, note) where a kit has another instrument: an open hat, brushes, timpani."""
 
 DRUM_VELOCITIES = (122, 85, 45)
 
-PROGRAMS = {  # (bank, program): notes; a tuple of notes is a chord
+PROGRAMS: dict[
+    str, dict[tuple[int, int], tuple[int | tuple[int, ...], ...]]
+] = {  # (bank, program): notes; a tuple of notes is a chord
     "bass": {(0, p): (28, 33, 38, 43, 48) for p in (32, 33, 34, 35, 36, 37, 38, 39)}
     | {(8, 38): (28, 36, 43), (8, 39): (31, 38, 45), (0, 87): (33, 40), (0, 58): (34, 41), (0, 81): (28, 40)},
     "tom": {
@@ -108,15 +110,15 @@ PROGRAMS = {  # (bank, program): notes; a tuple of notes is a chord
         (0, 102): (60, 72),
     },
 }
-"""What else is rendered, from which bank and program, at which notes."""
+"""Other rendered notes by bank and program."""
 
 PROGRAM_VELOCITIES = {"bass": (115, 70), "tom": (115, 70), "perc": (100,), "texture": (100,), "synth": (100,)}
 
 FLUID_HELD_OUT = """Elec?Kick* Electronic?Snr* ElectTom Power?Kick* Room?Kick RmPwr* 808?Clap 808?Closed?Hat
     808?Cowbell 808?Clave Splash Ride2 Vibra?Slap Tambourine Low?Timbale Short?Taiko* 808?Tom* Fretless* Pop?* SB2*
     dulci* Harp* Vibraphone* Calliope* Sbrass* SynthVz* Rock?Organ* Clean?F* Xylophone* Koto* Sweeper* Sea?Shore"""
-"""Patterns of recordings in the sound font. What plays one of these is held out, whichever kit or program it is of;
-if it plays one of a training sound too, it is left out altogether."""
+"""Patterns of recordings in the sound font. A note that plays one of these is held out, whatever its kit or program; a
+note that also plays a recording of a training sound is excluded."""
 
 # --- rumpf_kit --------------------------------------------------------------------------------------------------
 
@@ -132,7 +134,7 @@ RUMPF = {
     "closed_hat": "beats_09-10",
     "texture": "beats_01-18 beats_01-19",
 }
-"""What sounds like a drum, most of it so named by its author; all else is percussion."""
+"""Sounds like drums, most of them named so by their author; all others are percussion."""
 
 RUMPF_HELD_OUT = "beats_05* beats_08*"
-"""Two of its nine sessions."""
+"""Two of the nine sessions."""

@@ -1,7 +1,7 @@
-"""Train the embedded default: ``python -m recipe.train RUN``, again and again until it is done.
+"""Train the embedded default: ``python -m recipe.train RUN``; the same command resumes it until it is done.
 
-Everything is in ``recipe/default.json``. It needs the file of ``make dataset``, and of packages torch, numpy, scipy,
-safetensors, accelerate and tqdm only; the same on a CPU and on a GPU. The result is ``RUN/last.safetensors``.
+All settings are in ``recipe/default.json``. It needs the file of ``make dataset`` and the packages torch, numpy, scipy,
+safetensors, accelerate and tqdm, on a CPU as on a GPU. The result is ``RUN/last.safetensors``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -23,7 +24,7 @@ from ddnb.training.dataset import Dataset
 from ddnb.training.loop import finetune
 
 from .data import CATEGORIES, FRAMES, SAMPLE_RATE
-from .pool import pool
+from .pool import load_pool
 from .prior import fit_prior
 
 CREDIT = (
@@ -33,18 +34,18 @@ CREDIT = (
 
 
 class Deadline:
-    """Something to pass as ``cancel`` that is set after some time."""
+    """A ``cancel`` event that is set after some minutes."""
 
-    def __init__(self, minutes: float):
+    def __init__(self, minutes: float) -> None:
         self.end = time.monotonic() + 60 * minutes
 
     def is_set(self) -> bool:
         return time.monotonic() >= self.end
 
 
-def start(path: Path, wanted: dict, data: Dataset, name: str) -> None:
-    """Write the untrained network, its prior fitted to the data."""
-    shape = {k: tuple(v) if isinstance(v, list) else v for k, v in wanted["network"].items()}
+def write_start(path: Path, wanted: dict, data: Dataset, name: str) -> None:
+    """Write the untrained network with its prior fitted to the data."""
+    shape: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in wanted["network"].items()}
     envelopes = wanted["envelopes_per_category"] * len(CATEGORIES)
     torch.manual_seed(wanted["pool"]["seed"])
     net = SpectralUNet(SpectralConfig(**shape, planes=len(CATEGORIES), envelopes=envelopes))
@@ -56,25 +57,28 @@ def start(path: Path, wanted: dict, data: Dataset, name: str) -> None:
 
 
 def main() -> None:
+    """Train, or resume, as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="folder of the run; its name is that of the checkpoint")
-    parser.add_argument("--minutes", type=float, default=1e6, help="stop after so long; the same call goes on")
+    parser.add_argument("run", type=Path, help="folder of the run; the checkpoint has its name")
+    parser.add_argument("--minutes", type=float, default=1e6, help="stop after this time; the same command resumes")
     parser.add_argument("--config", type=Path, default=Path(__file__).with_name("default.json"))
     parser.add_argument("--data", type=Path, default=Path("build/default_data.npz"))
-    parser.add_argument("--pool", type=Path, default=Path("build/pool"), help="where the sounds are kept once made")
+    parser.add_argument(
+        "--pool", type=Path, default=Path("build/pool"), help="folder that keeps the sounds once they are made"
+    )
     parser.add_argument("--device")
-    parser.add_argument("--steps", type=int, help="in place of the number in the config")
-    parser.add_argument("--batch-size", type=int, help="likewise; it belongs to the run")
+    parser.add_argument("--steps", type=int, help="replaces the number in the config")
+    parser.add_argument("--batch-size", type=int, help="replaces the number in the config; fixed for a run")
     given = parser.parse_args()
     deadline = Deadline(given.minutes)
     wanted = json.loads(given.config.read_text(encoding="utf-8"))
-    data = pool(given.pool, given.data, **wanted["pool"])
+    data = load_pool(given.pool, given.data, **wanted["pool"])
     shape = {k: v for k, v in wanted.items() if k != "training"}
     digest = hashlib.sha256(json.dumps([shape, data.fingerprint]).encode()).hexdigest()[:8]
     first = given.run.with_name(f"{given.run.name}-start-{digest}.safetensors")
     if not first.is_file():
         first.parent.mkdir(parents=True, exist_ok=True)
-        start(first, wanted, data, given.run.name)
+        write_start(first, wanted, data, given.run.name)
     settings = wanted["training"] | {k: v for k in ("steps", "batch_size") if (v := getattr(given, k)) is not None}
     ckpt = load(first, device=given.device)
     with tqdm(total=settings["steps"], unit="step", mininterval=10, smoothing=0.01) as bar:

@@ -42,7 +42,8 @@ def setup_cell(repo: str, ref: str) -> str:
 def address(root: Path = ROOT) -> str:
     """Return "owner/name" from the one place where it stands: Repository in pyproject.toml."""
     text = (root / "pyproject.toml").read_text(encoding="utf-8")
-    return re.search(r'^Repository = "https://github\.com/([^"]+)"$', text, re.MULTILINE)[1]
+    (found,) = re.findall(r'^Repository = "https://github\.com/([^"]+)"$', text, re.MULTILINE)
+    return found
 
 
 def build(source: Path) -> str:

@@ -13,7 +13,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TOOLS = ("nbclient", "nbformat", "pytest")
+TOOLS = ("nbclient", "nbformat", "pytest", "pytest-xdist")
 WHERE = "import sysconfig; print(sysconfig.get_path('purelib'))"
 
 
