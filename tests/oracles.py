@@ -56,14 +56,15 @@ class Toy:
     """A network that is a formula, ``v(x, t)``."""
 
     def __init__(self, v, channels=1, stride=8, anchored=False):
-        self.v, self.anchored, self.circular, self.config = v, anchored, False, self
+        self.v, self.anchored, self.config = v, anchored, self
+        self.single_threaded = True
         self.channels, self.stride, self.min_loop_frames, self.min_frames = channels, stride, 2 * stride, 3 * stride
 
     def legal_frames(self, frames):
         return max(-(-frames // self.stride) * self.stride, self.min_frames)
 
-    def __call__(self, x, t, cond=None):
-        if x.shape[-1] % self.stride or x.shape[-1] < (self.min_loop_frames if self.circular else self.min_frames):
+    def __call__(self, x, t, cond=None, circular=False):
+        if x.shape[-1] % self.stride or x.shape[-1] < (self.min_loop_frames if circular else self.min_frames):
             raise ValueError(f"{x.shape[-1]} frames")
         return self.v(x, t)
 
@@ -84,9 +85,14 @@ def k_sampling():
     package.__path__, package.utils = list(spec.submodule_search_locations), utils
     utils.append_dims = lambda x, n: x[(...,) + (None,) * (n - x.ndim)]
     sys.modules |= {"k_diffusion": package, "k_diffusion.utils": utils}
-    for name in ("torchdiffeq", "torchsde"):  # used by samplers that are not compared
-        sys.modules.setdefault(name, types.ModuleType(name)).odeint = None
-    return importlib.import_module("k_diffusion.sampling")
+    missing = {name: types.ModuleType(name) for name in ("torchdiffeq", "torchsde") if name not in sys.modules}
+    for module in missing.values():  # used by samplers that are not compared
+        module.odeint = None
+    sys.modules |= missing
+    sampling = importlib.import_module("k_diffusion.sampling")
+    for name in missing:  # diffusers looks for torchsde, too
+        del sys.modules[name]
+    return sampling
 
 
 def k_denoiser(model):

@@ -1,11 +1,11 @@
-"""Low-rank additions and new columns: nothing at first, trainable, and gone once merged."""
+"""Low-rank additions and new columns: nothing at first, trainable, and gone once merge_state."""
 
 import pytest
 import torch
 from safetensors.torch import save_file
 
 import ddnb
-from ddnb.nets.lora import PLANE_RATE, LowRank, NewColumns, add_columns, add_low_rank, merged
+from ddnb.nets.lora import PLANE_RATE, LowRank, NewColumns, add_columns, add_low_rank, merge_state
 from ddnb.nets.unet import UNet, UNetConfig, config_from_shapes, recompute, with_planes
 
 CONFIG = UNetConfig(widths=(16, 32, 32), attention_levels=(3,))
@@ -49,11 +49,11 @@ def test_merged_is_an_ordinary_network_with_the_same_sound(tmp_path):
     add_low_rank(net, 4)
     untouched = {k: v.clone() for k, v in network(2).state_dict().items()}
     train_a_little(net, cond)
-    state = merged(net)
+    state = merge_state(net)
     assert state.keys() == untouched.keys()
     moved = [k for k in state if not torch.equal(state[k], untouched[k])]
     assert moved == [k for k in state if k.endswith(".weight") and state[k].ndim == 3]
-    path = tmp_path / "merged.safetensors"
+    path = tmp_path / "merge_state.safetensors"
     save_file(state, path, {"ddnb": '{"sample_rate": 8000, "frames": 256}'})
     again = ddnb.load(path, device="cpu")
     torch.testing.assert_close(answer(again.net, cond), answer(net, cond), rtol=0, atol=0)

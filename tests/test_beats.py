@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 import ddnb
 from ddnb.audio.loop import loop_frames
 from ddnb.clips.clip import Clip
+from ddnb.clips.provenance import Provenance
 from ddnb.errors import Cancelled
 from ddnb.generation.beat import Beat, beat, list_patterns
 
@@ -357,7 +358,12 @@ def test_the_record_says_what_was_played(tmp_path):
     path = tmp_path / "secret" / "boom.wav"
     path.parent.mkdir()
     soundfile.write(path, noise()[0].T, 44_100)
-    clip = Clip(noise(1)[0].astype(np.float32), RATE, 5, {"making": {"verb": "generate"}, "model": {"name": "net"}})
+    clip = Clip(
+        noise(1)[0].astype(np.float32),
+        RATE,
+        5,
+        Provenance.from_dict({"making": {"verb": "generate"}, "model": {"name": "net"}}),
+    )
     tracks = {"kick": at(0), "snare": at(4), "tom": at(7)}
     made = own(tracks, {"kick": str(path), "snare": clip, "tom": noise(2)}, bpm=120.5, seed=3)
     wav, _ = made.save(tmp_path / "out")
@@ -532,7 +538,7 @@ def test_sounds_that_are_none(sound, message):
 
 @pytest.mark.parametrize("rate", [44_100.5, 0, "48000", None])
 def test_a_clip_needs_a_sample_rate_that_is_one(rate):
-    clip = Clip(np.ones((1, 500), np.float32), rate, 0, {"model": {"name": "net"}})
+    clip = Clip(np.ones((1, 500), np.float32), rate, 0)
     refused("kick.*sample rate", None, {"tracks": {"kick": at(0)}}, sounds={"kick": clip})
 
 
@@ -548,8 +554,8 @@ def test_tracks_that_nothing_can_play(network):
     refused("give one for kick", network, {"tracks": {"kick": at(0)}}, seed={"snare": 1})
     refused("leave out steps", None, {"tracks": {"kick": at(0)}}, sounds={"kick": noise()}, steps=2)
     refused("ddnb.load", "house", error=TypeError)
-    clips = ddnb.Clips(np.ones((1, 1, 500), np.float32), RATE, [0], {})
-    refused("clips.0., not clips", None, {"tracks": {"kick": at(0)}}, sounds={"kick": clips}, error=TypeError)
+    clips = ddnb.Clips(np.ones((1, 1, 500), np.float32), RATE, [0])
+    refused("clips.0., not all of them", None, {"tracks": {"kick": at(0)}}, sounds={"kick": clips}, error=TypeError)
 
 
 def test_a_beat_of_ones_own_making_is_checked_as_well():

@@ -3,6 +3,7 @@
 import struct
 import subprocess
 import wave
+from dataclasses import replace
 from fractions import Fraction
 
 import imageio_ffmpeg
@@ -19,6 +20,7 @@ import ddnb
 from ddnb import audio
 from ddnb.audio.wav_chunks import acid, smpl
 from ddnb.clips.clip import Clip
+from ddnb.clips.provenance import Provenance, RootNote
 
 MODEL = {"model": {"name": "x"}, "machine": {}}
 
@@ -28,7 +30,9 @@ def noise(frames, channels=1, seed=0):
 
 
 def made(frames=1000, channels=1, rate=44_100, **making):
-    return Clip(noise(frames, channels), rate, 0, {"making": {"verb": "generate", **making}, **MODEL})
+    return Clip(
+        noise(frames, channels), rate, 0, Provenance.from_dict({"making": {"verb": "generate", **making}, **MODEL})
+    )
 
 
 # --- what is said of what ---------------------------------------------------------------------------------------------
@@ -47,7 +51,7 @@ def test_a_loop_of_bars_says_where_it_loops_and_how_fast_it_is(bits, channels, f
     assert (flags, beats, denominator, numerator, tempo) == (4, 6, 4, 3, 128.0)
     assert list(riff_chunks(path))[-2:] == [b"smpl", b"acid"]  # after the samples
     back, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    np.testing.assert_array_equal(back.T, audio.quantised(clip.audio, bits))
+    np.testing.assert_array_equal(back.T, audio.quantise(clip.audio, bits))
     assert rate == 44_100
 
 
@@ -102,13 +106,14 @@ def test_what_is_not_known_is_not_said(tmp_path):
     assert loop is None and song[0] == 4
     loop, song = wav_promises(made().save(tmp_path))
     assert loop is None and song[0] == 1 and song[4] == 0
-    own = Clip(noise(1000), 44_100, 0, {"source": {"name": "mine.wav", "sha256": "0"}, "model": {"name": "own-sounds"}})
+    own = Clip(noise(1000), 44_100, 0, Provenance.from_dict({"source": {"name": "mine.wav", "sha256": "0"}}))
     assert wav_promises(own.save(tmp_path)) == (None, None)
 
 
 def test_a_note_that_is_known_is_said(tmp_path):
+    note = RootNote(29, "F1", 2.0, "measured")
     clip = made()
-    clip.settings["root_note"] = {"note": 29, "name": "F1", "cents": 2.0, "how": "measured"}
+    clip = replace(clip, provenance=replace(clip.provenance, root_note=note))
     path = clip.save(tmp_path)
     assert path.name.endswith("_F1.wav")
     assert wav_promises(path)[1][:2] == (1 | 2, 29)
@@ -158,7 +163,7 @@ def test_any_chunks_after_any_sound(frames, channels, rate, bits, bodies):
         found = riff_chunks(path)
         back, _ = soundfile.read(path, dtype="float32", always_2d=True)
     assert [found[b"tst%d" % i] for i in range(len(bodies))] == bodies
-    np.testing.assert_array_equal(back.T, audio.quantised(sound, bits))
+    np.testing.assert_array_equal(back.T, audio.quantise(sound, bits))
 
 
 @given(st.integers(1, 2**31), st.floats(20, 999), st.integers(1, 64), st.integers(1, 32))

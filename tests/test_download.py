@@ -2,6 +2,7 @@
 
 import collections
 import hashlib
+import json
 import os
 import random
 import subprocess
@@ -161,7 +162,7 @@ def test_a_useless_download_is_removed_and_fetched_anew():
 
 def test_two_processes_download_once(tmp_path, cache):
     """The second asks while the first is still receiving, and must wait instead of writing into the same file."""
-    code = "import sys; from ddnb.download import fetch; print(len(fetch(sys.argv[1]).read_bytes()))"
+    code = "import sys; from ddnb.checkpoints.download import fetch; print(len(fetch(sys.argv[1]).read_bytes()))"
     hold = threading.Event()
     with serve({"/model.ckpt": CONTENT}, delay=hold) as server:
         command = [sys.executable, "-c", code, f"{server.url}/model.ckpt"]
@@ -187,16 +188,18 @@ def test_a_link_loads_like_a_file(vectors):
     assert (ckpt(vectors["noise"], vectors["t"]) - vectors["unet_v"]).abs().max() < 1e-5
 
 
-def registry(monkeypatch, *sources):
+def use_registry(monkeypatch, tmp_path, *sources):
     entry = {"sample_rate": 48000, "frames": 4096, "licence": "MIT", "credit": "x", "sources": list(sources)}
-    monkeypatch.setattr("ddnb.checkpoints.registry.list_checkpoints", lambda: {"mine": entry})
+    (tmp_path / "checkpoints.json").write_text(json.dumps({"mine": entry}))
+    monkeypatch.setattr("ddnb.checkpoints.registry.PACKAGE", tmp_path)
 
 
-def test_the_next_source_is_tried_and_a_fetched_one_kept(monkeypatch):
+def test_the_next_source_is_tried_and_a_fetched_one_kept(monkeypatch, tmp_path):
     content = (DATA / "lightning.ckpt").read_bytes()
     with serve({"/model.ckpt": content}, plan=[404]) as server:
-        registry(
+        use_registry(
             monkeypatch,
+            tmp_path,
             {"from": f"{server.url}/missing.ckpt"},
             {"from": f"{server.url}/model.ckpt", "sha256": hashlib.sha256(content).hexdigest()},
         )
@@ -205,12 +208,10 @@ def test_the_next_source_is_tried_and_a_fetched_one_kept(monkeypatch):
         assert [path for path, _ in server.requests] == ["/missing.ckpt", "/model.ckpt"]  # nothing is asked twice
 
 
-def test_when_all_fail_each_says_why(monkeypatch):
+def test_when_all_fail_each_says_why(monkeypatch, tmp_path):
     with serve({"/page.ckpt": b"hello"}, plan=[404, "html"]) as server:
-        registry(monkeypatch, *({"from": f"{server.url}/{name}.ckpt"} for name in ("gone", "page")))
-        with pytest.raises(
-            CheckpointError, match=r"any of its 2 sources(.|\n)*gone\.ckpt.*404(.|\n)*page\.ckpt.*web page"
-        ):
+        use_registry(monkeypatch, tmp_path, *({"from": f"{server.url}/{name}.ckpt"} for name in ("gone", "page")))
+        with pytest.raises(CheckpointError, match=r"any of 2 sources(.|\n)*gone\.ckpt.*404(.|\n)*page\.ckpt.*web page"):
             ddnb.load("mine")
 
 
@@ -256,59 +257,63 @@ def test_unknown_kinds_of_source_are_refused():
 # --- the Hub, in a process of its own: its address is read when its library is imported ---------------------------
 
 
-def hub_load(server, source, tmp_path, *, offline=False):
+def hub_load(server, sources, tmp_path, *, offline=False):
+    """Load each source in one new process; return what it says of each."""
     code = (
         "import sys, ddnb\n"
-        "try:\n"
-        f"    ckpt = ddnb.load(sys.argv[1], device='cpu', **{FORMAT if source.endswith('ckpt') else {}})\n"
-        "    print('name', ckpt.name, ckpt.sample_rate, ckpt.frames, ckpt.info['weights_sha256'])\n"
-        "except ddnb.CheckpointError as error:\n"
-        "    print('error', error)\n"
+        "for source in sys.argv[1:]:\n"
+        "    try:\n"
+        f"        ckpt = ddnb.load(source, device='cpu', **({FORMAT} if source.endswith('ckpt') else {{}}))\n"
+        "        print('name', ckpt.name, ckpt.sample_rate, ckpt.frames, ckpt.info['weights_sha256'])\n"
+        "    except ddnb.CheckpointError as error:\n"
+        "        print('error', str(error).replace('\\n', ' '))\n"
     )
     environment = os.environ | {"HF_ENDPOINT": server.url, "HF_HOME": str(tmp_path / "hub"), "HF_HUB_DISABLE_XET": "1"}
     environment["HF_HUB_OFFLINE"] = "1" if offline else "0"
     run = subprocess.run(
-        [sys.executable, "-c", code, source], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", code, *sources],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert run.stdout, run.stderr
-    return run.stdout.strip()
+    return run.stdout.strip().split("\n")
 
 
-def hub_files(*names):
-    return {f"harmonai/tiny/{name}": (DATA / "diffusers" / name).read_bytes() for name in names}
+def hub_files(*names, repository="harmonai/tiny"):
+    return {f"{repository}/{name}": (DATA / "diffusers" / name).read_bytes() for name in names}
 
 
-@pytest.mark.parametrize("weights", ["diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"])
-def test_hub_folders_load_from_either_file_and_then_offline(weights, tmp_path):
+def test_hub_folders_and_files_load_and_then_offline(tmp_path):
     """Most published folders have only the .bin."""
     expected = ddnb.load(DATA / "diffusers").info["weights_sha256"]
-    with serve(hub_files("unet/config.json", f"unet/{weights}"), handler=HubHandler) as server:
-        assert hub_load(server, "hf:harmonai/tiny", tmp_path) == f"name tiny 48000 4096 {expected}"
+    files = hub_files("unet/config.json", "unet/diffusion_pytorch_model.safetensors")
+    files |= hub_files("unet/config.json", "unet/diffusion_pytorch_model.bin", repository="harmonai/bin")
+    files |= {"someone/kicks/best.ckpt": (DATA / "lightning.ckpt").read_bytes()}
+    sources = ["hf:harmonai/tiny", "hf:harmonai/bin", "hf:someone/kicks/best.ckpt"]
+    with serve(files, handler=HubHandler) as server:
+        tiny, only_bin, best = first = hub_load(server, sources, tmp_path)
+        assert tiny == f"name tiny 48000 4096 {expected}" and only_bin == f"name bin 48000 4096 {expected}"
+        assert best.startswith("name best 48000 4096")
         asked = len(server.requests)
-        assert hub_load(server, "hf:harmonai/tiny", tmp_path, offline=True).endswith(expected)
+        assert hub_load(server, sources, tmp_path, offline=True) == first
         assert len(server.requests) == asked
 
 
-def test_hub_single_file(tmp_path):
-    files = {"someone/kicks/best.ckpt": (DATA / "lightning.ckpt").read_bytes()}
-    with serve(files, handler=HubHandler) as server:
-        assert hub_load(server, "hf:someone/kicks/best.ckpt", tmp_path).startswith("name best 48000 4096")
-
-
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        ("hf:nobody/nothing", "does not exist on the Hub"),
-        ("hf:harmonai/tiny", "has no file unet/diffusion_pytorch_model.bin"),
-        ("hf:harmonai/tiny/other.ckpt", "has no file other.ckpt"),
-    ],
-)
-def test_hub_refusals_say_what_is_missing(source, message, tmp_path):
+def test_hub_refusals_say_what_is_missing(tmp_path):
+    sources = {
+        "hf:nobody/nothing": "does not exist on the Hub",
+        "hf:harmonai/tiny": "has no file unet/diffusion_pytorch_model.bin",
+        "hf:harmonai/tiny/other.ckpt": "has no file other.ckpt",
+    }
     with serve(hub_files("unet/config.json"), handler=HubHandler) as server:
-        assert message in hub_load(server, source, tmp_path)
+        for said, message in zip(hub_load(server, sources, tmp_path), sources.values(), strict=True):
+            assert message in said
 
 
 def test_hub_out_of_reach(tmp_path):
     with serve({}, handler=HubHandler) as server:
         pass
-    assert "cannot be reached" in hub_load(server, "hf:harmonai/tiny", tmp_path)
+    assert "cannot be reached" in hub_load(server, ["hf:harmonai/tiny"], tmp_path)[0]

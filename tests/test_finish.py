@@ -8,8 +8,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import ddnb
-from ddnb.audio.io import peak_dbfs, quantised
-from ddnb.audio.mastering import FADE_S, LEAD_S, apply, gains_db, start_frame, trimmed, true_peak_dbfs
+from ddnb.audio.io import peak_dbfs, quantise
+from ddnb.audio.mastering import FADE_S, LEAD_S, apply_edit, find_trim, gains_db, start_frame, true_peak_dbfs
 from ddnb.audio.pitch import note_name, root_note
 
 RATE = 44_100
@@ -73,8 +73,8 @@ def test_no_true_peak_is_below_that_of_the_samples(seed, loop):
 @pytest.mark.parametrize("channels", [1, 2])
 def test_silence_goes_and_the_attack_stays(channels):
     sound = hit(before=2000, after=10_000, channels=channels)
-    edit = trimmed(sound, RATE)
-    short = apply(sound, edit)
+    edit = find_trim(sound, RATE)
+    short = apply_edit(sound, edit)
     lead = round(LEAD_S * RATE)
     assert edit["first_frame"] == 2000 - lead
     assert np.abs(short[:, :lead]).max() == 0 and np.abs(short[:, lead]).max() > 0
@@ -100,17 +100,17 @@ sounds = st.builds(
 @given(sounds, st.sampled_from(["float", "24", "16"]))
 def test_trimming_again_changes_nothing(sound, bits):
     """A fade on a fade, or an end that creeps forward each time that a pack is packed."""
-    once = apply(sound, trimmed(sound, RATE))
-    assert trimmed(once, RATE) == {}
+    once = apply_edit(sound, find_trim(sound, RATE))
+    assert find_trim(once, RATE) == {}
     if bits != "float":  # rounding may move an end by a little, but never fades again
-        assert trimmed(quantised(once, bits), RATE).get("fade_frames", 0) in (0, round(FADE_S * RATE))
+        assert find_trim(quantise(once, bits), RATE).get("fade_frames", 0) in (0, round(FADE_S * RATE))
 
 
 @settings(max_examples=300)
 @given(sounds)
 def test_the_attack_is_never_touched(sound):
-    edit = trimmed(sound, RATE)
-    short = apply(sound, edit)
+    edit = find_trim(sound, RATE)
+    short = apply_edit(sound, edit)
     first = edit.get("first_frame", 0)
     onset = int(np.argmax(np.abs(sound).max(0) > 10 ** (-50 / 20) * np.abs(sound).max()))
     assert onset - first <= round(LEAD_S * RATE) and first <= onset
@@ -124,8 +124,8 @@ def test_a_sound_that_swells_to_its_end():
     """Its peak lies within the fade: the thresholds of a second look are others."""
     for frames in (30, 300, 3000, 30_000):
         swell = hit(length_s=frames / RATE, decay_s=frames / RATE / 8)[:, ::-1].copy()
-        once = apply(swell, trimmed(swell, RATE))
-        assert trimmed(once, RATE) == {} and (once[:, -1] == 0).all()
+        once = apply_edit(swell, find_trim(swell, RATE))
+        assert find_trim(once, RATE) == {} and (once[:, -1] == 0).all()
 
 
 def test_a_spike_before_a_quiet_end():
@@ -133,8 +133,8 @@ def test_a_spike_before_a_quiet_end():
     for place in range(0, 900, 50):
         sound = hit(decay_s=0.01, length_s=0.5)
         sound[0, -1 - place] = 0.01
-        once = apply(sound, trimmed(sound, RATE))
-        assert trimmed(once, RATE) == {}
+        once = apply_edit(sound, find_trim(sound, RATE))
+        assert find_trim(once, RATE) == {}
 
 
 @pytest.mark.parametrize("place", [0, 1, 2, 5, 40])
@@ -143,21 +143,21 @@ def test_a_click_at_the_very_end(place, around):
     """Faded away it would leave nothing to find the end of: one such sound took a whole pack with it."""
     click = np.full((1, 1000), around, np.float32)
     click[0, -1 - place] = 1
-    once = apply(click, trimmed(click, RATE))
+    once = apply_edit(click, find_trim(click, RATE))
     assert np.abs(once).max() == 1 and once.shape[1] <= 45 + place
-    assert trimmed(once, RATE) == {}
+    assert find_trim(once, RATE) == {}
 
 
 @pytest.mark.parametrize("frames", [1, 2, 3, 5, 44])
 def test_tiny_and_silent_sounds(frames):
     click = np.full((1, frames), 0.5, np.float32)
-    assert apply(click, trimmed(click, RATE)).shape[1] >= 1
-    assert trimmed(np.zeros((1, frames), np.float32), RATE) == {}
+    assert apply_edit(click, find_trim(click, RATE)).shape[1] >= 1
+    assert find_trim(np.zeros((1, frames), np.float32), RATE) == {}
 
 
 def test_beats_begin_where_trimmed_sounds_do():
     sound = hit(before=777)
-    assert start_frame(sound, RATE) == trimmed(sound, RATE)["first_frame"]
+    assert start_frame(sound, RATE) == find_trim(sound, RATE)["first_frame"]
 
 
 # --- edits ------------------------------------------------------------------------------------------------------------
@@ -174,14 +174,14 @@ def test_an_edit_survives_json(first, frames, fade, gain_db, bits):
     sound = hit(length_s=100 / RATE)
     assume(fade <= frames)
     edit = {"first_frame": first, "frames": frames, "fade_frames": fade, "gain_db": gain_db, "bits": bits}
-    done = apply(sound, edit)
+    done = apply_edit(sound, edit)
     assert done.dtype == np.float32 and done.shape == (1, frames)
-    np.testing.assert_array_equal(done, apply(sound, json.loads(json.dumps(edit))))
+    np.testing.assert_array_equal(done, apply_edit(sound, json.loads(json.dumps(edit))))
 
 
 def test_no_edit_is_the_sound_itself():
-    assert apply(hit(), {}) is not None
-    np.testing.assert_array_equal(apply(hit(), {}), hit())
+    assert apply_edit(hit(), {}) is not None
+    np.testing.assert_array_equal(apply_edit(hit(), {}), hit())
 
 
 @pytest.mark.parametrize(
@@ -200,7 +200,7 @@ def test_no_edit_is_the_sound_itself():
 )
 def test_edits_of_other_sounds(edit):
     with pytest.raises((ValueError, TypeError)):
-        apply(hit(length_s=100 / RATE), edit)
+        apply_edit(hit(length_s=100 / RATE), edit)
 
 
 # --- levels -----------------------------------------------------------------------------------------------------------

@@ -97,8 +97,8 @@ def test_the_other_verbs_at_full_size(published):
 @pytest.mark.slow
 def test_the_full_network_on_a_circle_turns_with_its_input(published):
     x, t = torch.randn(1, 2, 16_384, generator=torch.Generator().manual_seed(0)), torch.tensor([0.5])
-    v = published.circular(x, t)
-    turned = published.circular(x.roll(8192, -1), t).roll(-8192, -1)
+    v = published(x, t, circular=True)
+    turned = published(x.roll(8192, -1), t, circular=True).roll(-8192, -1)
     assert (v - turned).abs().max() <= 1e-4 * v.abs().max()
 
 

@@ -9,8 +9,8 @@ from oracles import gaussian_v
 from safetensors.torch import save_file
 
 import ddnb
-from ddnb.cli.parser import category as parsed
-from ddnb.cli.parser import main
+from ddnb.cli.common import parse_category as parsed
+from ddnb.cli.main import main
 from ddnb.guidance import Guidance, guided, planes, shares
 from ddnb.nets.unet import UNet, config_from_shapes, with_planes
 from ddnb.schedule import v_to_denoised_eps

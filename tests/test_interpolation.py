@@ -29,8 +29,8 @@ def sound(seed=0, frames=480, channels=2, level=0.2):
 
 
 @pytest.fixture(scope="module")
-def ckpt(lightning):
-    return lightning
+def ckpt(small):
+    return small
 
 
 @pytest.fixture
@@ -211,7 +211,7 @@ def test_the_exact_way_comes_back_exactly(ckpt):
 
 def test_what_does_not_come_back_is_said_by_its_name(ckpt, tmp_path):
     soundfile.write(tmp_path / "door.wav", sound(0).T, RATE)
-    with pytest.warns(UserWarning, match=r"loses door \(-?\d+ dB\) and b \(-?\d+ dB\).*exact=True"):
+    with pytest.warns(UserWarning, match=r"loses door\.wav \(-?\d+ dB\) and b \(-?\d+ dB\).*exact=True"):
         clips = walk(ckpt, tmp_path / "door.wav", (sound(1), RATE), steps=3, exact=False)
     assert len(clips) == 3 and max(clips.settings["making"]["round_trip_db"]) < 20
 
@@ -363,7 +363,7 @@ def test_stopped_it_returns_what_is_finished(at, left, how, ckpt):
     ends = (sound(0, 64), RATE), (sound(1, 64), RATE)
     clips = walk(ckpt, *ends, 5, on_step=stop, cancel=cancel, exact=False)
     assert len(clips) == left
-    whole = walk(ckpt, *ends, 5, exact=False).audio
+    whole = walk(ckpt, *ends, 5, exact=False).audio if left else clips.audio
     np.testing.assert_array_equal(clips.audio, whole[clips.seeds] if left else whole[:0])
 
 
@@ -399,14 +399,14 @@ def test_progress_rises_to_its_total(exact, ckpt):
         ({"duration_s": -1}, "above 0"),
         ({"sampler": "euler"}, "Known: iplms"),
         ({"category": "kick"}, "no categories"),
-        ({"a": 3}, "a seed and a sound"),
+        ({"a": 3}, "A seed and a sound"),
         ({"a": "missing.wav", "error": FileNotFoundError}, "missing.wav"),
-        ({"a": (np.zeros((2, 100)), RATE)}, "a: its sound is empty or silent"),
-        ({"b": (np.full((2, 100), np.nan), RATE)}, "b: its sound holds values"),
+        ({"a": (np.zeros((2, 100)), RATE)}, "a: its audio is empty or silent"),
+        ({"b": (np.full((2, 100), np.nan), RATE)}, "b: its audio holds values"),
         ({"b": sound()}, "b: give a path, a clip, or"),
         ({"b": None}, "b: give a path"),
     ]
-    + [({"sampler": sampler}, f"{sampler} adds noise.*no way back") for sampler in STOCHASTIC_SAMPLERS],
+    + [({"sampler": sampler}, f"{sampler} adds noise.*cannot be inverted") for sampler in STOCHASTIC_SAMPLERS],
     ids=str,
 )
 def test_walks_that_cannot_be(wrong, message, ckpt):
@@ -421,7 +421,7 @@ def test_walks_that_cannot_be(wrong, message, ckpt):
     [
         ({"depth": 0.5}, "leave depth and exact out"),
         ({"exact": True}, "leave depth and exact out"),
-        ({"sampler": "ddpm"}, "no way back"),
+        ({"sampler": "ddpm"}, "cannot be inverted"),
         ({"a": -1}, r"2\*\*63"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The judge of the default model, bench/judge.py, on sets whose answer is known."""
+"""Test the judge of the embedded default, bench/judge.py, on sets with a known answer."""
 
 import json
 import math
@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench import judge, quality
+from bench import figures as figures_of
+from bench import judge, quality, sounds
+from bench.figures import measure
+from bench.sounds import Sounds, select_recordings
 from ddnb.audio.io import write_wav
 from ddnb.clips.clip import Clips
 from recipe.data import CATEGORIES, FRAMES, Prepared, load_prepared, save_prepared
@@ -18,7 +21,7 @@ RATE = 44_100
 
 
 def _sound(kind: str, rng: np.random.Generator, frames: int = 24_000) -> np.ndarray:
-    """A falling sine, a burst of bright noise, or a chord that lasts; peak -1 dBFS."""
+    """Make a falling sine, a burst of bright noise, or a sustained chord; peak -1 dBFS."""
     t = np.arange(frames) / RATE
     if kind == "kick":
         hz = rng.uniform(40, 300)
@@ -35,7 +38,7 @@ def _sound(kind: str, rng: np.random.Generator, frames: int = 24_000) -> np.ndar
 
 
 def _prepared(n: int = 8) -> Prepared:
-    """``n`` sounds of each kind on each side; on the side trained on, pairs share a recording."""
+    """Make ``n`` sounds of each kind on each side of the split; in training, pairs share a recording."""
     rng, rows = np.random.default_rng(0), []
     for kind in KINDS:
         for i in range(2 * n):
@@ -62,8 +65,8 @@ def data(path) -> Prepared:
 
 
 @pytest.fixture(scope="module")
-def trained(data) -> judge.Sounds:
-    return judge.recorded(data, False, KINDS, FRAMES)
+def trained(data) -> Sounds:
+    return select_recordings(data, False, KINDS, FRAMES)
 
 
 # --- sets of several categories ---------------------------------------------------------------------------------
@@ -73,7 +76,7 @@ def _blocks(x, y, labels_x, labels_y, pairs=None):
     return quality.block_means(x @ y.T, (np.ones((1, len(x))), np.ones((1, len(y)))), (labels_x, labels_y), pairs)[0]
 
 
-def test_one_category_gives_the_plain_unbiased_distance():
+def test_one_category_gives_the_unbiased_kernel_distance():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(9, 4)), rng.normal(1, 1, (7, 4))
     labels = [np.zeros(n, int) for n in (9, 7)]
@@ -89,7 +92,7 @@ def test_one_category_gives_the_plain_unbiased_distance():
     assert (found[0] + found[1] - 2 * found[2]).item() == pytest.approx(expected, rel=1e-12)
 
 
-def test_blocks_are_means_of_pairs_however_many_there_are():
+def test_blocks_are_means_over_pairs():
     x, y = np.array([[1.0], [2.0], [3.0], [10.0]]), np.array([[1.0], [5.0]])
     labels_x, labels_y = np.array([0, 0, 0, 1]), np.array([0, 1])
     np.testing.assert_allclose(_blocks(x, y, labels_x, labels_y), [[2, 10], [10, 50]])
@@ -100,18 +103,18 @@ def test_blocks_are_means_of_pairs_however_many_there_are():
 
 def test_draws_keep_groups_together_and_categories_apart():
     labels, groups = np.array([0] * 6 + [1] * 3), np.array([1, 1, 2, 2, 3, 3, 4, 5, 6])
-    counts = quality.draws(labels, groups, rounds=50)
+    counts = quality.draw_bootstrap(labels, groups, rounds=50)
     assert counts.shape == (51, 9) and (counts[0] == 1).all()
     assert (counts[:, :6:2] == counts[:, 1:6:2]).all()
     assert (counts[:, :6].sum(1) == 6).all() and (counts[:, 6:].sum(1) == 3).all()
     assert ((counts[:, 6:] > 0).sum(1) >= 2).all() and len(np.unique(counts, axis=0)) > 20
-    np.testing.assert_array_equal(counts, quality.draws(labels, groups, rounds=50))
+    np.testing.assert_array_equal(counts, quality.draw_bootstrap(labels, groups, rounds=50))
     with pytest.raises(ValueError, match="at least 2"):
-        quality.draws(labels, np.array([1, 1, 2, 2, 3, 3, 4, 4, 4]))
+        quality.draw_bootstrap(labels, np.array([1, 1, 2, 2, 3, 3, 4, 4, 4]))
 
 
-def test_weights_of_the_bootstrap_are_those_of_repeated_sounds():
-    """A sound drawn twice is as two sounds of one group: it is not paired with itself."""
+def test_bootstrap_weights_equal_repeated_sounds():
+    """A sound drawn twice counts as two sounds of one group: it is not paired with itself."""
     rng = np.random.default_rng(3)
     x, counts = rng.normal(size=(4, 2)), np.array([[2.0, 0, 1, 1]])
     labels = np.zeros(4, int)
@@ -123,14 +126,14 @@ def test_weights_of_the_bootstrap_are_those_of_repeated_sounds():
 # --- classes ----------------------------------------------------------------------------------------------------
 
 
-def test_classifier_tells_what_can_be_told_and_minds_no_numbers():
+def test_classifier_separates_categories_of_unequal_size():
     rng = np.random.default_rng(0)
     labels = np.array([0] * 150 + [1] * 10 + [2] * 10)
     x = rng.normal(size=(170, 5)) + 6 * np.eye(3, 5)[labels]
-    hears = quality.classifier(x, labels)
-    assert (hears(x) == labels).mean() > 0.99
-    between = (np.eye(3, 5)[[0]] + np.eye(3, 5)[[1]]) * 3  # halfway: 150 sounds against 10 must not decide
-    scores = between @ hears.weights + hears.bias
+    classify = quality.fit_classifier(x, labels)
+    assert (classify(x) == labels).mean() > 0.99
+    between = (np.eye(3, 5)[[0]] + np.eye(3, 5)[[1]]) * 3  # halfway: 150 sounds against 10 must not tip the balance
+    scores = between @ classify.weights + classify.bias
     assert abs(scores[0, 0] - scores[0, 1]) < 1
 
 
@@ -138,7 +141,7 @@ def test_classifier_tells_what_can_be_told_and_minds_no_numbers():
 
 
 @pytest.mark.parametrize("shift_ms", [-10, 0, 2.5, 19])
-def test_copies_are_found_shifted_softer_and_inverted(trained, shift_ms):
+def test_shifted_softer_and_inverted_copies_are_found(trained, shift_ms):
     def late(audio, ms):
         frames = max(0, round(ms * RATE / 1000))
         return torch.nn.functional.pad(audio, (frames, -frames))
@@ -146,17 +149,17 @@ def test_copies_are_found_shifted_softer_and_inverted(trained, shift_ms):
     chosen = [0, 5, 9, 14, 17, 23]
     copies = -0.5 * late(trained.audio[chosen], shift_ms)
     copies += 1e-4 * torch.randn(copies.shape, generator=torch.Generator().manual_seed(0))
-    distance, index = quality.nearest(copies, late(trained.audio, -shift_ms))
+    distance, index = quality.find_nearest(copies, late(trained.audio, -shift_ms))
     assert index.tolist() == chosen
     assert (distance < 2.5).all()
 
 
 def test_other_sounds_are_no_copies(data, trained):
-    held_out = judge.recorded(data, True, KINDS, FRAMES)
-    distance, index = quality.nearest(held_out.audio, trained.audio)
+    held_out = select_recordings(data, True, KINDS, FRAMES)
+    distance, index = quality.find_nearest(held_out.audio, trained.audio)
     assert distance.min() > 2.5
     assert (trained.labels[index] == held_out.labels).mean() > 0.9
-    exact, itself = quality.nearest(trained.audio[:4], trained.audio)
+    exact, itself = quality.find_nearest(trained.audio[:4], trained.audio)
     assert exact.max() < 0.1 and itself.tolist() == [0, 1, 2, 3]
 
 
@@ -170,7 +173,9 @@ def test_signals_of_sounds_with_known_answers():
     late[882:] = 0.5 * sine[:-882]  # 20 ms
     dying[-2205:] *= 1e-3
     bright = 0.3 * torch.sin(2 * math.pi * 15_000 * t) + 0.6 * sine
-    found = quality.signals(torch.stack([0.5 * sine, late, clipped, offset, dying, bright, torch.zeros(FRAMES)]))
+    found = quality.measure_signals(
+        torch.stack([0.5 * sine, late, clipped, offset, dying, bright, torch.zeros(FRAMES)])
+    )
     half = 20 * math.log10(0.5**0.5)
     assert found.tail_db[[0, 1, 2, 4, 6]] == pytest.approx([half, half, half, half - 60, -120], abs=0.01)
     assert found.onset_ms[:2] == pytest.approx([0, 20], abs=0.2)  # a tenth of the peak is reached 0.04 ms later
@@ -181,17 +186,17 @@ def test_signals_of_sounds_with_known_answers():
     assert found.high[[0, 5, 6]] == pytest.approx([0, 0.09 / 0.45, 0], abs=1e-3)
 
 
-def test_a_file_of_16_bits_that_was_clipped_is_seen():
+def test_a_clipped_16_bit_file_is_detected():
     x = torch.zeros(2, FRAMES)
     x[0, 100], x[1, 100] = 32_767 / 32_768, 32_700 / 32_768
-    assert quality.signals(x).clipped.tolist() == [True, False]
+    assert quality.measure_signals(x).clipped.tolist() == [True, False]
 
 
-def test_medians_weigh_categories_alike():
+def test_medians_give_categories_equal_weight():
     values, labels = np.array([1.0, 1, 1, 1, 5, 7]), np.array([0, 0, 0, 0, 1, 2])
     weights = (1 / np.bincount(labels))[labels]
-    assert judge._median(values, weights) == 5 and judge._median(values[:0], weights[:0]) is None
-    assert judge._mean(values, weights) == pytest.approx((1 + 5 + 7) / 3)
+    assert figures_of._median(values, weights) == 5 and figures_of._median(values[:0], weights[:0]) is None
+    assert figures_of._mean(values, weights) == pytest.approx((1 + 5 + 7) / 3)
 
 
 # --- the judgement ----------------------------------------------------------------------------------------------
@@ -199,10 +204,10 @@ def test_medians_weigh_categories_alike():
 
 @pytest.fixture(scope="module")
 def figures(data, trained) -> dict:
-    return judge.judge(trained, data, KINDS)
+    return measure(trained, data, KINDS)
 
 
-def test_recordings_trained_on_are_at_the_floor(figures):
+def test_training_recordings_are_at_the_floor(figures):
     for kernel in ("kid", "mmd"):
         made, floor = (figures["distances"][name][kernel] for name in ("made", "trained on"))
         assert made["ratio"][0] == floor["ratio"][0] == 1
@@ -210,7 +215,7 @@ def test_recordings_trained_on_are_at_the_floor(figures):
     assert figures["accuracy"]["made"]["all"][0] == figures["accuracy"]["made"]["families"][0] == 1
     assert figures["overlap"]["made"] == figures["overlap"]["trained on"]
     assert 0.7 < figures["diversity"]["made"]["median"][0] < 1.4
-    assert figures["copies"]["made"]["share"] == 1  # which they are
+    assert figures["copies"]["made"]["share"] == 1  # every one of them is a copy
     assert figures["counts"]["made"] == [8, 8, 8]
 
 
@@ -226,10 +231,10 @@ def test_white_noise_is_at_the_ceiling(figures):
     assert noise["above_10k"] == pytest.approx(1 - 10_000 / 22_050, abs=0.01)
 
 
-def test_recordings_held_out_reach_the_ceiling_of_accuracy(data, figures):
-    """Made sounds that are the held-out recordings themselves."""
-    held_out = judge.recorded(data, True, KINDS, FRAMES)
-    ours = judge.judge(held_out, data, KINDS)
+def test_held_out_recordings_reach_the_ceiling_of_accuracy(data, figures):
+    """The judged sounds are the held-out recordings themselves."""
+    held_out = select_recordings(data, True, KINDS, FRAMES)
+    ours = measure(held_out, data, KINDS)
     accuracy = ours["accuracy"]
     assert accuracy["made"]["all"][0] == accuracy["held out"]["all"][0] > 0.9
     assert accuracy["made"]["ratio"][0] == accuracy["made"]["families ratio"][0] == 1
@@ -239,23 +244,23 @@ def test_recordings_held_out_reach_the_ceiling_of_accuracy(data, figures):
     assert ours["distances"]["made"]["mmd"]["all"][0] < 0 < figures["distances"]["noise"]["mmd"]["all"][0]
 
 
-def test_one_sound_over_and_over_has_no_diversity(data, trained):
-    held_out = judge.recorded(data, True, KINDS, FRAMES)
+def test_a_repeated_sound_has_no_diversity(data, trained):
+    held_out = select_recordings(data, True, KINDS, FRAMES)
     alike = trained.audio[[0, 8, 16]].repeat_interleave(4, 0)
     labels = np.repeat(np.arange(3), 4)
     sets = {
-        name: judge.Set(s, quality.features(s.audio), quality.draws(s.labels, s.groups, 5))
-        for name, s in (("made", judge.Sounds(alike, labels, np.arange(12), [""] * 12)), ("held out", held_out))
+        name: figures_of.Set(s, quality.features(s.audio), quality.draw_bootstrap(s.labels, s.groups, 5))
+        for name, s in (("made", Sounds(alike, labels, np.arange(12), [""] * 12)), ("held out", held_out))
     }
-    assert judge._diversity(sets, np.ones(3, bool))["made"]["median"][0] == pytest.approx(0, abs=1e-4)
+    assert figures_of._diversity(sets, np.ones(3, bool))["made"]["median"][0] == pytest.approx(0, abs=1e-4)
 
 
 def test_planted_copies_are_counted_and_named(data, trained):
-    """Two recordings 10 ms late, 6 dB softer and inverted, among held-out ones, of which chance would name one."""
-    held_out = judge.recorded(data, True, KINDS, FRAMES)
+    """Two recordings, 10 ms late, 6 dB softer and inverted, among held-out ones, of which chance names one."""
+    held_out = select_recordings(data, True, KINDS, FRAMES)
     audio = held_out.audio.clone()
     audio[[3, 21]] = -0.5 * torch.nn.functional.pad(trained.audio[[7, 18]], (441, -441))
-    copies = judge._copies(held_out._replace(audio=audio), trained, held_out)
+    copies = figures_of._copies(held_out._replace(audio=audio), trained, held_out)
     assert copies["made"]["count"] - copies["held out"]["count"] == 2
     assert {row["recording"] for row in copies["nearest"][:2]} == {trained.names[7], trained.names[18]}
     assert {row["made"] for row in copies["nearest"][:2]} == {held_out.names[3], held_out.names[21]}
@@ -265,7 +270,7 @@ def test_planted_copies_are_counted_and_named(data, trained):
 # --- the command ------------------------------------------------------------------------------------------------
 
 
-def test_folder_is_judged_and_written_down_the_same_twice(path, tmp_path, capsys):
+def test_judging_a_folder_is_reproducible(path, tmp_path, capsys):
     rng = np.random.default_rng(5)
     for kind in KINDS[:2]:
         (tmp_path / "made" / kind).mkdir(parents=True)
@@ -280,7 +285,7 @@ def test_folder_is_judged_and_written_down_the_same_twice(path, tmp_path, capsys
     assert found["categories"] == ["kick", "closed_hat"] and found["counts"]["made"] == [2, 2]
     assert found["frames"] == 24_000  # as long as the files
     report = (tmp_path / "a" / "quality.md").read_text()
-    for part in ("`python -m bench.quality ", "white noise (ceiling)", "| kick | 2 | 8 |", "## Signals", "| met |"):
+    for part in ("`python -m bench.judge ", "white noise (ceiling)", "| kick | 2 | 8 |", "## Signals", "| met |"):
         assert part in report
     assert {line.count("|") for line in report.split("## Signals")[1].splitlines() if line.startswith("|")} == {12}
     assert (tmp_path / "a" / "quality.png").read_bytes().startswith(b"\x89PNG")
@@ -295,14 +300,14 @@ def _stand_in(monkeypatch, categories, made=None):
         audio = np.ones((n if made is None else made, 2, 1000), np.float32)
         return Clips(audio * [[0.25], [0.75]], 22_050, list(range(seed, seed + len(audio))), {})
 
-    monkeypatch.setattr(judge.ddnb, "load", lambda source, **_: SimpleNamespace(categories=categories))
-    monkeypatch.setattr(judge.ddnb, "generate", generate)
+    monkeypatch.setattr(sounds.ddnb, "load", lambda source, **_: SimpleNamespace(categories=categories))
+    monkeypatch.setattr(sounds.ddnb, "generate", generate)
     return asked
 
 
-def test_checkpoint_is_asked_for_each_known_category_with_new_seeds(monkeypatch):
+def test_generates_each_known_category_with_new_seeds(monkeypatch):
     asked = _stand_in(monkeypatch, ("texture", "kick", "voice"))
-    found = judge.from_checkpoint("some", CATEGORIES, 3, 100, {"steps": 12}, {})
+    found = sounds.generate_each("some", CATEGORIES, 3, 100, {"steps": 12}, {})
     assert list(found) == ["kick", "texture"]  # in the order of the recordings
     assert asked == [(3, 100, {"category": "kick", "steps": 12}), (3, 103, {"category": "texture", "steps": 12})]
     name, audio = found["texture"][2]
@@ -310,15 +315,15 @@ def test_checkpoint_is_asked_for_each_known_category_with_new_seeds(monkeypatch)
     assert audio[1000] == pytest.approx(0.5, abs=1e-3)
 
 
-def test_checkpoint_without_known_categories_or_with_sounds_missing_is_refused(monkeypatch):
+def test_rejects_a_checkpoint_without_known_categories_and_missing_sounds(monkeypatch):
     _stand_in(monkeypatch, ("voice",))
     with pytest.raises(ValueError, match="voice"):
-        judge.from_checkpoint("some", CATEGORIES, 3, 0, {}, {})
+        sounds.generate_each("some", CATEGORIES, 3, 0, {}, {})
     _stand_in(monkeypatch, ("kick",), made=1)
     with pytest.raises(RuntimeError, match="kick: 1 of 3"):
-        judge.from_checkpoint("some", CATEGORIES, 3, 0, {}, {})
+        sounds.generate_each("some", CATEGORIES, 3, 0, {}, {})
 
 
-def test_options_of_a_checkpoint_are_refused_for_other_sounds(path):
+def test_rejects_checkpoint_options_for_other_sounds(path):
     with pytest.raises(SystemExit, match=r"guidance_scale.*real is none"):
         judge.main(["real", "--data", str(path), "--guidance-scale", "2"])

@@ -1,4 +1,4 @@
-"""The data of the embedded default: procedural sounds, and the file of recordings."""
+"""Test the data of the embedded default: procedural sounds, the file of recordings, and the training command."""
 
 import json
 import struct
@@ -15,9 +15,9 @@ import ddnb
 from ddnb.nets.prior import FLOOR
 from ddnb.nets.spectral import SpectralConfig, SpectralUNet
 from recipe import prepare, sources
-from recipe.augment import augmented
-from recipe.data import CATEGORIES, FRAMES, LEAD, SAMPLE_RATE, Prepared, load_prepared, padded, save_prepared
-from recipe.pool import PEAK, pool
+from recipe.augment import make_variant
+from recipe.data import CATEGORIES, FRAMES, LEAD, SAMPLE_RATE, Prepared, load_prepared, pad, save_prepared
+from recipe.pool import PEAK, load_pool
 from recipe.prior import fit_prior
 from recipe.soundfont import SoundFont
 from recipe.synth import synthesize
@@ -49,7 +49,7 @@ def _recording(rng, frames=20_000):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory) -> Path:
-    """Two recordings of each category, and one more that is held out."""
+    """Save two recordings of each category, and one more that is held out."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(len(CATEGORIES)), 3)
     sounds = [_recording(rng) for _ in labels]
@@ -60,32 +60,32 @@ def prepared(tmp_path_factory) -> Path:
     return path
 
 
-def test_variants_begin_where_the_sound_did_and_are_no_copies():
+def test_variants_keep_the_onset_and_differ_from_the_sound():
     rng = np.random.default_rng(0)
     sound = _recording(rng).astype(np.float32) / 32768
-    made = [augmented(sound, "tom", sound, rng) for _ in range(20)]
+    made = [make_variant(sound, "tom", sound, rng) for _ in range(20)]
     for x in made:
         assert np.isfinite(x).all() and np.abs(x).max() == pytest.approx(1)
         assert not x[:LEAD].any() and np.abs(x[LEAD : LEAD + 441]).max() > 0.05
         assert abs(x[-1]) < 0.01
     assert len({len(x) for x in made}) > 10  # transposed
-    long = augmented(np.random.default_rng(1).standard_normal(30_000).astype(np.float32), "texture", None, rng)
-    assert abs(np.log(long[:5000].std() / long[-5000:].std())) < 0.3  # a texture goes on as it was
+    long = make_variant(np.random.default_rng(1).standard_normal(30_000).astype(np.float32), "texture", None, rng)
+    assert abs(np.log(long[:5000].std() / long[-5000:].std())) < 0.3  # a texture keeps its envelope
 
 
-def test_pool_holds_every_category_at_one_level_and_nothing_that_is_held_out(prepared, tmp_path):
-    data = pool(tmp_path / "pool", prepared, real=5, procedural=3, seed=0)
+def test_pool_holds_every_category_at_one_level_and_no_held_out_sound(prepared, tmp_path):
+    data = load_pool(tmp_path / "pool", prepared, real=5, procedural=3, seed=0)
     assert Counter(s.category for s in data.sounds) == dict.fromkeys(CATEGORIES, 8)
     peaks = [np.abs(data.sound(i)).max() for i in range(len(data.sounds))]
     assert np.allclose(peaks, PEAK, rtol=0.01)
     recorded = {s.sha256 for s in data.sounds if "/real" in s.name}
-    assert len(recorded) == 2 * len(CATEGORIES)  # all variants of a recording are one sound when some are held out
-    again = pool(tmp_path / "pool", prepared, real=5, procedural=3, seed=0)
+    assert len(recorded) == 2 * len(CATEGORIES)  # all variants of a recording share a hash
+    again = load_pool(tmp_path / "pool", prepared, real=5, procedural=3, seed=0)
     assert again.fingerprint == data.fingerprint and np.array_equal(again.audio, data.audio)
 
 
-def test_prior_knows_the_levels_of_the_data(prepared, tmp_path):
-    data = pool(tmp_path / "pool", prepared, real=6, procedural=6, seed=0)
+def test_prior_is_fitted_to_the_levels_of_the_data(prepared, tmp_path):
+    data = load_pool(tmp_path / "pool", prepared, real=6, procedural=6, seed=0)
     net = SpectralUNet(SpectralConfig(hop=128, widths=(16, 16, 32), blocks=1, planes=11, envelopes=22, embedding=16))
     fit_prior(net, data)
     levels, shares = net.prior.log_levels, net.prior.log_shares
@@ -96,8 +96,8 @@ def test_prior_knows_the_levels_of_the_data(prepared, tmp_path):
     torch.testing.assert_close(texture, texture[..., :1].expand_as(texture))
 
 
-def test_default_is_trained_with_six_packages_and_goes_on(prepared, tmp_path):
-    """On a bare machine: what only makes, reads or shows sound is not there."""
+def test_default_is_trained_with_six_packages_and_resumed(prepared, tmp_path):
+    """Training must run on a machine without the packages that only generate, read or show sounds."""
     config = json.loads((ROOT / "recipe" / "default.json").read_text())
     config["pool"] |= {"real": 3, "procedural": 3}
     config["network"] |= {"widths": [16, 16, 32], "blocks": 1, "embedding": 16}
@@ -123,7 +123,7 @@ def test_default_is_trained_with_six_packages_and_goes_on(prepared, tmp_path):
 
 
 @pytest.mark.parametrize("category", CATEGORIES)
-def test_sounds_are_fit_to_train_on(sounds, category):
+def test_procedural_sounds_are_finite_and_at_legal_peaks(sounds, category):
     x = sounds[category]
     assert x.shape == (12, FRAMES) and x.dtype == torch.float32 and x.isfinite().all()
     peaks = x.abs().amax(-1)
@@ -147,28 +147,28 @@ def test_textures_loop():
     assert (seam / steps.square().mean(-1).sqrt()).mean() < 1.5  # 0.8 for normal steps; a jump has about 10
 
 
-def test_seed_decides_and_the_number_is_free():
+def test_seed_determines_the_sounds_and_any_number_is_made():
     assert torch.equal(_made("snare", 3, 5), _made("snare", 3, 5))
     assert not torch.equal(_made("snare", 3, 5), _made("snare", 3, 6))
-    assert _made("closed_hat", 35).shape == (35, FRAMES)  # more than are made at once
+    assert _made("closed_hat", 35).shape == (35, FRAMES)  # more than one batch
     assert _made("clap", 0).shape == (0, FRAMES)
     assert synthesize("kick", 2, torch.Generator().manual_seed(0), frames=32_768).shape == (2, 32_768)
 
 
-def test_no_two_alike():
+def test_no_two_sounds_are_alike():
     x = _made("kick", 12)
     x = x / x.norm(dim=-1, keepdim=True)
     likeness = (x @ x.T).fill_diagonal_(0)
     assert likeness.abs().max() < 0.97
 
 
-def test_each_category_is_what_it_is_called(sounds):
+def test_each_category_has_its_spectrum_and_length(sounds):
     def energy(category, low, high):
         power = torch.fft.rfft(sounds[category]).abs().square()
         hz = torch.fft.rfftfreq(FRAMES, 1 / SAMPLE_RATE)
         return float((power[:, (hz >= low) & (hz < high)].sum(-1) / power.sum(-1)).median())
 
-    def length(category):  # in which 99 % of the energy has come
+    def length(category):  # time in which 99 % of the energy has arrived
         power = sounds[category].square().cumsum(-1)
         return float((power < 0.99 * power[:, -1:]).sum(-1).float().median()) / SAMPLE_RATE
 
@@ -190,7 +190,7 @@ def test_each_category_is_what_it_is_called(sounds):
 def _prepared() -> Prepared:
     rng = np.random.default_rng(0)
     sounds = [
-        np.array([0, 32767, -32768, 32767, -1], np.int16),  # differences that wrap
+        np.array([0, 32767, -32768, 32767, -1], np.int16),  # differences that wrap around
         rng.integers(-32768, 32768, 1000).astype(np.int16),
         np.round(3000 * np.sin(np.arange(5000) / 50)).astype(np.int16),
         np.array([7], np.int16),
@@ -200,7 +200,7 @@ def _prepared() -> Prepared:
     return Prepared(sounds, np.array([0, 10, 3, 3]), list("abbc"), list("pqrs"), names, peaks, held_out)
 
 
-def test_prepared_file_comes_back_exactly(tmp_path):
+def test_prepared_file_round_trips_exactly(tmp_path):
     data = _prepared()
     save_prepared(tmp_path / "data.npz", data)
     back = load_prepared(tmp_path / "data.npz")
@@ -213,12 +213,12 @@ def test_prepared_file_comes_back_exactly(tmp_path):
     for ours, theirs in zip(data.sounds, back.sounds, strict=True):
         np.testing.assert_array_equal(ours, theirs)
         assert theirs.dtype == np.int16
-    x = padded(back, np.array([3, 0]), 8)
+    x = pad(back, np.array([3, 0]), 8)
     np.testing.assert_array_equal(x[0], np.array([7, 0, 0, 0, 0, 0, 0, 0], np.float32) / 32768)
     assert x.shape == (2, 8) and x.dtype == np.float32 and x[1, 2] == -1
 
 
-def test_file_of_other_categories_is_refused(tmp_path, monkeypatch):
+def test_rejects_a_file_of_other_categories(tmp_path, monkeypatch):
     monkeypatch.setattr("recipe.data.CATEGORIES", (*CATEGORIES[:-1], "speech"))
     save_prepared(tmp_path / "data.npz", _prepared())
     monkeypatch.undo()
@@ -226,8 +226,8 @@ def test_file_of_other_categories_is_refused(tmp_path, monkeypatch):
         load_prepared(tmp_path / "data.npz")
 
 
-def test_reading_and_making_need_numpy_and_torch_only(tmp_path):
-    """Training runs where there is neither soundfile nor librosa."""
+def test_reading_and_synthesis_need_numpy_and_torch_only(tmp_path):
+    """Training runs on machines without soundfile and librosa."""
     save_prepared(tmp_path / "data.npz", _prepared())
     code = f"""
 import sys
@@ -248,15 +248,15 @@ synthesize("closed_hat", 1, torch.Generator())
 def test_one_shot_is_aligned_and_trimmed():
     t = np.arange(30_000) / SAMPLE_RATE
     tone = np.sin(2 * np.pi * 1000 * t + 1) * np.exp(-t * 40)
-    sound = prepare.one_shot(np.concatenate([np.zeros(5000), 0.5 * tone, np.zeros(50_000)]))
+    sound = prepare.cut_one_shot(np.concatenate([np.zeros(5000), 0.5 * tone, np.zeros(50_000)]))
     loud = np.flatnonzero(np.abs(sound) >= 0.01 * np.abs(sound).max())
     assert loud[0] == LEAD
     assert abs(len(sound) - LEAD - np.log(10 ** (70 / 20)) / 40 * SAMPLE_RATE) < 100  # -70 dB
     assert sound[-1] == pytest.approx(0, abs=1e-6)
-    assert len(prepare.one_shot(np.ones(100_000) * np.sin(np.arange(100_000)))) == FRAMES
+    assert len(prepare.cut_one_shot(np.ones(100_000) * np.sin(np.arange(100_000)))) == FRAMES
 
 
-def test_low_cut_takes_out_what_is_not_heard():
+def test_low_cut_removes_what_is_below_20_hz():
     t = np.arange(SAMPLE_RATE) / SAMPLE_RATE
     kept = prepare.low_cut(0.2 + np.sin(2 * np.pi * 60 * t))[5000:-5000]
     assert abs(kept.mean()) < 0.01
@@ -264,26 +264,26 @@ def test_low_cut_takes_out_what_is_not_heard():
 
 
 @pytest.mark.parametrize(("frames", "pieces"), [(10_000, 0), (40_000, 1), (FRAMES, 1), (200_000, 2)])
-def test_stretches_loop(frames, pieces):
-    found = prepare.stretches(np.random.default_rng(0).normal(size=frames))
+def test_cut_textures_loop(frames, pieces):
+    found = prepare.cut_loops(np.random.default_rng(0).normal(size=frames))
     assert len(found) == pieces
     for piece in found:
         assert len(piece) == FRAMES
         assert piece.std() == pytest.approx(1, abs=0.05)
-    tone = prepare.stretches(np.sin(2 * np.pi * np.arange(frames) / 200))
+    tone = prepare.cut_loops(np.sin(2 * np.pi * np.arange(frames) / 200))
     assert all(abs(piece[0] - piece[-1]) < 0.05 for piece in tone)  # a step of the tone is 0.03
 
 
-def test_near_copies_leave_the_held_out_one():
+def test_of_near_copies_the_held_out_one_is_kept():
     rng = np.random.default_rng(0)
     hit = (rng.normal(size=8000) * np.exp(-np.arange(8000) / 1500) * 9000).astype(np.int16)
     other = (np.sin(np.arange(8000) / 9) * np.exp(-np.arange(8000) / 2500) * 9000).astype(np.int16)
 
     def found(name, held_out):
-        return prepare.Found(hit, "snare", "s", (name,), name, held_out)
+        return prepare.Recording(hit, "snare", "s", (name,), name, held_out)
 
     cut = [(found("a", False), hit, -1.0), (found("b", True), hit // 2, -7.0), (found("c", False), other, -1.0)]
-    data, dropped = prepare.thinned(cut, Counter())
+    data, dropped = prepare.drop_near_copies(cut, Counter())
     assert sorted(data.names) == ["b", "c"] and dropped["near copies of another"] == 1
 
 
@@ -306,8 +306,8 @@ def test_midi_file_holds_the_notes_one_after_another():
     assert events[-1] == (3790, 0xB0, 120, 0)
 
 
-def test_sound_font_says_what_a_note_plays(tmp_path):
-    """A file of two instruments: one over all keys for hard hits, a stereo one from key 60 on."""
+def test_sound_font_lists_the_recordings_of_a_note(tmp_path):
+    """The file has two instruments: one over all keys for hard hits, a stereo one from key 60 on."""
 
     def chunk(tag, body):
         return struct.pack("<4sI", tag, len(body)) + body + b"\0" * (len(body) % 2)
@@ -338,19 +338,19 @@ def test_sound_font_says_what_a_note_plays(tmp_path):
 # --- tables and card --------------------------------------------------------------------------------------------
 
 
-def test_tables_of_sources_are_sound():
+def test_source_tables_are_consistent():
     names = [name for names in sources.SONIC_PI.values() for name in names.split()]
     assert len(names) == len(set(names))
     for table in (sources.SONIC_PI, sources.RUMPF, sources.DRUM_NOTES, sources.PROGRAMS):
         assert set(table) <= set(CATEGORIES)
-    held_out = [name for name in names if prepare._matches(name, sources.SONIC_PI_HELD_OUT)]
+    held_out = [name for name in names if prepare.matches(name, sources.SONIC_PI_HELD_OUT)]
     assert {c for c, ns in sources.SONIC_PI.items() for n in ns.split() if n in held_out} == set(CATEGORIES)
 
 
-def test_card_names_every_source_and_its_figures_are_those_of_the_file():
+def test_card_names_every_source_and_has_the_figures_of_the_file():
     card = prepare.CARD.read_text(encoding="utf-8")
     for word in (*sources.PACKAGES, "CC0", "MIT", "CC-BY 3.0", "Frank Wen", "Emanuel Rumpf", *CATEGORIES):
         assert word in card
     file = ROOT / "build" / prepare.FILE
     if file.exists():
-        assert prepare.counts(load_prepared(file)) in card
+        assert prepare.count_table(load_prepared(file)) in card

@@ -12,7 +12,7 @@ from conftest import DATA, FORMAT
 
 import ddnb
 from ddnb.audio import mastering
-from ddnb.cli.parser import main
+from ddnb.cli.main import main
 from ddnb.clips.clip import Clip
 from ddnb.generation.beat import beat
 from ddnb.generation.remake import VERBS
@@ -26,8 +26,8 @@ def sound(seed=0, frames=480, channels=2, level=0.2):
 
 
 @pytest.fixture(scope="module")
-def ckpt(lightning):
-    return lightning
+def ckpt(small):
+    return small
 
 
 @pytest.fixture
@@ -181,8 +181,8 @@ def test_a_chain_of_two_networks(ckpt, drums, tmp_path):
     clips = ddnb.vary(ckpt, kick, 0.4, 1, steps=1)
     path = clips.save(tmp_path)[0]
     np.testing.assert_array_equal(ddnb.remake(path, ckpt).audio, clips.audio)
-    np.testing.assert_array_equal(ddnb.remake(path, DATA / "lightning.ckpt").audio, clips.audio)
-    with pytest.raises(ddnb.CheckpointError, match=r"made with lightning\.ckpt; say where"):
+    np.testing.assert_array_equal(ddnb.remake(path, ckpt.info["source"]).audio, clips.audio)
+    with pytest.raises(ddnb.CheckpointError, match=r"made with small\.safetensors; say where"):
         ddnb.remake(path)
 
 
@@ -313,8 +313,9 @@ def test_a_file_that_is_not_as_it_was_saved_is_a_sound_of_ones_own(ckpt, files):
 def test_a_sound_of_ones_own_is_found_again_by_what_is_in_it(ckpt, files, tmp_path):
     """Nobody has made it, so it is looked for; what was done to it is done again."""
     clip = ddnb.read_clip(files / "a.wav")
-    clip.settings["edits"] = [{"first_frame": 7, "frames": 400, "gain_db": -3.0}]
-    clip = replace(clip, audio=mastering.apply(clip.audio, clip.settings["edits"][0]))
+    edit = {"first_frame": 7, "frames": 400, "gain_db": -3.0}
+    edited = replace(clip.provenance, edits=(edit,))
+    clip = replace(clip, audio=mastering.apply_edit(clip.audio, edit), provenance=edited)
     path = clip.save(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"a\.wav"):
         ddnb.remake(path)
@@ -326,7 +327,7 @@ def test_a_sound_of_ones_own_is_found_again_by_what_is_in_it(ckpt, files, tmp_pa
 @pytest.mark.parametrize("edits", [5, ["cut"], [{"frames": 10**9}], [{"louder": 3}], [{"fade_frames": "x"}], [[]]])
 def test_edits_that_are_none(edits, ckpt, files):
     path = ddnb.generate(ckpt, 1, steps=1, duration_s=0.01).save(files)[0].with_suffix(".json")
-    with pytest.raises(ValueError, match="no record of a sound made by ddnb: its edits are wrong"):
+    with pytest.raises(ValueError, match="not a record of a sound made by ddnb: .*edits"):
         ddnb.remake(json.loads(path.read_text()) | {"edits": edits}, ckpt)
 
 
@@ -422,9 +423,9 @@ def test_sounds_of_two_networks_of_ones_own(two, tmp_path):
         assert [clip.name for clip in again] == whole
         np.testing.assert_array_equal(ddnb.remake(clips[2].save(tmp_path), given).audio[0], clips[2].audio)
     for given, left, words in ((files[0], [0], "other weights"), (networks[1], [1], "other weights")):
-        with pytest.warns(UserWarning, match=rf"is left out: .*{words}"):
+        with pytest.warns(UserWarning, match=rf"Skipped .*{words}"):
             assert [clip.name for clip in ddnb.remake(path, given)] == [whole[i] for i in left]
-    with pytest.warns(UserWarning, match="left out"), pytest.raises(ddnb.CheckpointError, match="say where"):
+    with pytest.warns(UserWarning, match="Skipped"), pytest.raises(ddnb.CheckpointError, match="say where"):
         ddnb.remake(path)
     arguments = [f"--checkpoint={file}" for file in files]
     assert main(["remake", str(path), *arguments, "--out", str(tmp_path / "again")]) == 0
@@ -464,16 +465,14 @@ def test_the_same_weights_in_two_precisions(tmp_path):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-@pytest.mark.parametrize("lacking", ["verb", "seed", "frames", "source", "a"])
-def test_a_record_that_lacks_something(verb, lacking, ckpt, files):
+def test_rejects_incomplete_records(verb, ckpt, files):
     clips = CASES[verb](ckpt, files / "a.wav", files / "b.wav")
-    path = clips.save(files)[0].with_suffix(".json")
-    record = json.loads(path.read_text())
-    if lacking not in record["making"]:
-        return
-    del record["making"][lacking]
-    with pytest.raises(ValueError, match=f"no record of a sound made by ddnb: '{lacking}' is missing"):
-        ddnb.remake(record, ckpt)
+    whole = json.loads(clips.save(files)[0].with_suffix(".json").read_text())
+    for key in {"verb", "seed", "frames", "source", "a"} & whole["making"].keys():
+        record = whole | {"making": {k: v for k, v in whole["making"].items() if k != key}}
+        missing = "verb=None" if key == "verb" else f"'{key}' is missing"
+        with pytest.raises(ddnb.RecordError, match=f"not a record of a sound made by ddnb: {missing}"):
+            ddnb.remake(record, ckpt)
 
 
 @pytest.mark.parametrize(
@@ -494,10 +493,10 @@ def test_a_record_that_lacks_something(verb, lacking, ckpt, files):
     ids=str,
 )
 def test_other_json(record, ckpt, tmp_path):
-    with pytest.raises(ValueError, match="no record"):
+    with pytest.raises(ValueError, match="not a record"):
         ddnb.remake(record, ckpt)
     (tmp_path / "x.json").write_text(json.dumps(record))
-    with pytest.raises(ValueError, match="no record"):
+    with pytest.raises(ValueError, match="not a record"):
         ddnb.remake(tmp_path / "x.json", ckpt)
 
 
@@ -528,7 +527,7 @@ def test_numbers_and_names_that_no_sound_has(wrong, drums, tmp_path):
     path = ddnb.generate(drums, 1, category="kick", steps=1, duration_s=0.02)[0].save(tmp_path)
     record = json.loads(path.with_suffix(".json").read_text())
     record["making"] |= wrong
-    with pytest.raises(ValueError, match="no record"):
+    with pytest.raises(ValueError, match="not a record"):
         ddnb.remake(record)
     path.with_suffix(".json").write_text(json.dumps(record))
     assert ddnb.read_clip(path).kind == "own"
@@ -536,15 +535,15 @@ def test_numbers_and_names_that_no_sound_has(wrong, drums, tmp_path):
 
 def test_sounds_made_from_each_other_without_end(ckpt, files):
     clip = ddnb.vary(ckpt, files / "a.wav", 0, 1)[0]
-    record = clip.provenance
+    record = clip.provenance.to_dict()
     for _ in range(300):
         record = record | {"making": record["making"] | {"source": {"name": "x", "record": record}}}
-    with pytest.raises(ValueError, match="More than 100"):
+    with pytest.raises(ValueError, match="at most 100"):
         ddnb.remake(record, ckpt)
 
 
 def test_a_clip_without_a_record_is_an_array(ckpt, tmp_path):
-    clip = Clip(sound(), RATE, 0, {})
+    clip = Clip(sound(), RATE, 0)
     clips = ddnb.vary(ckpt, clip, 0.4, 1, steps=1)
     path = clips.save(tmp_path)[0]
     np.testing.assert_array_equal(ddnb.remake(path, ckpt, sounds=[clip]).audio, clips.audio)

@@ -1,4 +1,4 @@
-"""requirements.txt: installing it on Colab must change nothing there, and it must list what ddnb imports."""
+"""Test requirements.txt: installing it on Colab must change nothing there, and it must list what ddnb imports."""
 
 import ast
 import sys
@@ -10,23 +10,24 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PROVIDED_BY_COLAB = {"google"}
-"""Imports that notebooks, and what they call, guard with ``runtime.in_colab()``."""
+"""Imports that are guarded by ``runtime.in_colab()``."""
 
 
 def requirements_in(path: Path) -> list[Requirement]:
+    """Parse a requirements file."""
     lines = (line.partition("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines())
     return [Requirement(line) for line in lines if line]
 
 
 NOT_IN_COLAB = {"mido"}
-"""Pure Python, and what it needs (packaging) is there: installing it replaces nothing and restarts nothing."""
+"""Pure Python whose only dependency, packaging, is in Colab: installing it replaces nothing."""
 
 REQUIREMENTS = requirements_in(ROOT / "requirements.txt")
 COLAB = {canonicalize_name(r.name): r for r in requirements_in(ROOT / "tests" / "data" / "colab-packages.txt")}
 
 
 def third_party_imports(path: Path) -> set[str]:
-    """Top-level names of what a file imports, at the top or inside functions, that are not Python's own or ours."""
+    """Return the top-level names of all imports of a file, except those of the standard library and ddnb."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -37,8 +38,8 @@ def third_party_imports(path: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("requirement", REQUIREMENTS, ids=lambda r: r.name)
-def test_colab_has_it_already(requirement):
-    """pip would replace a package that Colab's kernel has loaded, and ask for a restart."""
+def test_colab_has_each_requirement(requirement):
+    """Otherwise pip would replace a package that Colab's kernel has loaded, and ask for a restart."""
     assert requirement.marker is None
     if requirement.name in NOT_IN_COLAB:
         return
@@ -50,13 +51,13 @@ def test_colab_has_it_already(requirement):
 
 @pytest.mark.parametrize("requirement", REQUIREMENTS, ids=lambda r: r.name)
 def test_only_lower_bounds(requirement):
-    """A pin or an upper bound fits one day's Colab only; a link or an option cannot be compared at all."""
+    """A pin or an upper bound fits Colab only for a while; a link or an option cannot be compared at all."""
     assert [specifier.operator for specifier in requirement.specifier] == [">="]
     assert requirement.url is None
 
 
 def test_every_package_is_listed_once():
-    """Two bounds for one package: the looser one is forgotten and misleads."""
+    """With two bounds for one package the looser one misleads."""
     names = [canonicalize_name(requirement.name) for requirement in REQUIREMENTS]
     assert len(set(names)) == len(names) >= 10
 
@@ -65,7 +66,7 @@ def test_every_package_is_listed_once():
     "path", [*sorted((ROOT / "ddnb").rglob("*.py")), *sorted((ROOT / "notebooks").rglob("*.py"))], ids=lambda p: p.stem
 )
 def test_every_import_is_listed(path):
-    """An import that works here because something else brought the package, and fails in a fresh environment."""
+    """Catches an import that works only where another package happens to bring it."""
     listed = {canonicalize_name(requirement.name) for requirement in REQUIREMENTS}
     needed = third_party_imports(path)
     if path.parent.name == "notebooks" or path.name == "colab.py":
@@ -73,8 +74,8 @@ def test_every_import_is_listed(path):
     assert {canonicalize_name(name) for name in needed} <= listed
 
 
-def test_imports_are_found_wherever_they_stand(tmp_path):
-    """The guard itself: one that overlooks imports inside functions would let everything pass."""
+def test_imports_are_found_at_any_depth(tmp_path):
+    """A test that overlooks imports inside functions would pass for every file."""
     file = tmp_path / "a.py"
     file.write_text("import os\nfrom . import b\ndef f():\n    from x.y import z\n    import u.v as w, ddnb\n")
     assert third_party_imports(file) == {"x", "u"}

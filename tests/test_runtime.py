@@ -61,7 +61,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(error):
             raise error
         return torch.tensor(list(items))
 
-    with pytest.warns(UserWarning, match="going on with"):
+    with pytest.warns(UserWarning, match="continuing with"):
         results = torch.cat(list(runtime.in_batches(work, range(20), 16)))
     assert results.tolist() == list(range(20))
     assert tried[:4] == [16, 8, 4, 2]

@@ -1,8 +1,10 @@
-"""The scripts of tools/, run on a copy of the tree."""
+"""Run the scripts of tools/ on a copy of the tree, or on a small package."""
 
+import io
+import runpy
 import shutil
-import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -17,42 +19,57 @@ Not ours: https://github.com/{0}-else, https://github.com/other/thing, https://g
 """
 
 
+KEPT = {"01_generate", "studio"}
+"""The notebooks of the copy: one with a Colab badge in its text, and one with private outputs."""
+
+
 @pytest.fixture
 def tree(tmp_path) -> Path:
-    """A copy of everything that may hold the address, with a document that holds it in every form."""
-    for name in ("notebooks", "tools"):
-        ignored = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "sounds*")
-        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    """Copy everything that may hold the address, with a document that holds it in every form."""
+    shutil.copytree(ROOT / "tools", tmp_path / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "notebooks").mkdir()
+    for path in (ROOT / "notebooks").iterdir():
+        if path.stem in KEPT and path.suffix in (".py", ".ipynb"):
+            shutil.copy(path, tmp_path / "notebooks")
     for path in [*ROOT.glob("*.md"), *ROOT.glob("*.toml"), *ROOT.glob("*.cff")]:
         shutil.copy(path, tmp_path)
-    run(tmp_path, "set_address.py", OLD, "main")  # wherever the tree stands now
+    run(tmp_path, "set_address.py", OLD, "main")  # whatever address the tree has now
     (tmp_path / "EXTRA.md").write_text(EXTRA.format(OLD, "main"), encoding="utf-8")
     return tmp_path
 
 
 def run(tree: Path, script: str, *arguments: str, status: int = 0) -> str:
-    command = [sys.executable, str(tree / "tools" / script), *arguments]
-    done = subprocess.run(command, cwd=tree.parent, capture_output=True, text=True)
-    assert done.returncode == status, done.stdout + done.stderr
-    return done.stdout + done.stderr
+    """Run a script of the copy as the command line does, in this process; return what it printed."""
+    path, printed = tree / "tools" / script, io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(printed), redirect_stderr(printed):
+        patch.setattr(sys, "argv", [str(path), *arguments])
+        patch.syspath_prepend(path.parent)
+        patch.delitem(sys.modules, "build_notebooks", raising=False)  # that of another copy
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(path), run_name="__main__")
+        sys.modules.pop("build_notebooks", None)
+    assert ended.value.code == status, printed.getvalue()
+    return printed.getvalue()
 
 
 def contents(tree: Path) -> dict[Path, bytes]:
+    """Read every file of the copy."""
     files = (path for path in tree.rglob("*") if path.is_file())
     return {path.relative_to(tree): path.read_bytes() for path in files if "__pycache__" not in path.parts}
 
 
-def address(tree: Path, repo: str, ref: str) -> str:
-    """What ``make address`` does."""
-    return run(tree, "set_address.py", repo, ref) + run(tree, "build_notebooks.py")
+def address(tree: Path, repo: str, ref: str) -> None:
+    """Do what ``make address`` does."""
+    run(tree, "set_address.py", repo, ref)
+    run(tree, "build_notebooks.py")
 
 
-def test_set_address_leaves_no_trace_of_the_old_one(tree):
-    """A badge, an install line or a document that still leads to the old repository."""
+def test_set_address_leaves_no_trace_of_the_old_address(tree):
+    """Catches a badge, an install line or a document that still leads to the old repository."""
     address(tree, "some-one/the.music", "v1.0")
     (tree / "EXTRA.md").write_text((tree / "EXTRA.md").read_text().partition("Not ours")[0])
     for name, data in contents(tree).items():
-        if name.parts[0] != "tools":  # they know the stand-in
+        if name.parts[0] != "tools":  # they hold the placeholder
             assert OLD.encode() not in data, name
     assert 'Repository = "https://github.com/some-one/the.music"' in (tree / "pyproject.toml").read_text()
     for suffix in ("py", "ipynb"):
@@ -64,15 +81,15 @@ def test_set_address_leaves_no_trace_of_the_old_one(tree):
 
 
 def test_set_address_writes_every_form_and_nothing_else(tree):
-    """A half-changed address, or one of somebody else's that only looks like ours."""
+    """Catches a half-changed address, and a change to another repository's address that only looks like ours."""
     address(tree, "some-one/the.music", "v1.0")
     expected = EXTRA.partition("Not ours")[0].format("some-one/the.music", "v1.0")
     expected += "Not ours" + EXTRA.partition("Not ours")[2].format(OLD)
     assert (tree / "EXTRA.md").read_text(encoding="utf-8") == expected
 
 
-def test_set_address_again_changes_nothing(tree):
-    """A rewrite that eats its own result; it must also work from one real address to the next, and back."""
+def test_set_address_is_idempotent_and_reversible(tree):
+    """Catches a rewrite that changes its own result; it must also work from one real address to the next, and back."""
     before = contents(tree)
     address(tree, "a/b", "main")
     once = contents(tree)
@@ -86,14 +103,14 @@ def test_set_address_again_changes_nothing(tree):
 
 
 @pytest.mark.parametrize("arguments", [(), ("a/b",), ("a", "main"), ("a/b/c", "main"), ("a/b", "x/y"), ("a/b", "")])
-def test_set_address_refuses_what_is_no_address(tree, arguments):
+def test_set_address_rejects_invalid_addresses(tree, arguments):
     """``make address`` without REPO= would write an empty address everywhere."""
     before = contents(tree)
     assert "usage" in run(tree, "set_address.py", *arguments, status=2)
     assert contents(tree) == before
 
 
-def test_build_check_notices_a_changed_source_and_a_missing_notebook(tree):
+def test_build_check_reports_a_changed_source_and_a_missing_notebook(tree):
     """CI would pass with a notebook that is not the one reviewed."""
     run(tree, "build_notebooks.py")
     run(tree, "build_notebooks.py", "--check")
@@ -108,7 +125,7 @@ def test_build_check_notices_a_changed_source_and_a_missing_notebook(tree):
     assert "01_generate.ipynb" in run(tree, "build_notebooks.py", "--check", status=1)
 
 
-def test_build_removes_what_running_left(tree):
+def test_build_removes_outputs(tree):
     """Outputs and widget state of an author's run would be committed."""
     run(tree, "build_notebooks.py")
     notebook = tree / "notebooks" / "01_generate.ipynb"
@@ -119,9 +136,65 @@ def test_build_removes_what_running_left(tree):
     assert notebook.read_bytes() == clean
 
 
-def test_make_stack_lists_the_stacks_it_knows(tree):
-    """A typing error would make an empty environment that tests nothing."""
+def test_make_stack_lists_the_known_stacks(tree):
+    """A typing error would create an empty environment that tests nothing."""
     (tree / "tests").mkdir()
     shutil.copy(ROOT / "tests" / "constraints-colab.txt", tree / "tests")
     assert "colab" in run(tree, "make_stack.py", "colb", str(tree / "stack"), status=2)
     assert not (tree / "stack").exists()
+
+
+# --- draw_imports -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def package(tmp_path) -> Path:
+    """Write a package of three layers: low; box of a and b; top. One import is inside a function."""
+    files = {
+        "__init__.py": "from .top import run\n",
+        "low.py": "import os\n",
+        "box/__init__.py": "from .a import one\n",
+        "box/a.py": "from . import b\nfrom ..low import thing\n\none = 1\n",
+        "box/b.py": "import os.path\n",
+        "top.py": "def run():\n    from thing.box.a import one\n    import thing.low as low\n",
+    }
+    for name, text in files.items():
+        (tmp_path / "thing" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "thing" / name).write_text(text, encoding="utf-8")
+    return tmp_path / "thing"
+
+
+def draw(package: Path, status: int = 0) -> list[str]:
+    return run(ROOT, "draw_imports.py", str(package), status=status).splitlines()
+
+
+def test_imports_are_drawn_layer_by_layer(package):
+    assert draw(package) == [
+        "  3  top 3",
+        "  2  box 6",
+        "  1  low 1",
+        "3 packages and modules in 3 layers, 6 files, 6 imports, no circle",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "circle"),
+    [
+        ("low.py", "def f():\n    from . import top\n", {"thing.low", "thing.top"}),  # inside a function
+        ("box/b.py", "from .a import one\n", {"thing.box.a", "thing.box.b"}),  # inside a package
+        ("low.py", "from .box.b import x\n", {"low", "box"}),  # between packages, not between files
+    ],
+)
+def test_a_circle_of_imports_is_an_error(package, file, line, circle):
+    path = package / file
+    path.write_text(path.read_text(encoding="utf-8") + line, encoding="utf-8")
+    (message,) = draw(package, status=1)
+    assert message.startswith("Imports go in a circle: ")
+    first, *rest = message.partition(": ")[2].split(" -> ")
+    assert first == rest[-1] and circle <= set(rest)
+
+
+def test_ddnb_has_no_circle_of_imports():
+    """An independent count of the files: a script that reads none of them would find no circle either."""
+    *_, last = run(ROOT, "draw_imports.py").splitlines()
+    assert f" {len(list((ROOT / 'ddnb').rglob('*.py')))} files, " in last

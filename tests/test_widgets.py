@@ -4,7 +4,6 @@ import base64
 import html
 import io
 import re
-import warnings
 
 import ipywidgets
 import numpy as np
@@ -13,20 +12,22 @@ import soundfile
 from PIL import Image
 
 import ddnb
-from ddnb import check_dataset, finetune, widgets
+from ddnb import check_dataset, finetune, notices, widgets
 from ddnb.clips.clip import Clip, Clips
+from ddnb.clips.provenance import Provenance
 from ddnb.display import plots
 from ddnb.training import dataset, report_html
-from ddnb.training.loop import Record
-from ddnb.widgets import jobs, training
+from ddnb.training.loop import TrainingStep, from_scratch
+from ddnb.training.trainer import Trainer
+from ddnb.widgets import jobs
 from ddnb.widgets import training as widget_training
 
-SETTINGS = {"model": {"name": "model <b>&"}, "making": {"asked": 3}, "machine": {}}
+PROVENANCE = Provenance.from_dict({"model": {"name": "model <b>&"}, "making": {"asked": 3}, "machine": {}})
 
 
 def clips(audio, rate=44100):
     audio = np.asarray(audio, dtype=np.float32)
-    return Clips(audio, rate, list(range(len(audio))), SETTINGS)
+    return Clips(audio, rate, list(range(len(audio))), PROVENANCE)
 
 
 @pytest.fixture
@@ -44,7 +45,7 @@ def sounds(page):
 
 def test_every_clip_has_a_player_with_its_own_sound_at_its_own_level(three):
     """A player that normalises hides which clip is loud."""
-    page = widgets.clips_html(three)
+    page = three._repr_html_()
     heard = sounds(page)
     assert len(heard) == 3
     for (sound, rate), clip in zip(heard, three, strict=True):
@@ -53,20 +54,20 @@ def test_every_clip_has_a_player_with_its_own_sound_at_its_own_level(three):
         expected = clip.audio * (10 ** (-1 / 20) / peak if peak > 1 else 1)  # over full scale: to -1 dBFS, and said
         np.testing.assert_allclose(sound.T, expected, atol=1e-4)
     assert "peak -20.0 dBFS" in page
-    assert page.count("turned down by 5 dB") == 1
+    assert page.count("lowered by 5 dB") == 1
     assert "silent" in page
 
 
 def test_players_need_no_script_or_style_and_start_nothing(three):
     """Jupyter strips both from a stranger's notebook; browsers and classes of thirty do not want autoplay."""
-    page = widgets.clips_html(three)
+    page = three._repr_html_()
     for word in ("<script", "<style", "onclick", "autoplay", "<source", "color:"):
         assert word not in page
     assert page.count("aria-label=") == page.count("alt=") == 3
 
 
 def test_names_are_text_not_html(three):
-    assert "<b>&" not in widgets.clips_html(three)
+    assert "<b>&" not in three._repr_html_()
 
 
 def test_player_is_made_of_widgets_with_the_same_content(three):
@@ -76,14 +77,14 @@ def test_player_is_made_of_widgets_with_the_same_content(three):
         caption, image, _ = card.children
         assert clip.name in caption.value
         assert len(sounds(caption.value)) == 1
-        assert Image.open(io.BytesIO(bytes(image.value))).size == (560, 280)
+        assert Image.open(io.BytesIO(bytes(image.value))).size == (560, 300)
     assert len(widgets.player(three[0]).cards) == 1
 
 
 def test_many_sounds_stay_below_the_limit_of_one_output():
     """Colab drops an output of more than about 10 MB."""
     many = clips(np.random.default_rng(0).standard_normal((40, 2, 65536)) * 0.1, 48000)
-    page = widgets.clips_html(many)
+    page = many._repr_html_()
     assert "previews" in page
     assert len(page) < 8_100_000
     shown = page.count("<audio")
@@ -98,28 +99,30 @@ def test_the_picture_shows_when_and_how_high():
     """Half a second of silence, then a 5 kHz tone: the left half is dark, and the tone is a line, not everywhere."""
     sound = np.zeros((1, 44100), np.float32)
     sound[0, 22050:] = 0.5 * np.sin(2 * np.pi * 5000 * np.arange(22050) / 44100)
-    picture = np.asarray(Image.open(io.BytesIO(plots.picture(Clip(sound, 44100, 0, SETTINGS)))).convert("RGBA"))
-    spectrogram = picture[150:, :, :3].sum(axis=-1).astype(float)
-    left, right = spectrogram[:, 20:250], spectrogram[:, 310:540]
+    picture = np.asarray(
+        Image.open(io.BytesIO(plots.picture(Clip(sound, 44100, 0, PROVENANCE).shown()))).convert("RGBA")
+    )
+    spectrogram = picture[145:262, :, :3].sum(axis=-1).astype(float)
+    left, right = spectrogram[:, 70:290], spectrogram[:, 315:535]
     assert right.max() > left.max() + 100
     rows = right.mean(axis=1)
     assert rows.max() > 2 * np.median(rows)
-    waveform = picture[:135, :, 3] > 0
-    assert waveform[:, 300:540].sum() > 10 * waveform[:, 20:260].sum()
+    waveform = picture[12:130, :, 3] > 0
+    assert waveform[:, 315:535].sum() > 10 * waveform[:, 70:290].sum()
 
 
 @pytest.mark.parametrize("frames", [1, 10, 600])
 def test_very_short_clips_can_be_shown(frames):
-    assert len(sounds(widgets.clips_html(clips(np.full((1, 2, frames), 0.1))))) == 1
+    assert len(sounds(clips(np.full((1, 2, frames), 0.1))._repr_html_())) == 1
 
 
 def test_clips_show_themselves(three):
-    assert three._repr_html_() == widgets.clips_html(three)
+    assert len(sounds(three[1]._repr_html_())) == 1
     assert "interrupted" in three[:0]._repr_html_()
 
 
 def shown(report):
-    return Image.open(io.BytesIO(report_html.dataset_picture(report))).convert("RGBA")
+    return Image.open(io.BytesIO(report_html.dataset_picture(report.data, report.clip_frames))).convert("RGBA")
 
 
 def test_a_dataset_report_shows_itself_with_a_picture():
@@ -219,7 +222,7 @@ def records(first=0, last=50, steps=50, closed=None, **fields):
         for step in range(first, last + 1):
             loss = 1 / (1 + step) if step else None
             held_out = 0.1 + abs(step - 30) / 50 if step % 10 == 0 else None
-            yield Record(step, steps, loss, 1e-3, 0.01, 0.9, held_out, **fields)
+            yield TrainingStep(step, steps, loss, 1e-3, 0.01, 0.9, held_out, **fields)
     finally:
         if closed is not None:
             closed.append(step)
@@ -231,7 +234,7 @@ def test_follow_hands_on_every_record_and_ends_full(screen):
     bar, label, curve, notes = parts(screen)
     assert bar.value == bar.max
     assert "done in" in label.value and "step 50 of 50" in label.value
-    assert "held-out error 0.5000, the best 0.1000 at step 30" in label.value
+    assert "validation loss 0.5000, best 0.1000 at step 30" in label.value
     assert curve.layout.display != "none" and notes.value == ""
     assert Image.open(io.BytesIO(bytes(curve.value))).size == (700, 280)
 
@@ -259,7 +262,7 @@ def test_follow_is_on_the_screen_before_the_first_step(screen):
         yield from records()
 
     next(widgets.follow(slow()))
-    assert seen == ["training: getting ready"]
+    assert seen == ["training: preparing"]
 
 
 def test_follow_draws_seldom(screen, monkeypatch):
@@ -288,25 +291,25 @@ def test_an_interrupt_while_drawing_saves_and_ends_quietly(screen, monkeypatch):
     )
     seen = [record.step for record in widgets.follow(records(closed=closed))]
     assert seen == list(range(20)) and closed == [20]
-    assert "step 20 of 50: stopped; run the same cell again to go on" in parts(screen)[1].value
+    assert "step 20 of 50: stopped; run the same cell again to resume" in parts(screen)[1].value
 
 
 def test_an_interrupt_in_a_step_is_told_and_gone_on_from(screen, monkeypatch, tmp_path):
     """finetune settles that one itself and ends without an error, as if it were done."""
-    step = training.Trainer.train_step
+    step = Trainer.train_step
 
     def interrupted(trainer):
         if trainer.step == 2:
             raise KeyboardInterrupt
         return step(trainer)
 
-    ckpt = training.from_scratch("tiny", sample_rate=8000, frames=64)
+    ckpt = from_scratch("tiny", sample_rate=8000, frames=64)
     recipe = {"steps": 4, "batch_size": 1, "demos": 0, "keep_best": 0, "validate_every": 4}
-    monkeypatch.setattr(training.Trainer, "train_step", interrupted)
+    monkeypatch.setattr(Trainer, "train_step", interrupted)
     assert [r.step for r in widgets.follow(finetune(ckpt, dataset.EXAMPLES, tmp_path / "run", **recipe))] == [0, 1, 2]
     assert "step 2 of 4: stopped; run the same cell again" in parts(screen)[1].value
     assert "stopped after step 2" in parts(screen)[3].value
-    monkeypatch.setattr(training.Trainer, "train_step", step)
+    monkeypatch.setattr(Trainer, "train_step", step)
     screen.clear()
     assert [r.step for r in widgets.follow(finetune(ckpt, dataset.EXAMPLES, tmp_path / "run", **recipe))] == [3, 4]
     assert "step 4 of 4: done" in parts(screen)[1].value
@@ -328,7 +331,7 @@ def test_advice_and_warnings_stand_below_the_curve_once(screen, recwarn):
 
     def warning():
         for record in records(advice="a <b>"):
-            warnings.warn("less room", stacklevel=1)
+            notices.warn("less room")
             yield record
 
     for _ in widgets.follow(warning()):
@@ -384,7 +387,11 @@ def test_demos_are_a_row_per_step_and_a_column_per_sound(tmp_path):
     names = ["kick_seed0", "snare_seed0"]
     page = widgets.demos(demo_run(tmp_path, [0, 5, 10], names)).data
     rows = page.split("<tr>")[1:]
-    assert [re.search(r"<th[^>]*>(.*?)</th>", row)[1] for row in rows] == ["step 0, before", "step 5", "step 10"]
+    assert [re.search(r"<th[^>]*>(.*?)</th>", row)[1] for row in rows] == [
+        "step 0, before training",
+        "step 5",
+        "step 10",
+    ]
     for row, step in zip(rows, (0, 5, 10), strict=True):
         assert re.findall(r"<b>(.*?)</b>", row) == ["kick, seed 0", "snare, seed 0"]
         for (sound, rate), place in zip(sounds(row), (0, 1), strict=True):
@@ -397,7 +404,7 @@ def test_demos_are_a_row_per_step_and_a_column_per_sound(tmp_path):
 
 def test_of_many_demos_the_first_middle_and_last_are_shown(tmp_path):
     page = widgets.demos(demo_run(tmp_path, range(0, 90, 10), ["seed0"])).data
-    assert re.findall(r"<th[^>]*>(.*?)</th>", page) == ["step 0, before", "step 40", "step 80"]
+    assert re.findall(r"<th[^>]*>(.*?)</th>", page) == ["step 0, before training", "step 40", "step 80"]
 
 
 def test_demos_stay_below_the_limit_of_one_output(tmp_path):
@@ -431,18 +438,18 @@ def test_sounds_of_a_folder_can_be_heard_before_training(tmp_path):
 def looped(seed=0) -> Clip:
     audio = np.random.default_rng(seed).standard_normal((1, 4000)).astype(np.float32) / 10
     making = {"verb": "generate", "sampler": "iplms", "steps": 2, "loop": True, "bpm": 120, "bars": 2}
-    return Clip(audio, 8000, seed, {"making": making, "model": {"name": "net"}})
+    return Clip(audio, 8000, seed, Provenance.from_dict({"making": making, "model": {"name": "net"}}))
 
 
 def test_a_loop_plays_as_one_and_shows_its_seam():
-    page = widgets.clips_html(looped())
+    page = looped()._repr_html_()
     assert "<audio controls loop " in page
     assert "net_loop_120bpm_2bars_seed0" in page and re.search(r"seam [+-]\d+ dB", page)
 
 
 def test_what_is_no_loop_does_not_repeat():
-    clip = Clip(looped().audio, 8000, 0, {"making": {}, "model": {"name": "net"}})
-    assert "<audio controls preload" in widgets.clips_html(clip) and clip.seam_db is None
+    clip = Clip(looped().audio, 8000, 0, Provenance.from_dict({"making": {}, "model": {"name": "net"}}))
+    assert "<audio controls preload" in clip._repr_html_() and clip.seam_db is None
 
 
 @pytest.fixture
@@ -507,6 +514,6 @@ def test_pictures_of_seams_and_beats(groove):
 )
 def test_what_was_filled_in_is_marked(making):
     """The same sound without the marks looks otherwise."""
-    clip = Clip(looped().audio, 8000, 0, {"making": making, "model": {"name": "net"}})
-    plain = Clip(clip.audio, 8000, 0, {"making": {}, "model": {"name": "net"}})
-    assert plots.picture(clip) != plots.picture(plain)
+    clip = Clip(looped().audio, 8000, 0, Provenance.from_dict({"making": making, "model": {"name": "net"}}))
+    plain = Clip(clip.audio, 8000, 0, Provenance.from_dict({"making": {}, "model": {"name": "net"}}))
+    assert plots.picture(clip.shown()) != plots.picture(plain.shown())

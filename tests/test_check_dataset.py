@@ -1,4 +1,4 @@
-"""What the doctor says of a folder: every fault that was put into it, and none that was not."""
+"""The report on a folder of sounds: faults, near copies, advice."""
 
 import dataclasses
 import io
@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 import ddnb
 from ddnb.display.text import duration
-from ddnb.training import dataset, loop, report
-from ddnb.training import near_copies as copies
-from ddnb.training.near_copies import near_copies
+from ddnb.errors import DatasetError
+from ddnb.training import dataset, report
+from ddnb.training.near_copies import compute_feature, find_near_copies
 from ddnb.training.report import check_dataset
 
 RATE = 44100
@@ -34,7 +34,7 @@ def noise(frames=15_000, decay=3000, seed=0):
 
 @pytest.fixture
 def add(tmp_path):
-    """Write a sound into the folder that is examined."""
+    """Write a sound into the folder to examine; return the folder."""
 
     def write(name, samples, rate=RATE, **kwargs):
         path = tmp_path / "sounds" / name
@@ -52,36 +52,40 @@ def ckpt():
 
 @pytest.fixture
 def timed(monkeypatch):
-    """Training steps that take two seconds each, without the wait."""
-    asked = []
+    """The values of ``crop`` that were measured; a step takes two seconds, without the wait."""
+    measured = []
 
-    def seconds_per_step(ckpt, data, *, crop):
-        asked.append(crop)
+    def measure_step(ckpt, data, *, crop):
+        measured.append(crop)
         return 2.0, 4
 
-    monkeypatch.setattr(loop, "seconds_per_step", seconds_per_step)
-    return asked
+    monkeypatch.setattr(report, "measure_step", measure_step)
+    return measured
 
 
-def heard(sound):
-    data = dataset.Dataset(np.asarray(sound, np.float32).T, RATE, (), {}, ())
-    return copies._feature(data.audio.T[:, report._onset(data.audio.T) :], RATE)
+def feature(sound):
+    sound = np.asarray(sound, np.float32)
+    return compute_feature(sound[:, report._find_onset(sound) :], RATE)
 
 
-def real():
-    data = dataset.decode(dataset.EXAMPLES, RATE)
-    return {s.name: np.array(data.sound(i)) for i, s in enumerate(data.sounds)}
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    """The twelve sounds that come with the package, float32 (2, frames)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DDNB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        data = dataset.decode(dataset.EXAMPLES, RATE)
+        return [np.array(data.sound(i)) for i in range(len(data.sounds))]
 
 
 # --- faults -----------------------------------------------------------------------------------------------------
 
 
-def test_every_fault_is_found_and_nothing_else(add):
+def test_finds_every_fault_and_nothing_else(add):
     folder = add("fine.wav", kick())
     add("clipped.wav", np.clip(4 * kick(70), -1, 1))
     add("quiet.wav", 0.02 * noise(seed=1))
     add("late.wav", np.pad(noise(seed=2, decay=500), (2000, 0)))  # 45 ms
-    add("early.wav", np.pad(noise(seed=3, decay=5000), (700, 0)))  # 16 ms: nobody hears that
+    add("early.wav", np.pad(noise(seed=3, decay=5000), (700, 0)))  # 16 ms, inaudible
     add("offset.wav", 0.2 + 0.5 * kick(200))
     add("full scale.wav", kick(900, level=1.0))  # touches full scale, once: not clipped
     report = check_dataset(folder)
@@ -90,20 +94,20 @@ def test_every_fault_is_found_and_nothing_else(add):
     assert report.late == ("late.wav",)
     assert report.offset == ("offset.wav",)
     assert report.near_copies == ()
-    look = "\n".join(report.sections()["Worth a look"])
+    faults = "\n".join(report.sections()["Worth checking"])
     for name in ("clipped", "quiet", "late", "offset"):
-        assert look.count(f" {name}.wav") == 1
+        assert faults.count(f" {name}.wav") == 1
     for name in ("fine", "early", "full scale"):
-        assert f"{name}.wav" not in look
+        assert f"{name}.wav" not in faults
 
 
-def test_a_folder_without_faults_has_no_such_heading(add):
+def test_folder_without_faults_has_no_such_heading(add):
     folder = add("a.wav", kick())
     report = check_dataset(folder)
-    assert set(report.sections()) == {"What is there", "Advice"}
+    assert set(report.sections()) == {"Contents", "Advice"}
 
 
-def test_real_sounds_are_counted_by_class(add):
+def test_counts_the_examples_by_class(add):
     report = check_dataset(dataset.EXAMPLES)
     text = str(report)
     assert text.startswith("Sounds in one-shots\n")
@@ -113,7 +117,7 @@ def test_real_sounds_are_counted_by_class(add):
     assert "12 sounds" in repr(report)
 
 
-def test_what_cannot_be_used_is_told_apart(add):
+def test_lists_unusable_files_copies_and_other_files(add):
     folder = add("kick/a.wav", kick())
     for name in ("kick/copy.wav", "snare/a.wav"):
         add(name, kick())
@@ -123,11 +127,11 @@ def test_what_cannot_be_used_is_told_apart(add):
     lines = check_dataset(folder).sections()["Not used"]
     assert any(line.startswith("silent.wav: is silent") for line in lines)
     assert any(line.startswith("broken.wav: cannot be read") for line in lines)
-    assert "Exact copies of other files, 1: kick/copy.wav." in lines
-    assert "Files of other kinds, 1: notes.txt." in lines
+    assert "Exact copies of other files (1): kick/copy.wav." in lines
+    assert "Files of other kinds (1): notes.txt." in lines
 
 
-def test_long_lists_are_cut_in_the_text_only(add):
+def test_shortens_long_lists_in_the_text_only(add):
     for i in range(60):
         folder = add(f"{i:02}.wav", 0.001 * noise(1000 + i, seed=i))
         (folder / f"broken {i:02}.wav").write_text("x")
@@ -139,8 +143,8 @@ def test_long_lists_are_cut_in_the_text_only(add):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not allow such names")
-def test_hostile_names_can_be_printed(add):
-    """An escape sequence in a name must not reach the terminal, nor a byte that is no text end the report."""
+def test_prints_hostile_names_safely(add):
+    """An escape sequence in a name must not reach the terminal, and an undecodable byte must not raise."""
     folder = add("b.wav", 0.01 * noise(seed=1))
     (folder / "b.wav").rename(folder / "a\x1b[31m\n$x^2$.wav")
     add("c.wav", noise(seed=2))
@@ -152,7 +156,7 @@ def test_hostile_names_can_be_printed(add):
     text.encode("utf-8")
 
 
-def test_a_sound_that_cancels_in_mono_is_no_trouble(add):
+def test_sound_that_cancels_in_mono_has_finite_features(add):
     folder = add("a.wav", np.stack([kick(), -kick()], axis=1), subtype="FLOAT")
     add("b.wav", noise())
     data = dataset.decode(folder, RATE, 1)
@@ -162,14 +166,14 @@ def test_a_sound_that_cancels_in_mono_is_no_trouble(add):
 
 
 @pytest.mark.parametrize("block", [10, 1000, 1 << 16])
-def test_the_onset_is_the_first_frame_within_40_db_of_the_peak(block, monkeypatch):
+def test_onset_is_the_first_frame_within_40_db_of_the_peak(block, monkeypatch):
     monkeypatch.setattr(report, "_BLOCK", block)
     sound = np.zeros((2, 3000), np.float32)
     sound[1, 1234:] = -0.0101
     sound[0, 2500] = 1.0
-    assert report._onset(sound) == 1234
+    assert report._find_onset(sound) == 1234
     sound[1, 1234:2500] = 0.0099
-    assert report._onset(sound) == 2500
+    assert report._find_onset(sound) == 2500
 
 
 # --- near copies ------------------------------------------------------------------------------------------------
@@ -184,27 +188,26 @@ def encoded(sound, **kwargs):
 
 COPIES = {
     "20 dB lower, 16 bits": lambda x: np.round(0.1 * x * 32768) / 32768,
-    "upside down": lambda x: -x,
+    "inverted in polarity": lambda x: -x,
     "7 ms later": lambda x: np.pad(x, ((0, 0), (309, 0))),
     "through 48 kHz": lambda x: soxr.resample(soxr.resample(x.T, RATE, 48000), 48000, RATE).T,
     "through 22 kHz": lambda x: soxr.resample(soxr.resample(x.T, RATE, 22050), 22050, RATE).T,
-    "all of it": lambda x: -np.round(0.3 * COPIES["through 48 kHz"](np.pad(x, ((0, 0), (100, 0)))) * 32768) / 32768,
+    "all of these": lambda x: -np.round(0.3 * COPIES["through 48 kHz"](np.pad(x, ((0, 0), (100, 0)))) * 32768) / 32768,
     "with silence after it": lambda x: np.pad(x, ((0, 0), (0, 50_000))),
     "in one channel": lambda x: np.stack([x[0], 0 * x[0]]) if (x[0] == x[1]).all() else x,
-    "twice as hot, floating point": lambda x: encoded(2 * x, format="WAV", subtype="FLOAT"),
+    "6 dB louder, floating point": lambda x: encoded(2 * x, format="WAV", subtype="FLOAT"),
 }
 
 
 @pytest.mark.parametrize("change", COPIES)
-def test_copies_are_found_and_different_sounds_are_not(change):
-    """The real sounds among themselves are 66 pairs, several of them of one drum; each finds its own copy."""
-    sounds = list(real().values())
-    features = np.stack([heard(x) for x in [*sounds, *map(COPIES[change], sounds)]])
-    assert near_copies(features[:12]) == []
-    assert near_copies(features) == [(12 + i, i) for i in range(12)]
+def test_finds_altered_copies_but_no_different_sounds(examples, change):
+    """The examples are 66 pairs of different sounds, several of one drum; each finds its own copy."""
+    features = np.stack([feature(x) for x in [*examples, *map(COPIES[change], examples)]])
+    assert find_near_copies(features[:12]) == []
+    assert find_near_copies(features) == [(12 + i, i) for i in range(12)]
 
 
-def test_near_copies_across_classes_and_formats(add):
+def test_finds_near_copies_across_classes_and_formats(add):
     folder = add("kick/a.wav", kick())
     add("kick/b.flac", 0.3 * kick())
     add("snare/a.wav", kick())
@@ -220,18 +223,18 @@ def test_near_copies_across_classes_and_formats(add):
 
 
 def test_two_bursts_of_noise_are_not_copies():
-    """Of one envelope and spectrum, and yet other sounds."""
-    features = np.stack([heard(noise(20_000, 4000, seed)[None]) for seed in range(10)])
-    assert near_copies(features) == []
+    """They have one envelope and one spectrum, but are different sounds."""
+    features = np.stack([feature(noise(20_000, 4000, seed)[None]) for seed in range(10)])
+    assert find_near_copies(features) == []
 
 
-def test_silence_makes_nothing_alike():
-    """Two short sounds have most of the three seconds in common: nothing."""
-    assert heard(kick(60, 1000)[None]) @ heard(noise(1000)[None]) < 0.9
+def test_silence_adds_no_likeness():
+    """In most of the three seconds, two short sounds are both silent."""
+    assert feature(kick(60, 1000)[None]) @ feature(noise(1000)[None]) < 0.9
 
 
 @given(st.integers(0, 60), st.integers(0, 3))
-def test_pairs_are_those_of_a_plain_double_loop(n, seed):
+def test_pairs_match_a_plain_double_loop(n, seed):
     rng = np.random.default_rng(seed)
     features = rng.standard_normal((n, 3)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
@@ -240,37 +243,37 @@ def test_pairs_are_those_of_a_plain_double_loop(n, seed):
         likeness = [float(features[i] @ features[j]) for j in range(i)]
         if likeness and max(likeness) >= 0.9:
             expected.append((i, int(np.argmax(likeness))))
-    assert near_copies(features, 0.9) == expected
+    assert find_near_copies(features, 0.9) == expected
 
 
-def test_thousands_are_compared_in_parts():
-    """The first of a part must be compared with all before it, and none with itself."""
+def test_compares_thousands_in_blocks():
+    """The first of a block is compared with all sounds before it, and none with itself."""
     rng = np.random.default_rng(0)
     features = rng.standard_normal((2500, 64)).astype(np.float32)
     features /= np.linalg.norm(features, axis=1, keepdims=True)
     for later, earlier in ((1024, 3), (1025, 1024), (2499, 2047)):
         features[later] = features[earlier]
-    assert near_copies(features) == [(1024, 3), (1025, 3), (2499, 2047)]
+    assert find_near_copies(features) == [(1024, 3), (1025, 3), (2499, 2047)]
 
 
 # --- advice -----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("n", "steps"), [(1, 500), (12, 500), (51, 600), (165, 1700), (1000, 3000)])
-def test_steps_follow_the_number_of_sounds(n, steps):
+def test_suggests_steps_by_the_number_of_sounds(n, steps):
     sounds = (dataset.Sound("x", None, 0, 100, RATE, 1, 1, "", 0, 0, 0),) * n
-    assert report._steps(dataset.Dataset(np.zeros((100, 2)), RATE, sounds, {}, ()), None) == steps
+    assert report._suggest_steps(dataset.Dataset(np.zeros((100, 2)), RATE, sounds, {}, ()), None) == steps
 
 
 @pytest.mark.parametrize(("n", "words"), [(1, "repeat it"), (3, "repeat them"), (10, "are few"), (30, "variations")])
-def test_few_sounds_are_called_few(n, words, add):
+def test_judges_the_number_of_sounds(n, words, add):
     for i in range(n):
         folder = add(f"{i}.wav", noise(1000, seed=i))
     assert words in check_dataset(folder).advice[0]
 
 
-def test_one_shots_are_not_cropped_and_long_recordings_are(add, ckpt, timed):
-    """The checkpoint's clip decides: 0.74 s here."""
+def test_crops_long_recordings_but_not_one_shots(add, ckpt, timed):
+    """The length of the checkpoint's clip decides: 0.74 s here."""
     for i in range(3):
         short = add(f"short/{i}.wav", noise(30_000, seed=i)) / "short"
         add(f"long/{i}.wav", noise(200_000, 50_000, seed=i))
@@ -284,42 +287,42 @@ def test_one_shots_are_not_cropped_and_long_recordings_are(add, ckpt, timed):
     assert not report.crop and "1 of 4 last longer" in str(report)
 
 
-def test_a_long_recording_counts_as_many_sounds(add, ckpt, timed):
+def test_long_recording_counts_as_many_sounds(add, ckpt, timed):
     folder = add("a.wav", np.tile(noise(8000), 180), 8000)  # 3 minutes: 242 clips
     report = check_dataset(folder, ckpt)
     assert report.steps == 2500
     assert "3 min 0 s of sound" in report.advice[0]
 
 
-def test_it_is_read_at_the_rate_and_channels_of_the_checkpoint(add, ckpt, timed):
+def test_reads_at_the_rate_and_channels_of_the_checkpoint(add, ckpt, timed):
     folder = add("a.wav", noise(5000), 22050)
     other = dataclasses.replace(ckpt, sample_rate=16000)
     report = check_dataset(folder, other)
     assert (report.data.sample_rate, report.data.audio.shape[1], report.clip_frames) == (16000, 2, ckpt.frames)
-    assert "lower rate" not in str(report)
-    assert "1 of 1 have a lower rate than this checkpoint's 44100 Hz" in str(check_dataset(folder, ckpt))
+    assert "lower sample rate" not in str(report)
+    assert "1 of 1 have a lower sample rate than this checkpoint's 44100 Hz" in str(check_dataset(folder, ckpt))
 
 
-def test_time_is_measured_not_guessed(add, ckpt, timed):
+def test_reports_the_measured_time(add, ckpt, timed):
     folder = add("a.wav", noise())
     assert "500 steps take about 17 min: 2 s each, with 4 clips at a time" in check_dataset(folder, ckpt).advice[-1]
 
 
-def test_a_training_that_does_not_fit_is_said(add, ckpt, monkeypatch):
-    def too_much(*_, **__):
+def test_reports_training_that_does_not_fit(add, ckpt, monkeypatch):
+    def fail(*_, **__):
         raise MemoryError("not even one clip")
 
-    monkeypatch.setattr(loop, "seconds_per_step", too_much)
+    monkeypatch.setattr(report, "measure_step", fail)
     assert "does not fit into the memory: not even one clip" in check_dataset(add("a.wav", noise()), ckpt).advice[-1]
 
 
-def test_without_a_checkpoint_nothing_is_measured(add, timed):
+def test_measures_nothing_without_a_checkpoint(add, timed):
     report = check_dataset(add("a.wav", noise(1000)))
     assert (timed, report.clip_frames, report.crop) == ([], None, False)
     assert "Give the checkpoint" in report.advice[-1]
 
 
-def test_classes_that_will_not_be_learned(add, ckpt, timed):
+def test_reports_classes_that_cannot_be_learned(add, ckpt, timed):
     for i in range(12):
         folder = add(f"hat/{i}.wav", noise(1000, seed=i))
     assert not [line for line in check_dataset(folder, ckpt).advice if "class" in line]
@@ -330,32 +333,30 @@ def test_classes_that_will_not_be_learned(add, ckpt, timed):
     for i in range(32):
         add(f"class {i:02}/0.wav", noise(1000, seed=100 + i))
     timed.clear()
-    assert "34 class folders are more than a network can be asked for (32)" in "\n".join(
-        check_dataset(folder, ckpt).advice
-    )
-    assert timed == []  # training itself would refuse
+    assert "34 class folders are more than a network can learn (32)" in "\n".join(check_dataset(folder, ckpt).advice)
+    assert timed == []  # training would refuse them
 
 
-# --- the rest ---------------------------------------------------------------------------------------------------
+# --- progress, input, durations ---------------------------------------------------------------------------------
 
 
-def test_progress_goes_once_from_start_to_end(add):
+def test_progress_rises_from_start_to_end(add):
     folder = add("a.wav", noise())
     add("b.wav", kick())
     (folder / "broken.wav").write_text("x")
-    for first in (1, 5):  # from the cache only the second half is work
+    for first in (1, 5):  # with the cache only the second half is work
         calls = []
         check_dataset(folder, on_file=lambda *call: calls.append(call))  # noqa: B023
         assert calls == [(i, 6) for i in (1, 2, 3, 5, 6)[3 * (first == 5) :]]
 
 
-def test_bad_input(add, tmp_path):
+def test_rejects_bad_input(add, tmp_path):
     with pytest.raises(TypeError, match=r"ddnb\.load\('debug'\)"):
         check_dataset(tmp_path, "debug")
     with pytest.raises(FileNotFoundError):
         check_dataset(tmp_path / "missing")
     (tmp_path / "x.wav").write_text("x")
-    with pytest.raises(ValueError, match=r"x\.wav: cannot be read"):
+    with pytest.raises(DatasetError, match=r"x\.wav: cannot be read"):
         check_dataset(tmp_path)
 
 
@@ -370,17 +371,19 @@ def test_bad_input(add, tmp_path):
         (7500, "2 h 5 min"),
     ],
 )
-def test_durations_in_words(seconds, words):
+def test_formats_durations(seconds, words):
     assert duration(seconds) == words
 
 
 @given(st.floats(0.001, 1e6))
-def test_durations_never_say_60(seconds):
+def test_durations_never_contain_60(seconds):
     assert not re.search(r"(?<![\d.])60(\.0+)? (s|min)", duration(seconds))
 
 
-def test_importing_is_light():
-    """librosa and matplotlib take seconds; they are for those who ask for a report."""
-    code = "import sys, ddnb.doctor; print([m for m in ('librosa', 'matplotlib', 'IPython') if m in sys.modules])"
+def test_import_is_quick():
+    """librosa and matplotlib take seconds, so only a report imports them."""
+    code = (
+        "import sys, ddnb.training.report; print([m for m in ('librosa', 'matplotlib', 'IPython') if m in sys.modules])"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"

@@ -1,0 +1,107 @@
+"""Training runs in processes of their own: kill -9, locks, a full disk, two processes."""
+
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from safetensors.torch import load_file
+from training_runs import FRAMES, launch, outputs, read_log, same, weights
+
+from ddnb.cli.main import main
+from ddnb.training.dataset import EXAMPLES
+from ddnb.training.run_folder import RunFolder
+
+
+def arguments(out, steps, *more):
+    """Return the arguments of ``python -m ddnb`` for a short run."""
+    words = ["finetune", "--scratch", "tiny", "--sample-rate", "22050", "--device", "cpu", "--frames", str(FRAMES)]
+    words += ["--batch-size", "2", "--keep-best", "2", "--data", str(EXAMPLES), "--out", str(out)]
+    return [*words, "--steps", str(steps), *more]
+
+
+@pytest.fixture(autouse=True)
+def handler():
+    """``main`` lets SIGTERM interrupt the process, which must not outlive the test."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+DEMOS = ["--no-categories", "--demos", "1", "--demo-every", "6", "--validate-every", "4", "--save-every", "2"]
+
+
+def kill_repeatedly(out, steps, kills, seed):
+    """Start the run, kill it with SIGKILL at a random moment after its first step, and so on; then let it finish."""
+    rng = random.Random(seed)
+    for kill in range(kills):
+        command = [sys.executable, "-m", "ddnb", *arguments(out, steps, *DEMOS)]
+        run = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        log = out / "log.csv"
+        before = log.stat().st_mtime_ns if log.is_file() else 0
+        while run.poll() is None and not (log.is_file() and log.stat().st_mtime_ns > before):
+            time.sleep(0.005)
+        time.sleep(rng.uniform(0, 0.6))
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        assert kill or RunFolder(out).last_step() < steps, "the run ended before it was killed"
+    assert main(arguments(out, steps, *DEMOS)) == 0
+
+
+@pytest.mark.parametrize(
+    ("steps", "kills"), [(12, 1), pytest.param(400, 20, marks=pytest.mark.slow, id="twenty times")]
+)
+def test_killed_run_resumes_bit_for_bit(tmp_path, steps, kills):
+    """After kill -9 at random moments, weights, state, log and files are those of an uninterrupted run."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert main(arguments(whole, steps, *DEMOS)) == 0
+    kill_repeatedly(killed, steps, kills, seed=kills)
+    assert same(weights(whole), weights(killed))
+    assert same(load_file(whole / "state.safetensors"), load_file(killed / "state.safetensors"))
+    assert outputs(whole) == outputs(killed)
+
+
+def test_second_process_is_refused(tmp_path):
+    lock = RunFolder(tmp_path / "run").lock()
+    command = [sys.executable, "-m", "ddnb", *arguments(tmp_path / "run", 2, "--demos", "0")]
+    other = subprocess.run(command, capture_output=True, text=True)
+    lock.release()
+    assert other.returncode == 2 and "another process" in other.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="uses limits of Unix")
+def test_full_disk_stops_the_run_and_keeps_the_state(tmp_path):
+    """The kernel refuses to let a file grow in a process of its own; afterwards the run resumes."""
+    out, whole = tmp_path / "run", tmp_path / "whole"
+    assert main(arguments(out, 2, "--demos", "0")) == 0
+    size = (out / "state.safetensors").stat().st_size
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
+
+    command = [sys.executable, "-m", "ddnb", *arguments(out, 6, "--demos", "0")]
+    stopped = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
+    assert stopped.returncode == 2
+    assert "could not be written" in stopped.stderr and "repeat the same call to resume" in stopped.stderr
+    assert not list(out.glob(".*.????????"))
+    assert main(arguments(out, 6, "--demos", "0")) == 0
+    for steps in (2, 6):
+        assert main(arguments(whole, steps, "--demos", "0")) == 0
+    assert same(weights(out), weights(whole))
+
+
+@pytest.mark.slow
+def test_two_processes_write_one_run(tmp_path):
+    """There is one log and one set of files, with the loss of the whole batch."""
+    two, one = tmp_path / "two", tmp_path / "one"
+    launch("-m", "ddnb", *arguments(two, 2, "--demos", "2"))
+    assert main(arguments(one, 2, "--demos", "0", "--batch-size", "4")) == 0
+    losses = [[float(row["loss"]) for row in read_log(out) if row["loss"]] for out in (two, one)]
+    assert len(losses[0]) == 2
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+    assert (two / "demos" / "step000002").is_dir()
