@@ -44,7 +44,7 @@ test-all: $(VENV)/tested ## the default tests, the slow ones and the notebooks
 	$(BIN)/python -m pytest $(PARALLEL) -m "not network and not gpu and not browser"
 
 test-slow: $(VENV)/tested ## a full-size network, the wheel, and every property test with four times the examples
-	$(BIN)/python -m pytest -m "slow and not network and not gpu"
+	$(BIN)/python -m pytest $(PARALLEL) -m "slow and not network and not gpu"
 	$(BIN)/python -m pytest $(PARALLEL) --hypothesis-profile thorough -m "hypothesis and not slow and not network and not gpu"
 
 test-notebooks: $(VENV)/tested ## run every notebook from top to bottom

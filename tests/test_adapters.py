@@ -114,6 +114,7 @@ def test_recomputed_activations_give_the_same_gradients(levels):
         assert torch.equal(a.grad, b.grad), name
 
 
+@pytest.mark.slow
 def test_recomputation_keeps_less():
     from ddnb.training.memory import activation_bytes
 

@@ -18,13 +18,34 @@ import ddnb
 from ddnb.cli.main import main
 from ddnb.training.dataset import EXAMPLES
 
-REFERENCE = ["--checkpoint", str(DATA / "lightning.ckpt"), "--sample-rate", "48000", "--frames", "4096"]
+STATED = ["--sample-rate", "48000", "--frames", "4096"]
+REFERENCE = ["--checkpoint", "SMALL", *STATED]
 QUICK = ["--steps", "2", "--duration-s", "0.02"]
+
+
+@pytest.fixture(autouse=True)
+def reference(small):
+    """Let the commands use the small network, whose file is written when the tests begin."""
+    REFERENCE[1] = small.info["source"]
 
 
 def test_eight_sounds_from_a_training_checkpoint(tmp_path, capsys):
     """The main job, in a process of its own, as the README has it."""
-    command = [sys.executable, "-m", "ddnb", "generate", *REFERENCE, "-n", "8", "--seed", "0", "--out", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "ddnb",
+        "generate",
+        "--checkpoint",
+        str(DATA / "lightning.ckpt"),
+        *STATED,
+        "-n",
+        "8",
+        "--seed",
+        "0",
+        "--out",
+        str(tmp_path),
+    ]
     run = subprocess.run([*command, "--steps", "1"], capture_output=True, text=True, timeout=240, check=False)
     assert run.returncode == 0, run.stderr
     wavs = sorted(tmp_path.glob("*.wav"))
@@ -65,14 +86,14 @@ def test_one_category_or_any(category, name, tmp_path, capsys):
 
 def test_seeds_can_be_listed(tmp_path, capsys):
     assert main(["generate", *REFERENCE, *QUICK, "--seed", "7", "3", "--bits", "16", "--out", str(tmp_path)]) == 0
-    assert {p.name for p in tmp_path.glob("*.wav")} == {"lightning_seed7.wav", "lightning_seed3.wav"}
+    assert {p.name for p in tmp_path.glob("*.wav")} == {"small_seed7.wav", "small_seed3.wav"}
 
 
 def test_remake_makes_the_same_file(tmp_path, capsys):
     main(["generate", *REFERENCE, *QUICK, "-n", "1", "--out", str(tmp_path / "a")])
-    record = str(tmp_path / "a" / "lightning_seed0.json")
+    record = str(tmp_path / "a" / "small_seed0.json")
     assert main(["remake", record, *REFERENCE[:2], "--out", str(tmp_path / "b")]) == 0
-    first, second = (tmp_path / folder / "lightning_seed0.wav" for folder in "ab")
+    first, second = (tmp_path / folder / "small_seed0.wav" for folder in "ab")
     assert first.read_bytes() == second.read_bytes()
 
 
@@ -91,7 +112,7 @@ def test_checkpoints_lists_every_name(capsys):
 
 def test_convert_and_generate_from_the_result(tmp_path, capsys):
     for target in ("out.safetensors", "out.ckpt", "folder"):
-        assert main(["convert", str(DATA / "lightning.ckpt"), str(tmp_path / target), *REFERENCE[2:]]) == 0
+        assert main(["convert", str(DATA / "lightning.ckpt"), str(tmp_path / target), *STATED]) == 0
         out = str(tmp_path / f"sounds-{target}")
         assert main(["generate", "--checkpoint", str(tmp_path / target), *QUICK, "-n", "1", "--out", out]) == 0
 
@@ -151,6 +172,7 @@ def test_an_output_that_cannot_be_written_is_said_before_the_work(tmp_path, caps
     assert "not a folder that can be written to" in error
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="needs POSIX signals")
 def test_ctrl_c_keeps_the_finished_sounds(tmp_path):
     command = [
@@ -198,7 +220,7 @@ def sound(tmp_path) -> Path:
 
 def test_a_loop_at_a_tempo(tmp_path, capsys):
     paths = made(tmp_path, "generate", *REFERENCE, "--steps", "1", "-n", "1", "--loop", "--bpm", "900", "--bars", "2")
-    assert [p.name for p in paths] == ["lightning_loop_900bpm_2bars_seed0.wav"]
+    assert [p.name for p in paths] == ["small_loop_900bpm_2bars_seed0.wav"]
     assert soundfile.info(paths[0]).frames == round(2 * 4 * 60 / 900 * 48000)
     assert "seam_db" in json.loads(paths[0].with_suffix(".json").read_text())["level"]
 

@@ -32,6 +32,7 @@ def test_blocks_leave_no_seams(rate, folder, monkeypatch):
     assert parts.sounds[0].peak_dbfs == whole.sounds[0].peak_dbfs
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="counts in Linux's units")
 def test_long_recording_does_not_fill_the_memory(folder):
     """20 minutes at 8 kHz become 420 MB at 44.1 kHz in stereo; the memory is measured in a process of its own."""

@@ -160,6 +160,7 @@ def test_a_useless_download_is_removed_and_fetched_anew():
         assert ddnb.load(url).frames == 4096
 
 
+@pytest.mark.slow
 def test_two_processes_download_once(tmp_path, cache):
     """The second asks while the first is still receiving, and must wait instead of writing into the same file."""
     code = "import sys; from ddnb.checkpoints.download import fetch; print(len(fetch(sys.argv[1]).read_bytes()))"

@@ -475,6 +475,7 @@ def levels_of(sound, window=128):
     return 20 * np.log10(sound.reshape(-1, window).std(axis=1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backwards", [False, True])
 def test_errors_of_level_do_not_add_up(backwards, monkeypatch):
     """A network that is a bit too quiet each time would be 20 dB down after 14 windows, at the default steps."""

@@ -123,7 +123,13 @@ def everything(drums, tmp_path_factory):
 
 @pytest.mark.parametrize(
     "options",
-    [{}, {"bits": "16", "level": "each"}, {"bits": "float", "level": "together"}, {"chunks": False}],
+    [
+        {},
+        *(
+            pytest.param(o, marks=pytest.mark.slow)
+            for o in ({"bits": "16", "level": "each"}, {"bits": "float", "level": "together"}, {"chunks": False})
+        ),
+    ],
     ids=str,
 )
 def test_every_sound_of_a_pack_is_made_again_and_saved_again_as_the_same_file(options, everything, tmp_path):
@@ -146,10 +152,10 @@ def test_from_the_zip_the_manifest_or_what_it_holds(everything, tmp_path, drums)
     _, clips = everything
     path = ddnb.pack(clips[0], tmp_path / "two.zip")
     pack = Pack(path, tmp_path)
-    for record in (path, str(path), pack.folder / "manifest.json", pack.manifest):
-        for ckpt in (None, drums, "drums"):
-            again = ddnb.remake(record, ckpt)
-            assert [clip.seed for clip in again] == [0, 1] and all(isinstance(clip, Clip) for clip in again)
+    records = (path, str(path), pack.folder / "manifest.json", pack.manifest)
+    for record, ckpt in zip(records, (None, None, drums, "drums"), strict=True):
+        again = ddnb.remake(record, ckpt)
+        assert [clip.seed for clip in again] == [0, 1] and all(isinstance(clip, Clip) for clip in again)
 
 
 def test_what_cannot_be_made_again_is_left_out_and_said(everything, tmp_path):
@@ -164,6 +170,7 @@ def test_what_cannot_be_made_again_is_left_out_and_said(everything, tmp_path):
     assert ddnb.remake(alone, sounds=folder)[0].name == "mine"
 
 
+@pytest.mark.slow
 def test_a_pack_of_a_pack_is_the_same_sounds(everything, tmp_path):
     """What is trimmed is not trimmed again, what was lowered not lowered again."""
     folder, clips = everything

@@ -96,6 +96,7 @@ def test_prior_is_fitted_to_the_levels_of_the_data(prepared, tmp_path):
     torch.testing.assert_close(texture, texture[..., :1].expand_as(texture))
 
 
+@pytest.mark.slow
 def test_default_is_trained_with_six_packages_and_resumed(prepared, tmp_path):
     """Training must run on a machine without the packages that only generate, read or show sounds."""
     config = json.loads((ROOT / "recipe" / "default.json").read_text())

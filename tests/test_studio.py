@@ -23,6 +23,8 @@ from ddnb import notices, widgets
 from ddnb.clips.clip import Clip
 from ddnb.clips.provenance import Provenance
 from ddnb.clips.source import input_clip
+from ddnb.display import plots
+from ddnb.display.shown import Shown
 from ddnb.errors import Cancelled
 from ddnb.generation.beat import Beat
 from ddnb.widgets import colab, jobs, sources
@@ -338,8 +340,15 @@ def test_the_stretch_follows_drags_and_survives_another_sound(wav):
 # The panel
 
 
+@pytest.fixture(scope="module")
+def one_picture():
+    return plots.picture(Shown(np.zeros((1, 100), np.float32), 44100, "any"))
+
+
 @pytest.fixture
-def panel(drums, tmp_path):
+def panel(drums, tmp_path, monkeypatch, one_picture):
+    """A panel that shows one picture for all sounds: test_widgets.py looks at the pictures."""
+    monkeypatch.setattr("ddnb.display.html.picture", lambda sound: one_picture)
     panel = widgets.studio(drums, tmp_path / "packs", foreground=True)
     for tab in panel.tabs:
         tab.controls["steps"].value = 2
@@ -631,7 +640,7 @@ def test_every_preset_can_be_chosen(panel):
         assert all(state[k] == v for k, v in preset.items() if k != "tab"), name
 
 
-@pytest.mark.parametrize("title", ["Generate", "Vary", "Loop", "Beat"])
+@pytest.mark.parametrize("title", ["Generate", "Beat"])
 def test_surprises_are_valid_and_differ(panel, title, drums):
     panel.tabs[1].picker.take(ddnb.generate(drums, 1, steps=1)[0])
     panel._open(title)

@@ -51,9 +51,8 @@ def kill_repeatedly(out, steps, kills, seed):
     assert main(arguments(out, steps, *DEMOS)) == 0
 
 
-@pytest.mark.parametrize(
-    ("steps", "kills"), [(12, 1), pytest.param(400, 20, marks=pytest.mark.slow, id="twenty times")]
-)
+@pytest.mark.parametrize(("steps", "kills"), [(12, 1), pytest.param(400, 20, id="twenty times")])
+@pytest.mark.slow
 def test_killed_run_resumes_bit_for_bit(tmp_path, steps, kills):
     """After kill -9 at random moments, weights, state, log and files are those of an uninterrupted run."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -64,6 +63,7 @@ def test_killed_run_resumes_bit_for_bit(tmp_path, steps, kills):
     assert outputs(whole) == outputs(killed)
 
 
+@pytest.mark.slow
 def test_second_process_is_refused(tmp_path):
     lock = RunFolder(tmp_path / "run").lock()
     command = [sys.executable, "-m", "ddnb", *arguments(tmp_path / "run", 2, "--demos", "0")]
