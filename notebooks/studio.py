@@ -104,7 +104,7 @@ seconds = 4  # @param {type:"slider", min:1, max:30, step:1}
 if runtime.in_colab() and bring == "a file":
     panel.use_sound(widgets.upload()[0])
 if runtime.in_colab() and bring == "a recording":
-    panel.use_sound(widgets.record(seconds=seconds))
+    panel.use_sound(widgets.record_microphone(seconds=seconds))
 
 # %% [markdown] tags=["notebook"]
 # ## Download your pack

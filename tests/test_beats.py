@@ -530,7 +530,7 @@ def test_numbers_out_of_range(numbers):
         ((np.ones((1, 500)), 0), "sample rate"),
     ],
 )
-def test_sounds_that_are_none(sound, message):
+def test_rejects_invalid_audio(sound, message):
     refused(f"kick.*{message}", None, {"tracks": {"kick": at(0)}}, sounds={"kick": sound})
     with pytest.raises(ValueError, match=message):
         own({"kick": at(0)}).with_sound("kick", sound)

@@ -56,7 +56,7 @@ CHANGES = {
     "later": lambda x: np.pad(x, (RATE // 100, 0)),
     "much later": lambda x: np.pad(x, (RATE, 0)),
     "lower": lambda x: x / 2,
-    "upside down": lambda x: -x,
+    "inverted": lambda x: -x,
     "noisy": noisy,
     "mp3": as_mp3,
     "16 bits": lambda x: np.round(x / 2 * 32767) / 32767,

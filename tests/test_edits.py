@@ -371,7 +371,7 @@ def test_methods_look_at_cancel(method, ckpt):
     ],
     ids=str,
 )
-def test_gaps_that_cannot_be(start_s, end_s, message, ckpt):
+def test_rejects_invalid_gaps(start_s, end_s, message, ckpt):
     with pytest.raises(ValueError, match=message):
         fill(ckpt, sound(), start_s, end_s)
 
@@ -387,7 +387,7 @@ def test_gaps_that_cannot_be(start_s, end_s, message, ckpt):
         ({"category": "kick"}, "no categories"),
     ],
 )
-def test_options_that_cannot_be(wrong, message, ckpt):
+def test_rejects_invalid_options(wrong, message, ckpt):
     with pytest.raises(ValueError, match=message):
         ddnb.inpaint(ckpt, (sound(), RATE), 0.05, 0.06, **wrong)
     with pytest.raises(ValueError, match=message):
@@ -585,7 +585,7 @@ def test_a_category_and_a_beginning(drums):
         (None, False, "duration_s=None"),
     ],
 )
-def test_continuations_that_cannot_be(duration_s, anchored, message):
+def test_rejects_invalid_continuations(duration_s, anchored, message):
     with pytest.raises(ValueError, match=message):
         ddnb.extend(toy(gaussian_v(0.2), anchored=anchored), (sound(), RATE), duration_s)
 

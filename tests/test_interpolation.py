@@ -409,7 +409,7 @@ def test_progress_rises_to_its_total(exact, ckpt):
     + [({"sampler": sampler}, f"{sampler} adds noise.*cannot be inverted") for sampler in STOCHASTIC_SAMPLERS],
     ids=str,
 )
-def test_walks_that_cannot_be(wrong, message, ckpt):
+def test_rejects_invalid_interpolations(wrong, message, ckpt):
     given = {"a": (sound(0), RATE), "b": (sound(1), RATE), "n": 3, "error": ValueError} | wrong
     error = given.pop("error")
     with pytest.raises(error, match=message):
@@ -425,7 +425,7 @@ def test_walks_that_cannot_be(wrong, message, ckpt):
         ({"a": -1}, r"2\*\*63"),
     ],
 )
-def test_walks_between_seeds_that_cannot_be(wrong, message, ckpt):
+def test_rejects_invalid_interpolations_of_seeds(wrong, message, ckpt):
     with pytest.raises(ValueError, match=message):
         walk(ckpt, **({"a": 1, "b": 2, "duration_s": 0.01} | wrong))
 

@@ -465,7 +465,7 @@ def test_a_loop_off_pitch_is_refused_or_accepted(drums):
         ({"loop": False, "start_on_onset": True}, "add loop=True"),
     ],
 )
-def test_loops_that_cannot_be(wrong, message, ckpt):
+def test_rejects_invalid_loops(wrong, message, ckpt):
     with pytest.raises(ValueError, match=message):
         make(ckpt, **wrong)
 

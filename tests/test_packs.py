@@ -158,7 +158,7 @@ def test_from_the_zip_the_manifest_or_what_it_holds(everything, tmp_path, drums)
         assert [clip.seed for clip in again] == [0, 1] and all(isinstance(clip, Clip) for clip in again)
 
 
-def test_what_cannot_be_made_again_is_left_out_and_said(everything, tmp_path):
+def test_skips_what_cannot_be_remade_with_a_warning(everything, tmp_path):
     folder, clips = everything
     path = ddnb.pack([folder / "mine.wav", clips[0]], tmp_path / "x.zip")
     with pytest.warns(UserWarning, match=r"Skipped oneshots/mine\.wav.*mine\.wav, which was not found"):
@@ -687,7 +687,7 @@ def test_a_source_with_edits_is_known_by_its_record(drums):
     assert input_record(clip).provenance.edits == ({"first_frame": 10, "frames": 100},)
 
 
-def test_a_bad_file_in_a_folder_is_left_out_and_told(tmp_path, capsys):
+def test_skips_a_bad_file_in_a_folder_with_a_warning(tmp_path, capsys):
     made().save(tmp_path / "sounds")
     (tmp_path / "sounds" / "text.wav").write_text("no sound")
     assert main(["pack", str(tmp_path / "sounds"), "--out", str(tmp_path / "kit.zip")]) == 0

@@ -693,7 +693,7 @@ def test_packs_of_what_is_kept(panel, tmp_path):
     assert base64.b64encode(panel.packs[1].read_bytes()).decode() in panel.keepers._done.value
 
 
-def test_a_folder_that_cannot_be_written_is_told(panel, tmp_path):
+def test_reports_a_folder_that_is_not_writable(panel, tmp_path):
     (tmp_path / "file").touch()
     panel.keep(go(panel, "Generate")[0])
     panel.keepers.folder.value = str(tmp_path / "file" / "inside")
@@ -774,7 +774,7 @@ def google(monkeypatch, tmp_path):
 
 
 def test_colab_functions_say_so_elsewhere():
-    for call in (colab.upload, colab.record, colab.drive_folder, lambda: colab.download("a.zip")):
+    for call in (colab.upload, colab.record_microphone, colab.drive_folder, lambda: colab.download("a.zip")):
         with pytest.raises(RuntimeError, match="on Colab only"):
             call()
 
@@ -811,21 +811,21 @@ def test_a_recording_arrives_as_a_file(google, tmp_path, wav):
         return base64.b64encode(wav.read_bytes()).decode()
 
     google.output.eval_js = eval_js
-    path = widgets.record(tmp_path / "take.wav", seconds=2)
+    path = widgets.record_microphone(tmp_path / "take.wav", seconds=2)
     assert path.read_bytes() == wav.read_bytes()
-    assert widgets.record(tmp_path / "take.wav", seconds=2).name == "take-2.wav"
+    assert widgets.record_microphone(tmp_path / "take.wav", seconds=2).name == "take-2.wav"
     assert scripts[0][0].endswith("(2)") and scripts[0][1] > 2
     google.output.eval_js = lambda script, timeout_sec: "refused: Permission denied"
     with pytest.raises(RuntimeError, match="Permission denied.*Allow the microphone"):
-        widgets.record(tmp_path / "no.wav")
+        widgets.record_microphone(tmp_path / "no.wav")
     silence = io.BytesIO()
     soundfile.write(silence, np.zeros(1000), 48000, format="WAV")
     google.output.eval_js = lambda script, timeout_sec: base64.b64encode(silence.getvalue()).decode()
     with pytest.raises(ValueError, match="silent"):
-        widgets.record(tmp_path / "no.wav")
+        widgets.record_microphone(tmp_path / "no.wav")
     assert not (tmp_path / "no.wav").exists()
     with pytest.raises(ValueError, match="seconds=0"):
-        widgets.record(seconds=0)
+        widgets.record_microphone(seconds=0)
 
 
 def test_only_this_package_knows_a_screen():

@@ -126,7 +126,7 @@ def test_times_fall_strictly_from_the_strength_to_0(grid, steps, start):
 
 
 @pytest.mark.parametrize("start", [0, -0.1, 1.1, math.nan])
-def test_times_that_cannot_be(start):
+def test_rejects_invalid_times(start):
     with pytest.raises(ValueError, match="start="):
         time_grid("log_snr", 5, start)
 
@@ -302,7 +302,7 @@ def test_short_loops(frames, gaussian):
     assert clips.audio.shape == (1, 1, frames) and np.isfinite(clips.audio).all()
 
 
-# --- sounds that are brought along ------------------------------------------------------------------------------------
+# --- input audio ------------------------------------------------------------------------------------
 
 
 def test_a_path_a_clip_and_an_array_are_the_same(ckpt, tmp_path):
@@ -369,7 +369,7 @@ def test_a_clip_brings_its_category(drums):
     ],
     ids=str,
 )
-def test_sounds_that_are_none(audio, message, ckpt):
+def test_rejects_invalid_audio(audio, message, ckpt):
     for refuses in (lambda: ddnb.vary(ckpt, audio, steps=1), lambda: input_clip(audio)):
         with pytest.raises(ValueError, match=message):
             refuses()
@@ -427,7 +427,7 @@ def test_several_clips_are_not_a_sound(ckpt):
     ],
     ids=str,
 )
-def test_variations_that_cannot_be(wrong, message, ckpt):
+def test_rejects_invalid_variations(wrong, message, ckpt):
     with pytest.raises(ValueError, match=message):
         vary(ckpt, **({"audio": sound()} | wrong))
 
@@ -470,7 +470,7 @@ def test_a_folder_file_by_file(ckpt, tmp_path):
     np.testing.assert_array_equal(made[2].audio, vary(ckpt, tmp_path / "b.wav", 0.4, 2, steps=1).audio)
 
 
-def test_files_that_cannot_be_used_are_left_out_and_named(gaussian, tmp_path):
+def test_skips_unusable_files_and_names_them(gaussian, tmp_path):
     folder(tmp_path, good_wav=sound(), silent_wav=0 * sound(), long_wav=sound(frames=61 * RATE, channels=1))
     (tmp_path / "text.wav").write_text("no sound")
     with pytest.warns(UserWarning) as warned:
@@ -480,7 +480,7 @@ def test_files_that_cannot_be_used_are_left_out_and_named(gaussian, tmp_path):
     assert all(f"Skipped {name}.wav" in said for name in ("silent", "long", "text")) and "61 s" in said
 
 
-def test_a_folder_of_which_nothing_can_be_used(ckpt, tmp_path):
+def test_rejects_a_folder_without_usable_files(ckpt, tmp_path):
     with pytest.raises(FileNotFoundError, match="no sound files"):
         list(vary_folder(ckpt, tmp_path))
     with pytest.raises(FileNotFoundError, match="no sound files"):

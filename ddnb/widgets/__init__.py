@@ -5,7 +5,7 @@ Only widgets common to ipywidgets 7.7.1 (Colab) and 8 (JupyterLab) are used.
 
 from __future__ import annotations
 
-from .colab import download, drive_folder, record, upload
+from .colab import download, drive_folder, record_microphone, upload
 from .jobs import Jobs, Progress
 from .players import Player, Snapshots, dataset_player, draw_grids, draw_seam, player
 from .sequencer import Sequencer, draw_beat
@@ -29,7 +29,7 @@ __all__ = [
     "drive_folder",
     "follow",
     "player",
-    "record",
+    "record_microphone",
     "studio",
     "upload",
 ]

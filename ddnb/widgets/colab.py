@@ -57,7 +57,7 @@ def upload(folder: str | Path = "uploads") -> list[Path]:
     return paths
 
 
-def record(path: str | Path = "recording.wav", seconds: float = 4.0) -> Path:
+def record_microphone(path: str | Path = "recording.wav", seconds: float = 4.0) -> Path:
     """Record from the microphone of your computer; on Colab only. The browser asks for permission.
 
     Args:
@@ -74,7 +74,7 @@ def record(path: str | Path = "recording.wav", seconds: float = 4.0) -> Path:
     low, high = MICROPHONE_S
     if not low <= seconds <= high:
         raise ArgumentError(f"seconds={seconds!r}: give {low:g} to {high:g}.")
-    _require_colab("record")
+    _require_colab("record_microphone")
     from google.colab.output import eval_js
 
     answer = str(eval_js(microphone_js(seconds), timeout_sec=seconds + 60))
