@@ -50,7 +50,7 @@ def resample(
     Source: Lugmayr et al. 2022 (arXiv 2201.09865, algorithm 1).
     """
     draw = count()
-    for i, total, t, s in time_steps(ts, cancel):
+    for _, t, s, report in time_steps(ts, on_step=on_step, cancel=cancel):
         (alpha, sigma), (alpha_s, sigma_s) = alpha_sigma(t), alpha_sigma(s)
         times = passes if s > 0 and t < 1 else 1
         for left in reversed(range(times)):
@@ -61,8 +61,7 @@ def resample(
             if left:
                 c = alpha / alpha_s
                 x = c * x + math.sqrt(sigma**2 - (c * sigma_s) ** 2) * noise(next(draw))
-        if on_step is not None:
-            on_step(i + 1, total, denoised)
+        report(denoised)
     return x
 
 
@@ -91,14 +90,13 @@ def guide(
     Source: Ho et al. 2022 (arXiv 2204.03458, section 3.1); w is measured (``bench/verbs.py``).
     """
     draw = count()
-    for i, total, t, s in time_steps(ts, cancel):
+    for _, t, s, report in time_steps(ts, on_step=on_step, cancel=cancel):
         alpha, sigma = alpha_sigma(t)
         x = torch.where(mask > 0, alpha * known + sigma * noise(next(draw)), x)
         denoised, pull = _estimate_with_gradient(model, x, t, known, mask)
         denoised = denoised + _WEIGHT * alpha * pull
         x = _ancestral_step(denoised, (x - alpha * denoised) / sigma, t, s, noise(next(draw)))
-        if on_step is not None:
-            on_step(i + 1, total, denoised)
+        report(denoised)
     return x
 
 

@@ -7,22 +7,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from .schedule import alpha_sigma
-from .steps import Event, Model, Noise, OnStep, Update, time_steps
+from .steps import Hooks, Model, Update, time_steps
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
-def v_ddim(
-    model: Model,
-    x: Tensor,
-    ts: Tensor,
-    *,
-    noise: Noise | None = None,
-    on_step: OnStep | None = None,
-    cancel: Event | None = None,
-) -> Tensor:
+def v_ddim(model: Model, x: Tensor, ts: Tensor, **hooks: Unpack[Hooks]) -> Tensor:
     """Sample with the original's ``v-ddim`` at eta 0, in its float32 arithmetic; meant for the crash grid.
 
     Source: v-diffusion-pytorch (Katherine Crowson), as used by Harmonai's ``sample-generator``.
@@ -32,18 +28,10 @@ def v_ddim(
         alpha_s, sigma_s = alpha_sigma(s)
         return denoised * alpha_s + eps * sigma_s
 
-    return _integrate_float32(update, model, x, ts, on_step, cancel)
+    return _integrate_float32(update, model, x, ts, **hooks)
 
 
-def v_iplms(
-    model: Model,
-    x: Tensor,
-    ts: Tensor,
-    *,
-    noise: Noise | None = None,
-    on_step: OnStep | None = None,
-    cancel: Event | None = None,
-) -> Tensor:
+def v_iplms(model: Model, x: Tensor, ts: Tensor, **hooks: Unpack[Hooks]) -> Tensor:
     """Sample with the original's ``v-iplms``: order 4, a division by a rounding error at t = 1, and a last step that
     returns the extrapolated clean estimate. Rising times give the original's inversion.
 
@@ -56,18 +44,10 @@ def v_iplms(
         eps = _extrapolate_4(history, eps)
         return (x - eps * sigma) / alpha * alpha_s + eps * sigma_s
 
-    return _integrate_float32(update, model, x, ts, on_step, cancel)
+    return _integrate_float32(update, model, x, ts, **hooks)
 
 
-def diffusers_ipndm(
-    model: Model,
-    x: Tensor,
-    ts: Tensor,
-    *,
-    noise: Noise | None = None,
-    on_step: OnStep | None = None,
-    cancel: Event | None = None,
-) -> Tensor:
+def diffusers_ipndm(model: Model, x: Tensor, ts: Tensor, **hooks: Unpack[Hooks]) -> Tensor:
     """Sample as diffusers' Dance Diffusion pipeline does: ``v-iplms`` with alpha clamped at 1e-8, so that the
     first clean estimate is exactly 0.
 
@@ -80,7 +60,7 @@ def diffusers_ipndm(
         eps = _extrapolate_4(history, eps)
         return alpha_s * ((x - sigma * eps) / alpha.clamp(min=1e-8)) + eps * sigma_s
 
-    return _integrate_float32(update, model, x, ts, on_step, cancel, _clamped_alpha_sigma)
+    return _integrate_float32(update, model, x, ts, _clamped_alpha_sigma, **hooks)
 
 
 def _integrate_float32(
@@ -88,19 +68,17 @@ def _integrate_float32(
     model: Model,
     x: Tensor,
     ts: Tensor,
-    on_step: OnStep | None,
-    cancel: Event | None,
     scales: Callable[[Tensor], tuple[Tensor, Tensor]] = alpha_sigma,
+    **hooks: Unpack[Hooks],
 ) -> Tensor:
     """Run the same loop as the original tools do, with every coefficient from float32 times."""
-    for i, total, from_t, to_t in time_steps(ts, cancel):
+    for _, from_t, to_t, report in time_steps(ts, **hooks):
         t, s = x.new_tensor(from_t), x.new_tensor(to_t)
         v = model(x, t.expand(len(x)))
         alpha, sigma = scales(t)
         denoised, eps = x * alpha - v * sigma, x * sigma + v * alpha
         x = update(x, denoised, eps, t, s)
-        if on_step is not None:
-            on_step(i + 1, total, denoised)
+        report(denoised)
     return x
 
 

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -31,19 +31,13 @@ from torch import Tensor
 from .errors import ArgumentError
 from .parity import diffusers_ipndm, v_ddim, v_iplms
 from .schedule import v_to_denoised_eps
-from .steps import Event, Model, Noise, OnStep, Sampler, Update, time_steps
+from .steps import Hooks, Model, Noise, Sampler, Update, time_steps
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
-def ddim(
-    model: Model,
-    x: Tensor,
-    ts: Tensor,
-    *,
-    eta: float = 0.0,
-    noise: Noise | None = None,
-    on_step: OnStep | None = None,
-    cancel: Event | None = None,
-) -> Tensor:
+def ddim(model: Model, x: Tensor, ts: Tensor, *, eta: float = 0.0, **hooks: Unpack[Hooks]) -> Tensor:
     """Sample with DDIM; ``eta=1`` is ancestral (DDPM) sampling. First order.
 
     ``x_s = alpha_s D + sqrt(sigma_s^2 - g^2) E + g z``, with
@@ -58,14 +52,14 @@ def ddim(
         raise ArgumentError(f"eta={eta}: give a number from 0 (deterministic) to 1 (ancestral).")
     if eta and ts[0] < ts[-1]:
         raise ArgumentError(f"eta={eta}: only a deterministic sampler can be inverted; use eta=0.")
-    noise = noise or _fresh_noise(x)
+    noise = hooks.get("noise") or _fresh_noise(x)
 
     def update(i: int, x: Tensor, v: Tensor, denoised: Tensor, eps: Tensor, phi_t: float, phi_s: float) -> Tensor:
         if not eta:
             return _rotate(x, v, phi_t - phi_s)
         return stochastic_step(denoised, eps, phi_t, phi_s, eta, noise(i))
 
-    return _integrate(update, model, x, ts, on_step, cancel)
+    return _integrate(update, model, x, ts, **hooks)
 
 
 def stochastic_step(denoised: Tensor, eps: Tensor, phi_t: float, phi_s: float, eta: float, z: Tensor) -> Tensor:
@@ -75,16 +69,7 @@ def stochastic_step(denoised: Tensor, eps: Tensor, phi_t: float, phi_s: float, e
     return math.cos(phi_s) * denoised + math.sqrt(max(0.0, sigma_s**2 - g**2)) * eps + g * z
 
 
-def iplms(
-    model: Model,
-    x: Tensor,
-    ts: Tensor,
-    *,
-    order: int = 3,
-    noise: Noise | None = None,
-    on_step: OnStep | None = None,
-    cancel: Event | None = None,
-) -> Tensor:
+def iplms(model: Model, x: Tensor, ts: Tensor, *, order: int = 3, **hooks: Unpack[Hooks]) -> Tensor:
     """Sample with iPNDM, improved pseudo linear multistep: Adams-Bashforth on the noise estimate, one call a step.
 
     ``e'`` is a fixed mix of the last ``order`` noise estimates; ``order=1`` is DDIM. Second order on grids of
@@ -108,18 +93,10 @@ def iplms(
         e = sum(w * past for w, past in zip(_ADAMS_BASHFORTH[len(history) - 1], history, strict=True))
         return _rotate(x, v, d) - math.sin(d) / math.cos(phi_t) * (e - eps)
 
-    return _integrate(update, model, x, ts, on_step, cancel)
+    return _integrate(update, model, x, ts, **hooks)
 
 
-def heun(
-    model: Model,
-    x: Tensor,
-    ts: Tensor,
-    *,
-    noise: Noise | None = None,
-    on_step: OnStep | None = None,
-    cancel: Event | None = None,
-) -> Tensor:
+def heun(model: Model, x: Tensor, ts: Tensor, **hooks: Unpack[Hooks]) -> Tensor:
     """Sample with Heun's method: a DDIM step, a second call at its end, and the mean of both noise estimates.
 
     Second order, two calls a step; a step from t = 1 is plain DDIM.
@@ -136,18 +113,10 @@ def heun(
         eps_s = math.sin(phi_s) * guess + math.cos(phi_s) * v_s
         return guess - math.sin(d) / math.cos(phi_t) * (eps_s - eps) / 2
 
-    return _integrate(update, model, x, ts, on_step, cancel)
+    return _integrate(update, model, x, ts, **hooks)
 
 
-def dpmpp_2m(
-    model: Model,
-    x: Tensor,
-    ts: Tensor,
-    *,
-    noise: Noise | None = None,
-    on_step: OnStep | None = None,
-    cancel: Event | None = None,
-) -> Tensor:
+def dpmpp_2m(model: Model, x: Tensor, ts: Tensor, **hooks: Unpack[Hooks]) -> Tensor:
     """Sample with DPM-Solver++(2M): the clean estimate is extrapolated in the log-SNR through its last two values.
 
     Second order, one call a step. With ``lam = -log tan phi`` and ``h`` the step in it,
@@ -167,18 +136,10 @@ def dpmpp_2m(
         _remember(history, lam, denoised, keep=1)
         return x_s
 
-    return _integrate(update, model, x, ts, on_step, cancel)
+    return _integrate(update, model, x, ts, **hooks)
 
 
-def dpmpp_3m(
-    model: Model,
-    x: Tensor,
-    ts: Tensor,
-    *,
-    noise: Noise | None = None,
-    on_step: OnStep | None = None,
-    cancel: Event | None = None,
-) -> Tensor:
+def dpmpp_3m(model: Model, x: Tensor, ts: Tensor, **hooks: Unpack[Hooks]) -> Tensor:
     """Sample with DPM-Solver++(3M) in its widely used form: the last three clean estimates, one call a step.
 
     That form adds ``p3 d2`` where a true third-order step has ``2 p3 d2``, so it is second order; it is kept
@@ -205,18 +166,10 @@ def dpmpp_3m(
         _remember(history, lam, denoised, keep=2)
         return x_s
 
-    return _integrate(update, model, x, ts, on_step, cancel)
+    return _integrate(update, model, x, ts, **hooks)
 
 
-def dpmpp_2m_sde(
-    model: Model,
-    x: Tensor,
-    ts: Tensor,
-    *,
-    noise: Noise | None = None,
-    on_step: OnStep | None = None,
-    cancel: Event | None = None,
-) -> Tensor:
+def dpmpp_2m_sde(model: Model, x: Tensor, ts: Tensor, **hooks: Unpack[Hooks]) -> Tensor:
     """Sample with SDE-DPM-Solver++(2M): 2M extrapolation with fresh noise in every step; needs 50 steps or more.
 
     ``x_s = sigma_s / sigma_t e^-h x + alpha_s (1 - e^-2h) D' + sigma_s sqrt(1 - e^-2h) z``, which from t = 1 is
@@ -229,7 +182,7 @@ def dpmpp_2m_sde(
     """
     if ts[0] < ts[-1]:
         raise ArgumentError("dpmpp_2m_sde adds noise: only a deterministic sampler can be inverted.")
-    noise = noise or _fresh_noise(x)
+    noise = hooks.get("noise") or _fresh_noise(x)
     history: list[tuple[float, Tensor]] = []  # (lam, denoised), latest first
 
     def update(i: int, x: Tensor, v: Tensor, denoised: Tensor, eps: Tensor, phi_t: float, phi_s: float) -> Tensor:
@@ -243,7 +196,7 @@ def dpmpp_2m_sde(
         x_s = sigma_s / math.sin(phi_t) * math.exp(-h) * x + math.cos(phi_s) * fresh * ahead
         return x_s + sigma_s * math.sqrt(fresh) * noise(i)
 
-    return _integrate(update, model, x, ts, on_step, cancel)
+    return _integrate(update, model, x, ts, **hooks)
 
 
 SAMPLERS: dict[str, Sampler] = {
@@ -306,17 +259,14 @@ _ADAMS_BASHFORTH = (
 )
 
 
-def _integrate(
-    update: Update, model: Model, x: Tensor, ts: Tensor, on_step: OnStep | None, cancel: Event | None
-) -> Tensor:
+def _integrate(update: Update, model: Model, x: Tensor, ts: Tensor, **hooks: Unpack[Hooks]) -> Tensor:
     """Run the solver ``update(i, x, v, denoised, eps, phi_t, phi_s) -> x_s`` over the times."""
-    for i, total, t, s in time_steps(ts, cancel):
+    for i, t, s, report in time_steps(ts, **hooks):
         v = model(x, x.new_full((len(x),), t))
         denoised, eps = v_to_denoised_eps(x, v, t)
         phi_t, phi_s = t * math.pi / 2, s * math.pi / 2
         x = denoised if s == 0 else update(i, x, v, denoised, eps, phi_t, phi_s)
-        if on_step is not None:
-            on_step(i + 1, total, denoised)
+        report(denoised)
     return x
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypedDict
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .errors import ArgumentError, Cancelled
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 Model = Callable[[Tensor, Tensor], Tensor]
 OnStep = Callable[[int, int, Tensor], object]
@@ -49,8 +52,16 @@ def derived_seed(*parts: int) -> int:
     return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def time_steps(ts: Tensor, cancel: Event | None) -> Iterator[tuple[int, int, float, float]]:
-    """Yield ``(i, total, t, s)`` for each step; check ``cancel`` first.
+class Hooks(TypedDict, total=False):
+    """Keyword arguments of every sampler, all optional: see ``sampler``."""
+
+    noise: Noise | None
+    on_step: OnStep | None
+    cancel: Event | None
+
+
+def time_steps(ts: Tensor, **hooks: Unpack[Hooks]) -> Iterator[tuple[int, float, float, Callable[[Tensor], None]]]:
+    """Yield ``(i, t, s, report)`` for each step; check ``cancel`` first. ``report(denoised)`` calls ``on_step``.
 
     Raises:
         ArgumentError: times that are not 1-D, strictly monotone and within [0, 1].
@@ -62,10 +73,16 @@ def time_steps(ts: Tensor, cancel: Event | None) -> Iterator[tuple[int, int, flo
         raise ArgumentError("Sampling times must be at least two, and rise or fall strictly.")
     if times.min() < 0 or times.max() > 1:
         raise ArgumentError(f"Sampling times must lie in [0, 1]; got {times.min():g} to {times.max():g}.")
+    on_step, cancel = hooks.get("on_step"), hooks.get("cancel")
     for i, (t, s) in enumerate(pairwise(times.tolist())):
         if cancel is not None and cancel.is_set():
             raise Cancelled(f"cancelled after {i} of {len(slopes)} steps")
-        yield i, len(slopes), t, s
+
+        def report(denoised: Tensor, done: int = i + 1) -> None:
+            if on_step is not None:
+                on_step(done, len(slopes), denoised)
+
+        yield i, t, s, report
 
 
 def stop_if(cancel: Event | None) -> None:
