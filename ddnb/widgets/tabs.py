@@ -168,7 +168,7 @@ class Tab(ipywidgets.VBox):
 class Generate(Tab):
     title = "Generate"
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self._add_shared("kick")
         self.add(
@@ -308,7 +308,7 @@ class Inpaint(Tab):
 class Loop(Tab):
     title = "Loop"
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.add(
             "bpm",
@@ -333,7 +333,7 @@ class Loop(Tab):
 class BeatTab(Tab):
     title = "Beat"
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         patterns = list_patterns()
         self.groove: dict[str, Any] | None = None  # once its steps were edited

@@ -100,11 +100,12 @@ def _demo(path: Path) -> Shown:
 class _Training:
     """The widgets of ``follow``."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.losses: list[tuple[int, float]] = []
         self.validations: list[tuple[int, float]] = []
         self.notes: dict[str, None] = {}
-        self.first = self.last = None
+        self.first: int | None = None
+        self.last: TrainingStep | None = None
         self.started, self.draw_at, self.refresh_at = time.monotonic(), 0.0, 0.0
         self.bar, self.label = ipywidgets.IntProgress(min=0, max=1000), ipywidgets.HTML()
         self.curve = ipywidgets.Image(format="png", layout=ipywidgets.Layout(width="700px", display="none"))
@@ -113,22 +114,24 @@ class _Training:
         self.curve.value = loss_picture([], [], 1)  # the first takes a second: draw it before timing starts
         display(ipywidgets.VBox([ipywidgets.HBox([self.bar, self.label]), self.curve, self.below]))
 
-    def add(self, record: TrainingStep) -> None:
+    def add(self, step: TrainingStep) -> None:
         now = time.monotonic()
         if self.first is None:
-            self.first, self.started = record.step, now
-        self.last = record
-        if record.loss is not None:
-            self.losses.append((record.step, record.loss))
-        if record.validation_loss is not None:
-            self.validations.append((record.step, record.validation_loss))
-        if record.advice:
-            self.note(record.advice)
+            self.first, self.started = step.step, now
+        self.last = step
+        if step.loss is not None:
+            self.losses.append((step.step, step.loss))
+        if step.validation_loss is not None:
+            self.validations.append((step.step, step.validation_loss))
+        if step.advice:
+            self.note(step.advice)
         if now >= self.refresh_at:
             self.refresh_at = now + REFRESH_S
-            self._show_status(f"{self._left(now)}the stop button saves the run")
+            made = step.step - self.first
+            left = f"{duration_text((now - self.started) / made * (step.steps - step.step))} left; " if made else ""
+            self._show_status(step, f"{left}the stop button saves the run")
         if now >= self.draw_at:
-            self._draw()
+            self._draw(step)
             took = time.monotonic() - now
             self.draw_at = now + max(_REDRAW_S, 10 * took)  # at most a tenth of the time for drawing
 
@@ -144,24 +147,17 @@ class _Training:
             self.label.value = f"training: {how if self.notes else 'nothing to do'}"
             return
         done = self.last.step == self.last.steps
-        self._show_status(f"done in {duration_text(time.monotonic() - self.started)}" if done else how)
-        self._draw()
+        self._show_status(self.last, f"done in {duration_text(time.monotonic() - self.started)}" if done else how)
+        self._draw(self.last)
 
-    def _left(self, now: float) -> str:
-        done = self.last.step - self.first
-        return (
-            f"{duration_text((now - self.started) / done * (self.last.steps - self.last.step))} left; " if done else ""
-        )
-
-    def _show_status(self, text: str) -> None:
-        step, steps = self.last.step, self.last.steps
-        self.bar.value = 1000 * step // steps
+    def _show_status(self, step: TrainingStep, text: str) -> None:
+        self.bar.value = 1000 * step.step // step.steps
         measured = ""
         if self.validations:
             best_step, best = min(self.validations, key=lambda point: point[1])
             measured = f"<br>validation loss {self.validations[-1][1]:.4f}, best {best:.4f} at step {best_step}"
-        self.label.value = f"training, step {step} of {steps}: {text}{measured}"
+        self.label.value = f"training, step {step.step} of {step.steps}: {text}{measured}"
 
-    def _draw(self) -> None:
-        self.curve.value = loss_picture(self.losses, self.validations, self.last.steps)
+    def _draw(self, step: TrainingStep) -> None:
+        self.curve.value = loss_picture(self.losses, self.validations, step.steps)
         self.curve.layout.display = ""
