@@ -177,6 +177,7 @@ def test_other_notes_of_a_bass_are_no_copies(add, driven):
     assert all(row.distance > 0.2 for row in report.rows)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("driven", [False, True])
 def test_the_same_note_of_a_bass_is_found_among_others_however_altered(add, driven):
     notes = [32.7 * 2 ** (k / 12) for k in range(16)]

@@ -121,6 +121,7 @@ def test_a_loop_has_no_seam(drums):
     assert (loop[..., 0] - loop[..., -1]).abs() <= steps.quantile(0.999)
 
 
+@pytest.mark.slow
 def test_inversion_comes_back(drums):
     """Up to noise and down again by a plain ODE solver: what variation and interpolation stand on."""
     x0 = torch.from_numpy(ddnb.generate(drums, 1, 5, category="snare").audio)[..., :32_768]

@@ -222,6 +222,7 @@ def filled(process):
     return found
 
 
+@pytest.mark.slow
 def test_resampling_and_guidance_know_more_than_replacing(filled):
     """Plain replacement loses half of what is known; perfect sampling would be at 0.1, the error of a mean of 48."""
     assert filled["resample"][0] < 0.7 * filled["replace"][0]

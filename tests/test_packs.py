@@ -272,6 +272,7 @@ def test_a_note_is_in_the_name_the_chunk_and_the_record(packed):
     assert pack.sounds[0]["music"]["root_note"]["note"] == 30 and "root_note" not in pack.sounds[1]["music"]
 
 
+@pytest.mark.slow
 def test_flac_for_one_shots_and_wav_for_loops(everything, tmp_path):
     folder, clips = everything
     pack = Pack(ddnb.pack(clips, tmp_path / "p.zip", format="flac", bits="16"), tmp_path)

@@ -702,6 +702,7 @@ def test_reports_a_folder_that_is_not_writable(panel, tmp_path):
     assert not panel.jobs.busy
 
 
+@pytest.mark.slow
 def test_copies_are_looked_for_among_training_sounds(panel, tmp_path):
     made = go(panel, "Generate")
     for clip in made:

@@ -68,7 +68,7 @@ def assert_close(a, b, relative):
         assert (a[name] - b[name]).abs().max() <= relative * scale, name
 
 
-@pytest.mark.parametrize("settings", [{"lora_rank": 2}, {"shorten": 4}, {"loop_every": 2}, {"categories": False}])
+@pytest.mark.parametrize("settings", [{"lora_rank": 2}, {"shorten": 4, "loop_every": 2, "categories": False}])
 def test_spectral_network_learns(spectral, examples, settings):
     data = replace(examples, audio=examples.audio[:, :1])
     learner = Trainer(spectral, data, TrainingConfig(batch_size=2, steps=40, learning_rate=3e-3, **settings))
@@ -228,6 +228,7 @@ def test_lora_starts_at_the_same_loss_and_lowers_it(examples):
     assert small.state_bytes < full.state_bytes / 2
 
 
+@pytest.mark.slow
 def test_half_precision_follows_float32(examples):
     """bfloat16 on a CPU runs the same code as on a GPU."""
     exact, half = trainer(examples), trainer(examples, dtype="bfloat16")
@@ -315,6 +316,7 @@ def test_learning_rate_warms_up_and_decays(examples):
     assert trainer(examples, steps=1, learning_rate=1.0).learning_rate == 1.0
 
 
+@pytest.mark.slow
 def test_float16_state_can_be_restored_in_any_precision(examples):
     """A run may move between machines in float16 and in bfloat16 or float32."""
     half = trainer(examples, dtype="float16")

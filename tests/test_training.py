@@ -219,6 +219,7 @@ def test_rejects_a_disk_without_room(train, tmp_path, monkeypatch):
 # --- during a run ---------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_stays_within_the_disk_budget(train, tmp_path):
     """The space is never above the budget, not even while a file is replaced."""
     trainer = Trainer(tiny(), decode(EXAMPLES, 22050, 2), TrainingConfig(batch_size=1))

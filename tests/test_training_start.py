@@ -94,6 +94,7 @@ def test_open_settings_are_chosen(examples, monkeypatch):
     assert trainer(examples, batch_size=None).config.batch_size == 1
 
 
+@pytest.mark.slow
 def test_half_precision_checkpoint_is_trained_from_its_full_precision(examples):
     """On a GPU ``load`` returns bfloat16, whose 8 bits would be a poor start."""
     exact = ddnb.load(DATA / "lightning.ckpt", device="cpu", **FORMAT)

@@ -81,6 +81,7 @@ def test_player_is_made_of_widgets_with_the_same_content(three):
     assert len(widgets.player(three[0]).cards) == 1
 
 
+@pytest.mark.slow
 def test_many_sounds_stay_below_the_limit_of_one_output():
     """Colab drops an output of more than about 10 MB."""
     many = clips(np.random.default_rng(0).standard_normal((40, 2, 65536)) * 0.1, 48000)
@@ -407,6 +408,7 @@ def test_of_many_demos_the_first_middle_and_last_are_shown(tmp_path):
     assert re.findall(r"<th[^>]*>(.*?)</th>", page) == ["step 0, before training", "step 40", "step 80"]
 
 
+@pytest.mark.slow
 def test_demos_stay_below_the_limit_of_one_output(tmp_path):
     names = [f"class{i}_seed0" for i in range(8)]
     page = widgets.demos(demo_run(tmp_path, range(3), names, frames=100_000)).data
