@@ -641,7 +641,7 @@ def test_finetune_notebook_trains_and_exports(executed):
 
 
 @pytest.mark.notebooks
-def test_training_is_stopped_and_gone_on_with_by_the_same_cell(kernel, tmp_path):
+def test_training_is_stopped_and_resumed_by_the_same_cell(kernel, tmp_path):
     """The stop button loses what was learned, ends in a traceback, or leaves a folder that the cell refuses."""
     notebook = faster(ROOT / "notebooks" / "05_finetune.py")
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -660,7 +660,7 @@ def test_training_is_stopped_and_gone_on_with_by_the_same_cell(kernel, tmp_path)
     client.execute()
     said = [text for text in widget_values(notebook) if text.startswith("training, step")]
     stopped, done = sorted(said, key=lambda text: "done" in text)
-    assert "stopped; run the same cell again to go on" in stopped and "step 24 of 24: done" in done
+    assert "stopped; run the same cell again to resume" in stopped and "step 24 of 24: done" in done
     assert 4 <= int(re.search(r"step (\d+)", stopped)[1]) < 24
     assert not any(output.output_type in ("error", "stream") for cell in notebook.cells[-2:] for output in cell.outputs)
     steps = [int(line.split(",")[0]) for line in log.read_text().splitlines()[1:]]
