@@ -317,7 +317,7 @@ def test_a_session_in_the_studio(name, page, tmp_path):
         panel.tab("Keepers")
         page.wait_for_timeout(500)
         panel.press("Export a pack")
-        panel.wait_for("is written", 60)
+        panel.wait_for("Wrote ", 60)
         photograph(panel, f"{name}-8-exported")
         with page.expect_download() as download:
             panel.root.get_by_role("link", name="Download the pack").click()
@@ -378,7 +378,7 @@ def test_bad_uploads_are_told_and_the_panel_lives_on(name, page, tmp_path):
         panel.wait_for("cannot be read as sound", 15)
         photograph(panel, f"{name}-10-bad-upload")
         upload(huge)
-        panel.wait_for("huge.wav has 300 MB; uploads go up to 7 MB", 15)
+        panel.wait_for("huge.wav has 300 MB; the limit of uploads is 7 MB", 15)
         panel.tab("Generate")
         panel.make()
         assert panel.players().count() == 4
