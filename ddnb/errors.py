@@ -9,9 +9,9 @@
     ├── RunError               a training run that cannot be started or resumed
     └── Cancelled              the caller's ``cancel`` event was set
 
-Each also derives from the built-in exception that fits (``ValueError`` or ``RuntimeError``). Missing and existing files
-raise ``FileNotFoundError`` and ``FileExistsError``, a full disk ``OSError``, too little memory ``MemoryError``, and
-values that are not finite ``FloatingPointError``.
+All but ``Cancelled`` also derive from ``ValueError`` or ``RuntimeError``. A missing file raises ``FileNotFoundError``,
+a file that exists already ``FileExistsError``, a full disk ``OSError``, too little memory ``MemoryError``, and values
+that are not finite ``FloatingPointError``.
 """
 
 from __future__ import annotations

@@ -32,8 +32,10 @@ def v_ddim(model: Model, x: Tensor, ts: Tensor, **hooks: Unpack[Hooks]) -> Tenso
 
 
 def v_iplms(model: Model, x: Tensor, ts: Tensor, **hooks: Unpack[Hooks]) -> Tensor:
-    """Sample with the original's ``v-iplms``: order 4, a division by a rounding error at t = 1, and a last step that
-    returns the extrapolated clean estimate. Rising times give the original's inversion.
+    """Sample with the original's ``v-iplms``, of order 4.
+
+    At t = 1 it divides by an alpha that is nonzero only by rounding, and its last step returns the extrapolated clean
+    estimate. Rising times give the original's inversion.
 
     Source: v-diffusion-pytorch (Katherine Crowson), as used by Harmonai's ``sample-generator``.
     """

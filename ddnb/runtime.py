@@ -110,6 +110,12 @@ def cache_dir() -> Path:
     return Path(os.environ.get("DDNB_CACHE") or Path.home() / ".cache" / "ddnb").expanduser()
 
 
+NO_MEMORY = (
+    "Not even one clip fits into the memory of this device: make it shorter, use float16, close other programs, or "
+    "use device='cpu'."
+)
+
+
 def in_batches(
     work: Callable[[Sequence[T]], torch.Tensor], items: Sequence[T], batch_size: int
 ) -> Iterator[torch.Tensor]:
@@ -135,10 +141,7 @@ def in_batches(
             if not is_out_of_memory(error):
                 raise
             if len(batch) == 1:
-                raise MemoryError(
-                    "Not even one clip fits into the memory of this device: make it shorter, use float16, "
-                    "close other programs, or use device='cpu'."
-                ) from error
+                raise MemoryError(NO_MEMORY) from error
             batch_size = (len(batch) + 1) // 2
         else:
             yield result

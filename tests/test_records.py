@@ -14,6 +14,8 @@ import ddnb
 from ddnb.audio import mastering
 from ddnb.cli.main import main
 from ddnb.clips.clip import Clip
+from ddnb.errors import Interrupted
+from ddnb.generation import remake as remake_module
 from ddnb.generation.beat import beat
 from ddnb.generation.remake import VERBS
 
@@ -547,3 +549,34 @@ def test_a_clip_without_a_record_is_an_array(ckpt, tmp_path):
     clips = ddnb.vary(ckpt, clip, 0.4, 1, steps=1)
     path = clips.save(tmp_path)[0]
     np.testing.assert_array_equal(ddnb.remake(path, ckpt, sounds=[clip]).audio, clips.audio)
+
+
+@pytest.mark.parametrize("gain_db", [float("nan"), 1e9, 10**400], ids=["nan", "large", "huge"])
+def test_rejects_edits_with_an_absurd_gain(gain_db, ckpt, files):
+    clips = CASES["vary 0"](ckpt, files / "a.wav", files / "b.wav")
+    record = json.loads(clips.save(files)[0].with_suffix(".json").read_text())
+    with pytest.raises(ddnb.RecordError, match="edits are invalid"):
+        ddnb.remake(record | {"edits": [{"gain_db": gain_db}]}, ckpt, sounds=files)
+
+
+def test_rejects_input_without_a_hash(ckpt, files):
+    """A record with neither hash nor provenance of its input matched any sound that has no hash."""
+    clips = CASES["vary"](ckpt, files / "a.wav", files / "b.wav")
+    record = json.loads(clips.save(files)[0].with_suffix(".json").read_text())
+    del record["making"]["source"]["sha256"]
+    with pytest.raises(ddnb.RecordError, match="'sha256' is missing"):
+        ddnb.remake(record, ckpt, sounds=[clips[0]])
+
+
+def test_interrupt_of_a_pack_keeps_the_finished_sounds(drums, tmp_path, monkeypatch):
+    pack = ddnb.pack(ddnb.generate(drums, 3, category="kick", steps=1, duration_s=0.1), tmp_path / "p.zip")
+    original, calls = remake_module._Maker.remake, iter((False, True, True))
+
+    def interrupted(self, provenance):
+        if next(calls):
+            raise ddnb.Cancelled("interrupted before the sound was finished")
+        return original(self, provenance)
+
+    monkeypatch.setattr(remake_module._Maker, "remake", interrupted)
+    with pytest.warns(Interrupted, match="1 sounds are finished"):
+        assert len(ddnb.remake(pack, drums)) == 1

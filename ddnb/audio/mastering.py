@@ -67,6 +67,9 @@ _EDIT = ("first_frame", "frames", "fade_frames", "gain_db", "bits")
 _AROUND = 64  # frames over which a peak between samples can ring
 
 
+_MAX_GAIN_DB = 1000.0
+
+
 def apply_edit(audio: np.ndarray, edit: Mapping[str, Any]) -> np.ndarray:
     """Apply an edit: (channels, frames) -> (channels, frames kept), float32.
 
@@ -78,10 +81,12 @@ def apply_edit(audio: np.ndarray, edit: Mapping[str, Any]) -> np.ndarray:
     first = operator.index(edit.get("first_frame", 0))
     frames = operator.index(edit.get("frames", audio.shape[-1] - first))
     fade, bits = operator.index(edit.get("fade_frames", 0)), edit.get("bits", "float")
-    if not (first >= 0 and 1 <= frames <= audio.shape[-1] - first and 0 <= fade <= frames and bits in SUBTYPES):
+    gain_db = float(edit.get("gain_db", 0.0))
+    inside = first >= 0 and 1 <= frames <= audio.shape[-1] - first and 0 <= fade <= frames
+    if not (inside and bits in SUBTYPES and abs(gain_db) <= _MAX_GAIN_DB):
         raise RecordError(f"The edit {dict(edit)} does not fit a sound of {audio.shape[-1]} frames.")
     audio = _fade_out(audio[:, first : first + frames], fade)
-    audio = amplify(audio, float(edit.get("gain_db", 0.0)))
+    audio = amplify(audio, gain_db)
     return audio if bits == "float" else quantise(audio, bits)
 
 

@@ -35,6 +35,9 @@ _RANGES = {
     "beats_per_bar": (0, 10_000),
     "bpm": (20, 999),
     "note": (0, 127),
+    "sample_rate": (1000, 768_000),
+    "frames": (1, 2**31),
+    "gain_db": (-1000, 1000),
 }
 
 T = TypeVar("T")

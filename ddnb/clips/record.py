@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ..audio.pitch import note_name
@@ -149,7 +149,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     not_a_pack = f"{path.name} is not a pack made by ddnb:"
     try:
         with zipfile.ZipFile(path) as file:
-            entry = next((entry for entry in file.infolist() if entry.filename.endswith("/manifest.json")), None)
+            entry = next(
+                (entry for entry in file.infolist() if PurePosixPath(entry.filename).name == "manifest.json"), None
+            )
             if entry is None:
                 raise RecordError(f"{not_a_pack} it holds no manifest.json.")
             _require_size(f"the manifest.json in {path.name}", entry.file_size)  # no more than that is unpacked

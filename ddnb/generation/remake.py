@@ -22,7 +22,7 @@ from ..clips.clip import Clip, Clips
 from ..clips.provenance import InputRecord, Making, ModelRecord, Plain, Provenance, not_a_record
 from ..clips.record import SoundRecord, is_pack, read_record, records_of
 from ..clips.source import AnySound, input_clip, input_record
-from ..errors import Cancelled, CheckpointError, FormatOverridden, RecordError
+from ..errors import Cancelled, CheckpointError, FormatOverridden, Interrupted, RecordError
 from ..files import file_sha256
 from ..notices import ignore_warnings, warn
 from ..runtime import is_available
@@ -103,6 +103,11 @@ def remake_all(
         except (FileNotFoundError, CheckpointError, _OtherWeights) as error:
             refusal = error
             warn(f"Skipped {each.file.name}: {error}", stacklevel=2)
+        except Cancelled as error:
+            if not made:
+                raise
+            warn(f"interrupted: {len(made)} sounds are finished ({error})", Interrupted, stacklevel=2)
+            break
     if not made:
         raise refusal
     return made
@@ -141,7 +146,7 @@ class _Maker:
             clip = self._make(provenance, provenance.making)
         try:
             audio = reduce(apply_edit, provenance.edits, clip.audio)
-        except (AttributeError, TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError, OverflowError) as error:
             raise not_a_record(f"its edits are invalid ({str(error).rstrip('.')})") from error
         made_by = replace(clip.provenance, edits=provenance.edits, root_note=provenance.root_note)
         return replace(clip, audio=audio, provenance=made_by)
@@ -181,6 +186,7 @@ class _Maker:
         """Return the input of another sound: made again, or found by its SHA-256."""
         if wanted.provenance is not None:
             return self.remake(wanted.provenance)
+        _require(wanted, "name", "sha256")
         name = Path(wanted.name or "").name or "?"  # in no other folder
         if isinstance(self.sounds, str | Path):
             sounds = Path(self.sounds).expanduser()

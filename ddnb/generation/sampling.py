@@ -23,7 +23,7 @@ from ..clips.provenance import MAX_CLIPS, Making, provenance_of
 from ..errors import ArgumentError, Cancelled, Interrupted, PartialResult
 from ..guidance import Guidance, guided, planes, shares
 from ..notices import warn
-from ..runtime import in_batches
+from ..runtime import NO_MEMORY, in_batches, is_out_of_memory
 from ..sampler import MEMORYLESS, PARITY_SAMPLERS
 from ..sampler import sampler as sampler_named
 from ..schedule import time_grid
@@ -135,7 +135,7 @@ class Sampling:
             around: steps of the whole call before and after these.
 
         Raises:
-            FloatingPointError: the first item's output is not finite.
+            FloatingPointError: values that are not finite, before any batch was finished.
             MemoryError: not even one item fits.
         """
         steps = self.steps if steps is None else steps
@@ -210,16 +210,20 @@ def _side_by_side(
     def make(first: int) -> Tensor:
         some = items[first : first + size]
         on_step = lambda step, total, denoised: events.put(lambda: report.step(len(some), denoised))  # noqa: E731
-        return work(some, on_step).cpu()
+        try:
+            return work(some, on_step).cpu()
+        except RuntimeError as error:
+            if is_out_of_memory(error):
+                raise MemoryError(NO_MEMORY) from error
+            raise
 
     def finish(first: int, future: Future[Tensor]) -> None:
         events.put(lambda: (first, future.result()))
 
     with ThreadPoolExecutor(min(cores, len(firsts)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        futures = [pool.submit(make, first) for first in firsts]
-        for first, future in zip(firsts, futures, strict=True):
-            future.add_done_callback(functools.partial(finish, first))
         try:
+            for first in firsts:
+                pool.submit(make, first).add_done_callback(functools.partial(finish, first))
             for _ in firsts:
                 while (result := events.get()()) is None:
                     pass
@@ -302,6 +306,8 @@ def seed_list(n: int | None, seed: int | Sequence[int]) -> list[int]:
     """
     if isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str):
         seeds = [whole("seed", s) for s in seed]
+        if len(seeds) > MAX_CLIPS:
+            raise ArgumentError(f"{len(seeds)} seeds: give at most {MAX_CLIPS}.")
         if not seeds or n not in (None, len(seeds)):
             raise ArgumentError(f"{len(seeds)} seeds for n={n} clips: give one seed per clip, or the first one.")
     else:
@@ -348,7 +354,9 @@ def category_of(clip: Clip, ckpt: Checkpoint) -> dict[str, float] | None:
     """Return the category that a clip was made with, if this checkpoint knows it."""
     making = clip.making
     wanted = dict(making.category or {})
-    if wanted and making.verb == "interpolate" and making.asked:  # between the categories of its ends
+    if (
+        wanted and making.verb == "interpolate" and making.asked is not None and making.asked > 1
+    ):  # between the categories of its ends
         share, other = clip.seed / (making.asked - 1), making.to_category or {}
         mixed = {k: (1 - share) * wanted.get(k, 0) + share * other.get(k, 0) for k in {**wanted, **other}}
         wanted = {k: v for k, v in mixed.items() if v > 0}

@@ -8,6 +8,7 @@ weights, bit for bit on a CPU, and two processes with batches of b do what one d
 from __future__ import annotations
 
 import atexit
+import contextlib
 import difflib
 import importlib.util
 import math
@@ -290,8 +291,8 @@ class _Loop:
     def run(self, lock: BaseFileLock | None) -> Generator[TrainingStep, None, None]:
         """Train step by step; save what is finished, however the loop ends."""
         trainer = self.trainer
-        self.trackers = start_trackers(self.folder, trainer)
         try:
+            self.trackers = start_trackers(self.folder, trainer)
             if trainer.reported_step < trainer.step:  # step 0 of a new run, or interrupted before the report
                 yield self._report(time.perf_counter())
             while trainer.step < trainer.config.steps and not self._is_cancelled():
@@ -307,10 +308,11 @@ class _Loop:
                 raise
             warn(f"stopped after step {self.saved[0]}; repeat the same call to resume", stacklevel=2)
         finally:
-            for tracker in self.trackers:
-                tracker.finish()
-            if lock is not None:
-                lock.release()
+            with contextlib.ExitStack() as stack:  # all of it, whatever fails
+                if lock is not None:
+                    stack.callback(lock.release)
+                for tracker in self.trackers:
+                    stack.callback(tracker.finish)
 
     def _is_cancelled(self) -> bool:
         flag = self.cancel is not None and self.cancel.is_set()

@@ -61,7 +61,7 @@ class RunFolder:
             FileExistsError: another process has locked it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock", timeout=0)
+        lock = FileLock(self.path / ".lock", timeout=0, thread_local=False)  # a loop may be closed in another thread
         try:
             lock.acquire()
         except Timeout as error:
