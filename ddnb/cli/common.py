@@ -91,7 +91,10 @@ def parse_category(text: str) -> str | dict[str, float]:
     if ":" not in text and "," not in text:
         return text
     parts = (part.rpartition(":") if ":" in part else (part, "", "1") for part in text.split(","))
-    return {name.strip(): float(weight) for name, _, weight in parts}
+    try:
+        return {name.strip(): float(weight) for name, _, weight in parts}
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: give NAME, or NAME:WEIGHT,NAME:WEIGHT") from error
 
 
 # --- loading and saving ---
