@@ -15,7 +15,7 @@ from .schedule import alpha_sigma
 from .steps import Hooks, Model, Update, time_steps
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing import Unpack  # Python 3.11; read by type checkers only
 
 
 def v_ddim(model: Model, x: Tensor, ts: Tensor, **hooks: Unpack[Hooks]) -> Tensor:

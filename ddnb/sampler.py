@@ -34,7 +34,7 @@ from .schedule import v_to_denoised_eps
 from .steps import Hooks, Model, Noise, Sampler, Update, time_steps
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing import Unpack  # Python 3.11; read by type checkers only
 
 
 def ddim(model: Model, x: Tensor, ts: Tensor, *, eta: float = 0.0, **hooks: Unpack[Hooks]) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from .errors import ArgumentError, Cancelled
 
 if TYPE_CHECKING:
-    from typing_extensions import Unpack
+    from typing import Unpack  # Python 3.11; read by type checkers only
 
 Model = Callable[[Tensor, Tensor], Tensor]
 OnStep = Callable[[int, int, Tensor], object]
