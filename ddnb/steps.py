@@ -1,4 +1,4 @@
-"""What all samplers share: the types of model and callbacks, seeded noise, and the loop over the times."""
+"""Shared parts of all samplers: the types of model and callbacks, seeded noise, and the loop over the times."""
 
 from __future__ import annotations
 

@@ -434,7 +434,8 @@ def test_half_precision_halves_the_file(tmp_path):
     assert half < 0.6 * whole
 
 
-def test_todays_diffusers_opens_the_folder_and_makes_the_same_sound(tmp_path):
+@pytest.mark.parametrize("steps", [6, pytest.param(20, marks=pytest.mark.slow)])
+def test_todays_diffusers_opens_the_folder_and_makes_the_same_sound(steps, tmp_path):
     """diffusers' own pipeline, from the same noise; what the published folders no longer do."""
     diffusers = pytest.importorskip("diffusers")
     from ddnb.sampler import diffusers_ipndm
@@ -445,8 +446,8 @@ def test_todays_diffusers_opens_the_folder_and_makes_the_same_sound(tmp_path):
     pipeline = diffusers.DanceDiffusionPipeline.from_pretrained(folder, low_cpu_mem_usage=False)
     pipeline.set_progress_bar_config(disable=True)
     generator = torch.Generator().manual_seed(3)
-    theirs = pipeline(num_inference_steps=6, generator=generator).audios
-    ours = diffusers_ipndm(ddnb.load(folder, device="cpu"), seeded_noise([3], (2, 4096)), crash_grid(6))
+    theirs = pipeline(num_inference_steps=steps, generator=generator).audios
+    ours = diffusers_ipndm(ddnb.load(folder, device="cpu"), seeded_noise([3], (2, 4096)), crash_grid(steps))
     torch.testing.assert_close(ours.clamp(-1, 1), torch.from_numpy(theirs), atol=1e-3, rtol=0)
 
 

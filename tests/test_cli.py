@@ -29,7 +29,10 @@ def reference(small):
     REFERENCE[1] = small.info["source"]
 
 
-def test_eight_sounds_from_a_training_checkpoint(tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("options", "frames", "steps"), [(QUICK, 960, 2), pytest.param(["--steps", "4"], 4096, 4, marks=pytest.mark.slow)]
+)
+def test_eight_sounds_from_a_training_checkpoint(options, frames, steps, tmp_path, capsys):
     """The main job, in a process of its own, as the README has it."""
     command = [
         sys.executable,
@@ -46,15 +49,15 @@ def test_eight_sounds_from_a_training_checkpoint(tmp_path, capsys):
         "--out",
         str(tmp_path),
     ]
-    run = subprocess.run([*command, *QUICK], capture_output=True, text=True, timeout=240, check=False)
+    run = subprocess.run([*command, *options], capture_output=True, text=True, timeout=240, check=False)
     assert run.returncode == 0, run.stderr
     wavs = sorted(tmp_path.glob("*.wav"))
     assert [p.name for p in wavs] == [f"lightning_seed{i}.wav" for i in range(8)]
     assert run.stdout.split() == [str(p) for p in wavs]
     for wav in wavs:
         info = soundfile.info(wav)
-        assert (info.frames, info.samplerate, info.channels, info.subtype) == (960, 48000, 2, "PCM_24")
-        assert json.loads(wav.with_suffix(".json").read_text())["making"]["steps"] == 2
+        assert (info.frames, info.samplerate, info.channels, info.subtype) == (frames, 48000, 2, "PCM_24")
+        assert json.loads(wav.with_suffix(".json").read_text())["making"]["steps"] == steps
     assert "float32" in run.stderr  # says where it runs and why
 
 

@@ -129,7 +129,7 @@ def test_altered_copies_are_found_where_they_lie_and_others_are_not(folder):
     assert report.duplicates == () and report.files == 20 and report.skipped == {}
 
 
-@pytest.mark.parametrize("start", [31.4159, 58.9])
+@pytest.mark.parametrize("start", [pytest.param(7.003, marks=pytest.mark.slow), 31.4159, 58.9])
 def test_a_second_of_a_long_file_is_found_there(add, tmp_path, start):
     for seed in range(3):
         add(f"{seed}.flac", music(seed, 60 if seed == 1 else 12))
@@ -139,7 +139,9 @@ def test_a_second_of_a_long_file_is_found_there(add, tmp_path, start):
     assert row.at_s - row.clip_at_s == pytest.approx(start, abs=0.02)
 
 
-@pytest.mark.parametrize("start", [3.0, 3.25, 3.3777])
+@pytest.mark.parametrize(
+    "start", [3.0, pytest.param(3.1, marks=pytest.mark.slow), 3.25, 3.3777, pytest.param(3.4, marks=pytest.mark.slow)]
+)
 def test_a_long_clip_that_quotes_one_second_is_a_copy(add, tmp_path, start):
     """Windows that step by half a second meet it on their grid only."""
     path = add("1.wav", music(1, 5))
@@ -150,7 +152,7 @@ def test_a_long_clip_that_quotes_one_second_is_a_copy(add, tmp_path, start):
     assert row.at_s - row.clip_at_s == pytest.approx(1.2 - start, abs=0.02)
 
 
-@pytest.mark.parametrize("gain_db", [-6, -20])
+@pytest.mark.parametrize("gain_db", [-6, pytest.param(-13, marks=pytest.mark.slow), -20])
 @pytest.mark.parametrize("first", [True, False])
 def test_a_copy_beside_a_louder_hit_is_found(folder, gain_db, first):
     quiet = drum(7) * 10 ** (gain_db / 20)
@@ -188,7 +190,8 @@ def test_the_same_note_of_a_bass_is_found_among_others_however_altered(add, driv
     assert len(report.duplicates) == len(CHANGES) * (len(CHANGES) - 1) / 2
 
 
-@pytest.mark.parametrize(("seconds", "turn"), [(0.5, 1 / 3), (1.0, 0.71), (1.7, 1 / 3), (4.0, 0.71)])
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 1.7, 4.0])
+@pytest.mark.parametrize("turn", [1 / 3, pytest.param(0.71, marks=pytest.mark.slow)])
 def test_a_turned_loop_is_found(add, tmp_path, seconds, turn):
     for seed in range(5):
         add(f"{seed}.wav", music(seed, seconds, 0.13))

@@ -485,7 +485,7 @@ def test_errors_of_level_do_not_add_up(backwards, monkeypatch):
     ckpt = toy(adaptive_v(spectrum, 0.97), frames=512)
 
     def drift():
-        made = grow(ckpt, x, 512 + 14 * 256, n=1, method="resample", steps=25, backwards=backwards).audio[:, 0]
+        made = grow(ckpt, x, 512 + 14 * 256, n=3, method="resample", steps=25, backwards=backwards).audio[:, 0]
         levels = np.stack([levels_of(y[::-1] if backwards else y, 256) for y in made]).mean(0)
         return levels[-3:].mean() - levels[2]
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from conftest import FORMAT
+from conftest import DATA, FORMAT
 from oracles import gaussian_path, gaussian_v, k_denoiser, k_sampling
 
 import ddnb
@@ -132,44 +132,50 @@ def test_agrees_with_k_diffusion(net, name, theirs, options):
 # --- the original tools' own outputs --------------------------------------------------------------------------
 
 
+@pytest.fixture(params=[slice(1), pytest.param(slice(None), marks=pytest.mark.slow)], ids=["first", "all"])
+def rows(request):
+    """The clips of a batch that are made: the first one alone, or all of them."""
+    return request.param
+
+
 @pytest.mark.parametrize(
     ("name", "key"),
     [("v-ddim", "ddim"), ("ddim", "ddim"), ("v-iplms", "iplms")],
 )
-def test_trajectories_of_the_original(net, vectors, name, key):
-    got = sampler(name)(net, vectors["noise"][:1], crash_grid(20))
-    torch.testing.assert_close(got, vectors[key][:1], atol=1e-3, rtol=0)
+def test_trajectories_of_the_original(net, vectors, rows, name, key):
+    got = sampler(name)(net, vectors["noise"][rows], crash_grid(20))
+    torch.testing.assert_close(got, vectors[key][rows], atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["v-ddim", "v-iplms", "ddim"])
-def test_inversions_of_the_original(net, vectors, name):
-    got = invert(net, vectors["audio"][:1], crash_grid(20), sampler=sampler(name))
-    torch.testing.assert_close(got, vectors[f"{name.removeprefix('v-')}_inverse"][:1], atol=1e-3, rtol=0)
+def test_inversions_of_the_original(net, vectors, rows, name):
+    got = invert(net, vectors["audio"][rows], crash_grid(20), sampler=sampler(name))
+    torch.testing.assert_close(got, vectors[f"{name.removeprefix('v-')}_inverse"][rows], atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("name", ["v-ddim", "v-iplms"])
 @pytest.mark.parametrize("level", ["0.3", "0.7"])
-def test_variations_of_the_original(net, vectors, name, level):
+def test_variations_of_the_original(net, vectors, rows, name, level):
     """The original's "regenerate": the crash times below the level, from the input noised at the largest."""
     up = vectors["steps_up"].double()
     ts = up[up < float(level)].flip(0)
     alpha, sigma = alpha_sigma(ts[0])
-    got = sampler(name)(net, (alpha * vectors["audio"] + sigma * vectors["noise"])[:1], ts)
-    expected = vectors[f"variation_{name.removeprefix('v-')}_{level}"][:1]
+    got = sampler(name)(net, (alpha * vectors["audio"] + sigma * vectors["noise"])[rows], ts)
+    expected = vectors[f"variation_{name.removeprefix('v-')}_{level}"][rows]
     torch.testing.assert_close(got, expected, atol=1e-3, rtol=0)
 
 
-def test_interpolation_of_the_original(net, vectors):
-    got = sampler("v-iplms")(net, vectors["slerp"][2:3], crash_grid(20))
-    torch.testing.assert_close(got, vectors["interpolation_iplms"][2:3], atol=1e-3, rtol=0)
+def test_interpolation_of_the_original(net, vectors, rows):
+    got = sampler("v-iplms")(net, vectors["slerp"][rows], crash_grid(20))
+    torch.testing.assert_close(got, vectors["interpolation_iplms"][rows], atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize(("name", "key"), [("ddim", "k_euler"), ("heun", "k_heun"), ("dpmpp_2m", "k_dpmpp_2m")])
-def test_trajectories_of_k_diffusion(net, vectors, name, key):
+def test_trajectories_of_k_diffusion(net, vectors, rows, name, key):
     sigmas = vectors["karras_sigmas"].double()
-    start = vectors["noise"][:1] * (sigmas[0] / (1 + sigmas[0] ** 2).sqrt())
+    start = vectors["noise"][rows] * (sigmas[0] / (1 + sigmas[0] ** 2).sqrt())
     got = sampler(name)(net, start.float(), sigma_k_to_t(sigmas))
-    torch.testing.assert_close(got, vectors[key][:1], atol=1e-3, rtol=0)
+    torch.testing.assert_close(got, vectors[key][rows], atol=1e-3, rtol=0)
 
 
 # --- the contract ---------------------------------------------------------------------------------------------
@@ -212,16 +218,17 @@ def test_cancel_stops_before_the_next_call(name):
     assert len(calls) == 1
 
 
-@pytest.fixture(scope="module")
-def half(small):
-    return ddnb.load(small.info["source"], device="cpu", dtype="float16", **FORMAT)
+@pytest.fixture(scope="module", params=["small", pytest.param("genuine", marks=pytest.mark.slow)])
+def half(request, small):
+    source = small.info["source"] if request.param == "small" else DATA / "lightning.ckpt"
+    return ddnb.load(source, device="cpu", dtype="float16", **FORMAT)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_finite_from_t_one_in_half_precision(name, half):
     """alpha is 0 at t = 1, and float16 turns what is divided by it into infinity; the state must stay float32."""
     grid = "crash" if name in samplers.PARITY_SAMPLERS else "log_snr"
-    x = sampler(name)(half, seeded_noise([0], (2, 64)), time_grid(grid, 4))
+    x = sampler(name)(half, seeded_noise([0], (2, 512)), time_grid(grid, 8))
     assert x.dtype == torch.float32
     assert torch.isfinite(x).all()
 

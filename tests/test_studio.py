@@ -640,16 +640,19 @@ def test_every_preset_can_be_chosen(panel):
         assert all(state[k] == v for k, v in preset.items() if k != "tab"), name
 
 
-@pytest.mark.parametrize("title", ["Generate", "Beat"])
+@pytest.mark.parametrize(
+    "title",
+    ["Generate", pytest.param("Vary", marks=pytest.mark.slow), pytest.param("Loop", marks=pytest.mark.slow), "Beat"],
+)
 def test_surprises_are_valid_and_differ(panel, title, drums):
     panel.tabs[1].picker.take(ddnb.generate(drums, 1, steps=1)[0])
     panel._open(title)
     seen = set()
-    for _ in range(2):
+    for _ in range(3):
         panel.surprise()
         assert said(panel) == ""
         seen.add(panel.results[0].seed)
-    assert len(seen) == 2
+    assert len(seen) == 3
 
 
 def test_without_a_sound_the_panel_says_what_to_do(panel):

@@ -68,7 +68,16 @@ def assert_close(a, b, relative):
         assert (a[name] - b[name]).abs().max() <= relative * scale, name
 
 
-@pytest.mark.parametrize("settings", [{"lora_rank": 2}, {"shorten": 4, "loop_every": 2, "categories": False}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"lora_rank": 2},
+        *(
+            pytest.param(s, marks=pytest.mark.slow)
+            for s in ({}, {"shorten": 4}, {"loop_every": 2}, {"categories": False})
+        ),
+    ],
+)
 def test_spectral_network_learns(spectral, examples, settings):
     data = replace(examples, audio=examples.audio[:, :1])
     learner = Trainer(spectral, data, TrainingConfig(batch_size=2, steps=40, learning_rate=3e-3, **settings))

@@ -54,7 +54,7 @@ def numbers(steps):
 # --- resuming -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("stop_after", [0, 3])
+@pytest.mark.parametrize("stop_after", [0, 3, pytest.param(4, marks=pytest.mark.slow)])
 def test_run_left_by_break_resumes(train, whole, tmp_path, stop_after):
     """Every finished step is kept."""
     out = tmp_path / "run"

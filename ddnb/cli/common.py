@@ -1,4 +1,4 @@
-"""What several commands share: options, loading, saving, progress bars."""
+"""Shared parts of the commands: options, loading, saving, progress bars."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class Clip:
 
     @property
     def loop(self) -> bool:
-        """Whether the end leads into the beginning."""
+        """Return whether the end leads into the beginning."""
         return bool(self.making.loop) or self.making.verb == "beat"
 
     @property
@@ -125,7 +125,7 @@ class Clip:
 
     @cached_property
     def seam_db(self) -> float | None:
-        """How far the seam of a loop stands out, see ``audio.seam_db``.
+        """Return how far the seam of a loop stands out, see ``audio.seam_db``.
 
         None for what is no loop, or too short; and for beats, where a hit on the first step is meant to stand out.
         """
@@ -152,7 +152,7 @@ class Clip:
         return Shown(self.audio, self.sample_rate, self.name, ", ".join(details), self.loop, self.seam_db, marks)
 
     def _marked_seconds(self) -> list[float]:
-        """Where gaps begin and end, or where a sound was extended."""
+        """Return where gaps begin and end, or where a sound was extended."""
         making = self.making
         if making.verb == "inpaint":
             return [float(s) for side in (making.start_s, making.end_s) for s in np.atleast_1d(np.asarray(side))]
@@ -269,7 +269,7 @@ class Clips(Sequence[Clip]):
 
     @property
     def complete(self) -> bool:
-        """Whether as many clips were finished as the call asked for."""
+        """Return whether as many clips were finished as the call asked for."""
         making = self.provenance.making
         return making is None or making.asked is None or len(self) >= making.asked
 

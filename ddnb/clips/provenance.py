@@ -155,7 +155,7 @@ class ModelRecord(Plain):
 
 @dataclass(frozen=True)
 class Machine(Plain):
-    """Where and when a sound was made."""
+    """The device, precision, versions and date with which a sound was made."""
 
     ddnb: str | None = None
     torch: str | None = None
@@ -176,7 +176,7 @@ class RootNote(Plain):
 
 @dataclass(frozen=True)
 class Provenance(Plain):
-    """Everything that is known about how a sound came about.
+    """The complete description of how a sound was made.
 
     Attributes:
         making: the call that made it; none for input audio.
@@ -275,7 +275,7 @@ def _parse(kind: Any, value: Any, key: str, depth: int) -> Any:
 
 
 def _fits(kind: Any, value: Any) -> bool:
-    """Whether a JSON value has the outer type of an annotation."""
+    """Return whether a JSON value has the outer type of an annotation."""
     origin = get_origin(kind)
     if kind is Any:
         return True

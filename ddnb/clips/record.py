@@ -43,7 +43,7 @@ class FileFacts(Plain):
 
 @dataclass(frozen=True)
 class MusicFacts(Plain):
-    """What a music program wants to know: the kind of sound (see ``Clip.kind``), tempo, exact length, root note."""
+    """The musical facts of a sound: its kind of sound (see ``Clip.kind``), tempo, exact length, root note."""
 
     type: str = "own"
     bpm: float | None = None
@@ -70,7 +70,7 @@ class LevelFacts(Plain):
 
 @dataclass(frozen=True)
 class SoundRecord:
-    """Everything that is written down about a saved sound; ``origin`` is the finding of the originality check."""
+    """The complete record of a saved sound; ``origin`` is the finding of the originality check."""
 
     file: FileFacts
     music: MusicFacts
@@ -139,7 +139,7 @@ def records_of(content: Any) -> list[SoundRecord]:
 
 
 def is_pack(content: Any) -> bool:
-    """Whether JSON content is the manifest of a pack."""
+    """Return whether JSON content is the manifest of a pack."""
     return isinstance(content, Mapping) and PACK in content
 
 

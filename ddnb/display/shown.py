@@ -1,4 +1,4 @@
-"""What is displayed of a sound, whoever made it: its samples, a name and a few words."""
+"""A sound to be displayed: its samples, a name and a few words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all verbs share: sampling options checked once, noise per seed, batches, CPU threads, progress and
+"""Shared parts of all verbs: sampling options checked once, noise per seed, batches, CPU threads, progress and
 cancelling."""
 
 from __future__ import annotations

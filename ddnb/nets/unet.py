@@ -196,7 +196,7 @@ class UNet(nn.Module):
 
     @property
     def single_threaded(self) -> bool:
-        """Whether a second CPU thread brings nothing, see ``threads``."""
+        """Return whether a second CPU thread brings nothing, see ``threads``."""
         return max(self.config.widths) < MULTI_THREADED_WIDTH
 
     def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None, circular: bool = False) -> Tensor:

@@ -1,1 +1,1 @@
-"""How alike sounds are: features, search, and the originality check, ``ddnb.originality``."""
+"""Similarity of sounds: features, search, and the originality check, ``ddnb.originality``."""
