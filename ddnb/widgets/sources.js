@@ -8,8 +8,8 @@ function readFile(event) {
   if (!file) return;
   if (file.size > limit) {
     const megabytes = Math.round(file.size / 1e6);
-    output.textContent = `${file.name} has ${megabytes} MB; uploads are limited to ${limit / 1e6} MB. Put it into a folder ` +
-      "that the notebook can read, and type its path.";
+    output.textContent = `${file.name} has ${megabytes} MB; the limit of uploads is ${limit / 1e6} MB. Copy it to ` +
+      "the machine of the notebook and type its path.";
     this.value = "";
     return;
   }
