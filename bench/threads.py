@@ -49,7 +49,8 @@ def _run(code: str, *arguments: str, checkout: Path, threads: int | None = None)
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)
     command = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    # Python looks for ddnb in the working folder first
+    return subprocess.run(command, env=environment, cwd=checkout, capture_output=True, text=True, check=True).stdout
 
 
 def _seconds(clips: int, checkout: Path, threads: int | None = None, loops: int = 0) -> float:

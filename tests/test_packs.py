@@ -95,14 +95,14 @@ def everything(drums, tmp_path_factory):
     folder = tmp_path_factory.mktemp("everything")
     own = folder / "mine.wav"
     soundfile.write(own, dull(hit(0.9, 20_000, seed=5)).T, RATE, "PCM_24")
-    few = {"steps": 4}
+    few = {"steps": 2}
     kicks = ddnb.generate(drums, 2, category="kick", **few)
     saved = kicks[1].save(folder / "saved", "16")
     trimmed_kick = ddnb.remake(ddnb.pack(kicks[0], folder / "first.zip"))[0]
     clips = [
         kicks,
         ddnb.generate(drums, 1, 3, category={"snare": 1, "clap": 1}, width=0.4, **few),
-        ddnb.generate(drums, 1, loop=True, bpm=128, bars=2, category="texture", **few),
+        ddnb.generate(drums, 1, loop=True, bpm=128, bars=1, category="texture", **few),
         ddnb.generate(drums, 1, loop=True, duration_s=2.0, category="texture", width=0.4, **few),
         ddnb.generate(drums, 1, bpm=100, bars=1, category="closed_hat", **few),
         ddnb.beat(drums, {"tracks": {"kick": at(0, 8), "zap": at(4)}}, sounds={"zap": own}, bpm=133.3, steps=2),
@@ -583,6 +583,7 @@ def pack_of(manifest, path):
         ({"ddnb pack": 1, "sounds": [{"making": {}}]}, "lacks the name of its file"),
         ({"ddnb pack": 1, "sounds": [{"file": {"name": "a.wav"}}]}, "neither 'making' nor 'source'"),
         ({"ddnb pack": 1, "sounds": [{"file": {"name": "a.wav"}, "making": {"verb": "beat"}}]}, "not a record"),
+        ({"ddnb pack": 1, "sounds": [{"file": {"name": "a.wav"}, "origin": "own"}]}, "origin='own' has the wrong type"),
     ],
     ids=str,
 )
@@ -604,6 +605,14 @@ def test_a_manifest_is_not_unpacked_without_end(tmp_path):
     assert path.stat().st_size < 1e6
     with pytest.raises(ValueError, match=r"manifest\.json in p\.zip has 65 MB; .* at most 64 MB"):
         ddnb.remake(path)
+
+
+def test_rejects_a_pack_that_is_compressed_in_an_unusual_way(tmp_path):
+    """Damaged LZMA or BZIP2 data would end in errors of their libraries."""
+    with zipfile.ZipFile(tmp_path / "p.zip", "w", zipfile.ZIP_LZMA) as file:
+        file.writestr("p/manifest.json", "{}")
+    with pytest.raises(ValueError, match=r"p\.zip is not a pack .* zip it again"):
+        ddnb.remake(tmp_path / "p.zip")
 
 
 def test_no_name_in_a_manifest_leads_out_of_a_folder(drums, tmp_path, capsys):

@@ -96,6 +96,18 @@ def test_warnings_of_a_job_are_read_in_the_panel(runner):
     assert "Half of it is silent." in runner.message.value
 
 
+@pytest.mark.parametrize("error", [ValueError("no sound"), Cancelled("enough")])
+def test_warnings_before_an_error_or_a_stop_are_read_in_the_panel(runner, error):
+    def stopped(on_step, cancel):
+        notices.warn("half of it is silent")
+        raise error
+
+    runner.start("warning", stopped)
+    runner.wait(WAIT_S)
+    assert "Half of it is silent." in runner.message.value
+    assert ("no sound" in runner.message.value) == isinstance(error, ValueError)
+
+
 def test_cancel_ends_a_job_at_its_next_step():
     runner, steps = Jobs(foreground=False), []
 

@@ -190,6 +190,8 @@ def test_progress_ends_full_and_says_how_to_stop(monkeypatch):
     assert "done in" in label.value
     assert "<b>" not in label.value
     assert len(shown) == 1
+    progress(1, 50, None)
+    assert len(shown) == 2 and bar.value == bar.max, "the next call has a bar, and a clock, of its own"
 
 
 def test_progress_of_a_download_of_unknown_size(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from typing import Any
 
 from ..audio.pitch import note_name
 from ..errors import RecordError
-from .provenance import Plain, Provenance, RootNote
+from .provenance import Plain, Provenance, RootNote, not_a_record
 
 PACK = "ddnb pack"
 """The key of a pack's manifest that holds its version."""
@@ -97,7 +98,10 @@ class SoundRecord:
         file, music, level = groups
         note = music.root_note  # its name becomes part of file names: never take the one in the record
         note = note and replace(note, name=note_name(note.note))
-        return cls(file, replace(music, root_note=note), level, replace(provenance, root_note=note), data.get("origin"))
+        origin = data.get("origin")
+        if not isinstance(origin, Mapping | None):
+            raise not_a_record(f"origin={reprlib.repr(origin)} has the wrong type")
+        return cls(file, replace(music, root_note=note), level, replace(provenance, root_note=note), origin)
 
 
 _GROUPS: dict[str, Any] = {"file": FileFacts, "music": MusicFacts, "level": LevelFacts}
@@ -154,6 +158,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
             )
             if entry is None:
                 raise RecordError(f"{not_a_pack} it holds no manifest.json.")
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise RecordError(f"{not_a_pack} its manifest.json is not compressed in the usual way; zip it again.")
             _require_size(f"the manifest.json in {path.name}", entry.file_size)  # no more than that is unpacked
             content = file.read(entry)
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # the last one: encrypted, or unknown

@@ -15,8 +15,7 @@ Four properties let it learn from few examples:
 
     Where S is tiny the output is silent, whatever F is.
 *   Partials. Short frames cannot separate tones. The same scaled input in a spectrum of 21.5 Hz wide lines can: which
-of
-    them stand out is learned ten times as fast as by the U-Net, and corrects the Wiener filter.
+    of them stand out is learned ten times as fast as by the U-Net, and corrects the Wiener filter.
 *   Frames. A U-Net over 512 frames of 128 bands costs a hundredth of one over 65,536 samples.
 
 Sources: the preconditioning is that of Karras et al. 2022 (arXiv 2206.00364, table 1) written for v, with a level per

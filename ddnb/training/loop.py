@@ -156,8 +156,8 @@ def finetune(
     config, run = _parse_settings(ckpt, folder, out, settings), RunFolder(out)
     if not isinstance(folder, Dataset) and run.path.resolve().is_relative_to(Path(folder).expanduser().resolve()):
         raise RunError(f"{run.path} lies inside the folder of sounds, so its demos would be trained on: move the run.")
-    if run.path in _unfinished:  # a loop of this process that was left by break, but is still referenced
-        _unfinished.pop(run.path).close()
+    if (unfinished := _unfinished.pop(run.path, None)) is not None:  # left by break, but still referenced
+        unfinished.close()
     trainer, lock = _open_run(ckpt, folder, run, config, device, on_file)
     if trainer.reported_step >= config.steps:
         warn(f"this run already has its {trainer.step} steps; ask for more steps to continue", stacklevel=2)
@@ -302,8 +302,9 @@ class _Loop:
             if self.saved != self.position:
                 self._save()
         except BaseException as stop:
-            if trainer.is_consistent and self.saved != self.position and not isinstance(stop, OSError):
-                self._save()
+            if trainer.is_consistent and self.saved != self.position:
+                with contextlib.suppress(*[OSError] if isinstance(stop, OSError) else []):  # the disk may be full
+                    self._save()
             if not isinstance(stop, KeyboardInterrupt):
                 raise
             warn(f"stopped after step {self.saved[0]}; repeat the same call to resume", stacklevel=2)

@@ -62,6 +62,8 @@ class Progress:
             self.box.start()
             display(self.box)
         self.box.update(self.what, done, total, self.hint)
+        if done == total:  # the next call gets a bar of its own
+            self.box = None
 
 
 class Jobs(ipywidgets.VBox):
@@ -155,23 +157,24 @@ class Jobs(ipywidgets.VBox):
         return guarded
 
     def _run(self, what: str, work: Callable[..., Any], then: Callable[[Any], object]) -> None:
+        notices: list[Warning] = []
         try:
             self.show_message("")
             self.progress.start()
             self.progress.update(what, 0, 1)
-            notices: list[Warning] = []
             with handle_warnings(notices.append):
                 result = work(on_step=lambda *given: self._step(what, *given), cancel=self._cancelled)
                 then(result)
             # the notebook's stop button interrupts a job in the foreground
             stopped = self._cancelled.is_set() or any(isinstance(notice, Interrupted) for notice in notices)
             self._show_end("cancelled" if stopped else "done")
-            self._show_notices(notices)
+            self.show_message(_sentences(notices))
         except (Cancelled, KeyboardInterrupt):
             self._show_end("cancelled")
+            self.show_message(_sentences(notices))
         except Exception as error:  # noqa: BLE001 the user must see any error
             self._show_end("stopped by an error")
-            self._show_error(error)
+            self._show_error(error, notices)
         finally:
             self._release()
 
@@ -205,13 +208,9 @@ class Jobs(ipywidgets.VBox):
         self.progress.bar.value = self.progress.bar.max if how == "done" else 0
         self.progress.label.value = f"{how}, {took}"
 
-    def _show_notices(self, notices: Iterable[Warning]) -> None:
-        texts = dict.fromkeys(map(str, notices))  # each once
-        self.show_message(" ".join(f"{text[:1].upper()}{text[1:].rstrip('.')}." for text in texts))
-
-    def _show_error(self, error: Exception) -> None:
+    def _show_error(self, error: Exception, notices: Iterable[Warning] = ()) -> None:
         text = str(error) or type(error).__name__
-        self.show_message(text, "".join(traceback.format_exception(error)))
+        self.show_message(f"{text} {_sentences(notices)}".rstrip(), "".join(traceback.format_exception(error)))
 
     def _set_busy(self, busy: bool) -> None:
         for button in self._idle:
@@ -223,6 +222,11 @@ class Jobs(ipywidgets.VBox):
 def duration_text(seconds: float) -> str:
     """Return a duration as text: ``40 s``, ``3 min``."""
     return f"{seconds / 60:.0f} min" if seconds >= 90 else f"{seconds:.0f} s"
+
+
+def _sentences(notices: Iterable[Warning]) -> str:
+    texts = dict.fromkeys(map(str, notices))  # each once
+    return " ".join(f"{text[:1].upper()}{text[1:].rstrip('.')}." for text in texts)
 
 
 def _progress_text(what: str, done: int, total: int | None, elapsed_s: float, hint: str) -> str:
