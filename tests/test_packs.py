@@ -248,7 +248,7 @@ def test_loops_and_bars_and_ones_own_sounds_keep_their_length(everything, tmp_pa
     _, clips = everything
     pack = Pack(ddnb.pack(clips, tmp_path / "p.zip"), tmp_path)
     frames = {record["file"]["frames"] for record in pack.sounds if record["music"]["type"] in ("loop", "bars")}
-    assert frames == {165_375, 88_200, 105_840, round(2 * 4 * 60 / 133.3 * RATE / 2)}
+    assert frames == {82_688, 88_200, 105_840, round(2 * 4 * 60 / 133.3 * RATE / 2)}
     (mine,) = [record for record in pack.sounds if record["file"]["name"] == "oneshots/mine.wav"]
     assert mine["file"]["frames"] == 20_000 and mine["music"]["type"] == "own"
 
