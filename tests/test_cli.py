@@ -191,7 +191,9 @@ def test_ctrl_c_keeps_the_finished_sounds(tmp_path):
         "--out",
         str(tmp_path),
     ]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    # a shell lets what it starts in the background ignore the signal
+    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=heed)
     while not list(tmp_path.glob("*.json")):  # sounds are on the disk as soon as they are finished
         time.sleep(0.1)
         assert process.poll() is None, process.communicate()
