@@ -68,7 +68,8 @@ def builder():
     return tool("build_notebooks")
 
 
-@pytest.fixture(params=SOURCES, ids=lambda path: path.stem)
+# in one group, so that pytest-xdist runs them in one process, which executes the notebook once
+@pytest.fixture(params=[pytest.param(p, id=p.stem, marks=pytest.mark.xdist_group(p.stem)) for p in SOURCES])
 def source(request) -> Path:
     return request.param
 
@@ -577,6 +578,7 @@ def printed_by(notebook) -> str:
 
 
 @pytest.mark.notebooks
+@pytest.mark.xdist_group("02_vary")
 def test_vary_notebook_keeps_variations_that_can_be_made_again(executed):
     """Variations without their records, or a record that another sound comes out of; a zip left out."""
     notebook, _, folder = executed(ROOT / "notebooks" / "02_vary.py")
@@ -587,6 +589,7 @@ def test_vary_notebook_keeps_variations_that_can_be_made_again(executed):
 
 
 @pytest.mark.notebooks
+@pytest.mark.xdist_group("03_interpolate")
 def test_interpolate_notebook_walks_and_warns(executed):
     """A walk that loses its own ends, which a reader would see in red; no example of one that does."""
     notebook, _, folder = executed(ROOT / "notebooks" / "03_interpolate.py")
@@ -600,6 +603,7 @@ def test_interpolate_notebook_walks_and_warns(executed):
 
 
 @pytest.mark.notebooks
+@pytest.mark.xdist_group("04_loops_and_beats")
 def test_loops_notebook_makes_loops_of_exact_length(executed):
     """A loop of nearly a bar, a player that stops at its end, a seam to be heard, a beat without its MIDI file."""
     notebook, _, folder = executed(ROOT / "notebooks" / "04_loops_and_beats.py")
@@ -626,6 +630,7 @@ def widget_values(notebook) -> list[str]:
 
 
 @pytest.mark.notebooks
+@pytest.mark.xdist_group("05_finetune")
 def test_finetune_notebook_trains_and_exports(executed):
     """A training cell that shows nothing, demos of one moment only, an export that nothing opens."""
     notebook, _, folder = executed(ROOT / "notebooks" / "05_finetune.py")
