@@ -57,7 +57,7 @@ test-current: .venvs/current/ready ## widgets, Studio and notebooks on JupyterLa
 	.venvs/current/bin/python -m pytest $(PARALLEL_NOTEBOOKS) -m "$(STACK_MARKS)" $(STACK_TESTS)
 
 test-browser: .venvs/colab/ready .venvs/current/ready $(VENV)/browser ## the Studio in a real browser; pictures into build/browser
-	$(BIN)/python -m pytest -m browser
+	$(BIN)/python -m pytest $(PARALLEL) -m browser
 
 # Installs Chromium where it is missing: on Debian and Ubuntu.
 $(VENV)/browser: $(VENV)/tested
