@@ -19,7 +19,7 @@ Four properties let it learn from few examples:
 *   Frames. A U-Net over 512 frames of 128 bands costs a hundredth of one over 65,536 samples.
 
 Sources: the preconditioning is that of Karras et al. 2022 (arXiv 2206.00364, table 1) written for v, with a level per
-coefficient; the MDCT, Princen & Bradley 1986, with Malvar's sine window; FiLM, Perez et al. 2018 (arXiv 1709.07871).
+coefficient; the MDCT, Princen & Bradley 1986, with Malvar's sine window.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ from torch import Tensor, nn
 
 from ..errors import ArgumentError
 from ..schedule import alpha_sigma
+from .harmonics import Tones
+from .layers import HEAD_WIDTH, Attention, Block, Conv, normalize, set_to_zero
 from .mdct import inverse_mdct, mdct
 from .prior import Prior, band_edges
 from .unet import require_shapes
 
 ANCHOR = "prior.log_levels"
-HEAD_WIDTH = 32
 RAMPS = (4.0, 16.0, 64.0, 256.0, 1024.0)
 """Frames in which the input planes that encode the time since the beginning fall to 1/e."""
 
@@ -71,6 +72,7 @@ class SpectralConfig:
         envelopes: of the prior, of all categories together.
         cells: (bands, times) of an envelope.
         embedding: length of the vector that tells the blocks noise level and category.
+        tones: components of ``harmonics.Tones``, of all categories together; 0 for a network that takes no pitch.
     """
 
     hop: int = 128
@@ -80,6 +82,7 @@ class SpectralConfig:
     envelopes: int = 176
     cells: tuple[int, int] = (18, 16)
     embedding: int = 256
+    tones: int = 0
 
     channels = 1
 
@@ -118,7 +121,8 @@ def config_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> SpectralConfig:
     blocks = sum(bool(re.fullmatch(r"down\.0\.\d+\.enter\.weight", name)) for name in shapes)
     envelopes, bands, times = shapes[ANCHOR]
     hop, cells = shapes["last.weight"][0], (bands, times)
-    config = SpectralConfig(hop, tuple(widths), blocks, planes, envelopes, cells, embedding)
+    tones = shapes.get("tones.log_levels", (0,))[0]
+    config = SpectralConfig(hop, tuple(widths), blocks, planes, envelopes, cells, embedding, tones)
     with torch.device("meta"):
         require_shapes(SpectralUNet(config), shapes)
     return config
@@ -126,11 +130,12 @@ def config_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> SpectralConfig:
 
 def with_planes(state: Mapping[str, Tensor], planes: int) -> dict[str, Tensor]:
     """Add ``planes`` categories that sound like any sound until they are trained; return a new state dict."""
-    category, shares = state["category.weight"], state["prior.log_shares"]
-    return dict(state) | {
-        "category.weight": torch.cat([category, category.new_zeros(len(category), planes)], 1),
-        "prior.log_shares": torch.cat([shares, shares[-1:].expand(planes, -1)]),
-    }
+    category = state["category.weight"]
+    grown = {"category.weight": torch.cat([category, category.new_zeros(len(category), planes)], 1)}
+    for name in ("prior.log_shares", "tones.log_shares"):
+        if name in state:  # the last row, that of any sound, stays the last one
+            grown[name] = torch.cat([state[name], state[name][-1:].expand(planes, -1)])
+    return dict(state) | grown
 
 
 class SpectralUNet(nn.Module):
@@ -169,8 +174,9 @@ class SpectralUNet(nn.Module):
         self.middle = nn.ModuleList([Block(deep, deep, e), Attention(deep), Block(deep, deep, e), Attention(deep)])
         self.middle.append(Block(deep, deep, e))
         self.partials = Partials(config.hop, max(wide), e)
+        self.tones = Tones(config.hop, config.planes, config.tones, config.cells) if config.tones else None
         self.last = Conv(wide[0], config.hop, 3)
-        _set_to_zero(self.last)
+        set_to_zero(self.last)
 
     def forward(self, x: Tensor, t: Tensor, cond: Tensor | None = None, circular: bool = False) -> Tensor:
         """Predict ``v``.
@@ -178,7 +184,8 @@ class SpectralUNet(nn.Module):
         Args:
             x: noisy audio, (B, 1, T) with T a legal length.
             t: times, (B,), float32.
-            cond: shares of the categories, (B, planes, any length), averaged over it; None means zeros: any sound.
+            cond: shares of the categories, (B, planes, any length), averaged over it; None means zeros: any sound. A
+                network with ``tones`` may get one plane more: the pitch in cycles per sample, 0 for none.
             circular: whether the sound is a loop, whose end is followed by its beginning.
 
         Returns:
@@ -193,9 +200,7 @@ class SpectralUNet(nn.Module):
                 f"{frames} frames: this network takes multiples of {config.stride}; the next one is "
                 f"{config.legal_frames(frames)}."
             )
-        shares = x.new_zeros(len(x), config.planes) if cond is None else cond.to(x.dtype).mean(-1)
-        if shares.shape[1] != config.planes:
-            raise ArgumentError(f"cond has {shares.shape[1]} planes, this network has {config.planes}.")
+        shares, pitch = self._conditions(x, cond)
         with _full_precision(x):
             spectrum = mdct(x, config.hop, circular)
             alpha, sigma = (part[:, None, None] for part in alpha_sigma(t))
@@ -207,7 +212,23 @@ class SpectralUNet(nn.Module):
         residual = self._residual(scaled, level.log(), e, circular)
         residual = residual + self.partials(scaled, level, alpha, sigma, e, circular)
         with _full_precision(x):
-            return inverse_mdct(k * spectrum - level * variance.rsqrt() * residual.float(), circular)
+            v = inverse_mdct(k * spectrum - level * variance.rsqrt() * residual.float(), circular)
+            if self.tones is None or not pitch.any():
+                return v
+            clean = self.tones(x, alpha * x - sigma * v, level, alpha, sigma, shares, pitch, circular)
+            return (alpha * x - clean) / sigma.clamp(min=1e-6)
+
+    def _conditions(self, x: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the shares of the categories, (B, planes), and the pitch, (B,)."""
+        planes = self.config.planes
+        if cond is None:
+            return x.new_zeros(len(x), planes), x.new_zeros(len(x))
+        values = cond.to(x.dtype).mean(-1)
+        if values.shape[1] == planes:
+            return values, x.new_zeros(len(x))
+        if self.tones is None or values.shape[1] != planes + 1:
+            raise ArgumentError(f"cond has {values.shape[1]} planes, this network has {planes}.")
+        return values[:, :-1], values[:, -1]
 
     def _residual(self, scaled: Tensor, log_level: Tensor, e: Tensor, circular: bool) -> Tensor:
         """Return the U-Net's part of F: (B, hop, frames) -> (B, hop, frames)."""
@@ -225,7 +246,7 @@ class SpectralUNet(nn.Module):
             h = torch.cat([widen(h), beside.pop()], 1)
             for block in blocks:  # type: ignore[attr-defined]
                 h = block(h, e, circular)
-        return self.last(F.silu(_normalize(h)), circular)
+        return self.last(F.silu(normalize(h)), circular)
 
     def _ramps(self, x: Tensor, circular: bool) -> Tensor:
         """Return planes that encode the time since the beginning, and one that says if there is a beginning."""
@@ -245,7 +266,7 @@ class SpectralUNet(nn.Module):
             x, t, cond, circular: the inputs of the prediction.
         """
         with torch.no_grad(), _full_precision(x):
-            shares = x.new_zeros(len(x), self.config.planes) if cond is None else cond.mean(-1)
+            shares, _ = self._conditions(x, cond)
             alpha, sigma = (part[:, None, None] for part in alpha_sigma(t))
             level = self.prior(mdct(x, self.config.hop, circular), alpha, sigma, shares, circular)
             scale = ((alpha * level).square() + sigma.square()) / level.square()
@@ -275,27 +296,6 @@ def noise_features(t: Tensor) -> Tensor:
     return torch.cat([angle.cos(), angle.sin()], -1)
 
 
-def _normalize(x: Tensor) -> Tensor:
-    """Normalise each frame to a mean square of 1 over its channels, so that the length of the sound does not matter.
-
-    Source: Zhang & Sennrich 2019 (arXiv 1910.07467).
-    """
-    return x * (x.float().square().mean(1, keepdim=True) + 1e-5).rsqrt().to(x.dtype)
-
-
-class Conv(nn.Conv1d):
-    """A convolution that keeps the length; it is padded with zeros or, for a loop, circularly."""
-
-    def __init__(self, c_in: int, c_out: int, taps: int):
-        super().__init__(c_in, c_out, taps)
-
-    def forward(self, x: Tensor, circular: bool) -> Tensor:  # type: ignore[override]
-        reach = self.kernel_size[0] // 2
-        if circular:
-            return F.conv1d(F.pad(x, (reach, reach), "circular"), self.weight, self.bias)
-        return F.conv1d(x, self.weight, self.bias, padding=reach)
-
-
 class Partials(nn.Module):
     """The part of F that finds tones: it predicts which lines of a longer spectrum stand out.
 
@@ -320,7 +320,7 @@ class Partials(nn.Module):
         self.whole = nn.Parameter(torch.zeros(lines, 1))
         self.trust = nn.Linear(embedding, 2 * lines)
         for layer in (self.leave, self.trust):
-            _set_to_zero(layer)
+            set_to_zero(layer)
 
     def forward(self, scaled: Tensor, level: Tensor, alpha: Tensor, sigma: Tensor, e: Tensor, circular: bool) -> Tensor:
         """Return this part of F: (B, hop, frames) -> (B, hop, frames)."""
@@ -340,47 +340,10 @@ class Partials(nn.Module):
         reach = self.near.shape[-1] // 2
         around = F.pad(loud, (reach, reach), "circular" if circular else "replicate")
         here, always = (1 + self.trust(e)[..., None]).chunk(2, 1)
-        d = self.leave(F.silu(_normalize(h))) + here * F.conv1d(around, self.near, groups=len(self.near))
+        d = self.leave(F.silu(normalize(h))) + here * F.conv1d(around, self.near, groups=len(self.near))
         d = d + always * self.whole * whole
         with _full_precision(scaled):
             d = _STANDS_OUT * torch.tanh(d.float() / _STANDS_OUT)
             back = mdct(inverse_mdct((torch.sigmoid(d - noise) - clear) * z, circular), hop, circular)
             r = sigma / (alpha.clamp(min=1e-6) * level)
             return (r.clamp(max=_NOISIEST) + 1 / r.clamp(min=_CLEANEST)) * back
-
-
-class Block(nn.Module):
-    """Two convolutions with a residual; noise level and category scale and shift the features between them (FiLM)."""
-
-    def __init__(self, c_in: int, c_out: int, embedding: int):
-        super().__init__()
-        self.enter, self.leave = Conv(c_in, c_out, 3), Conv(c_out, c_out, 3)
-        self.film = nn.Linear(embedding, 2 * c_out)
-        self.skip = nn.Identity() if c_in == c_out else nn.Conv1d(c_in, c_out, 1, bias=False)
-        _set_to_zero(self.leave)
-
-    def forward(self, x: Tensor, e: Tensor, circular: bool) -> Tensor:
-        scale, shift = self.film(e)[..., None].chunk(2, 1)
-        h = _normalize(self.enter(F.silu(_normalize(x)), circular))
-        return self.skip(x) + self.leave(F.silu(torch.addcmul(shift, h, 1 + scale)), circular)
-
-
-class Attention(nn.Module):
-    """Self-attention over frames in heads of 32 channels; without positions, so it is shift-equivariant."""
-
-    def __init__(self, channels: int):
-        super().__init__()
-        self.heads = channels // HEAD_WIDTH
-        self.qkv, self.out = nn.Conv1d(channels, 3 * channels, 1), nn.Conv1d(channels, channels, 1)
-        _set_to_zero(self.out)
-
-    def forward(self, x: Tensor, e: Tensor, circular: bool) -> Tensor:
-        batch, channels, frames = x.shape
-        qkv = self.qkv(_normalize(x)).view(batch, 3 * self.heads, channels // self.heads, frames)
-        q, k, v = qkv.transpose(2, 3).chunk(3, dim=1)
-        return x + self.out(F.scaled_dot_product_attention(q, k, v).transpose(2, 3).reshape(x.shape))
-
-
-def _set_to_zero(layer: nn.Module) -> None:
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)

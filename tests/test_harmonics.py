@@ -1,0 +1,180 @@
+"""Tones of a known pitch: envelopes of harmonics, their posterior, and what the network does with a pitch."""
+
+import math
+
+import pytest
+import torch
+
+from ddnb.errors import ArgumentError
+from ddnb.nets.build import build_network
+from ddnb.nets.harmonics import HARMONICS, HOP, Tones, audible, demodulate, modulate, smooth
+from ddnb.nets.spectral import SpectralConfig, SpectralUNet, with_planes
+
+FRAMES = 32 * HOP
+A2 = 110 / 44100
+ON_A_CIRCLE = round(A2 * FRAMES) / FRAMES
+
+
+def draw(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def pitches(value, n=1):
+    return torch.full((n,), value, dtype=torch.float64)
+
+
+def tone(pitch, frames=FRAMES, harmonics=(1.0, 0.5, 0.25)):
+    n = torch.arange(frames, dtype=torch.float64)
+    parts = (a * torch.cos(2 * math.pi * k * pitch * n + k) for k, a in enumerate(harmonics, 1))
+    return 0.25 * sum(parts).float()[None, None]
+
+
+@pytest.mark.parametrize(("pitch", "circular"), [(A2, False), (ON_A_CIRCLE, True)])
+def test_white_noise_stays_white(pitch, circular):
+    found = demodulate(draw(64, 1, FRAMES), pitches(pitch, 64), circular)
+    assert found.shape == (64, HARMONICS, FRAMES // HOP + (not circular))
+    power = found.abs().square().mean(0)
+    assert power.mean().item() == pytest.approx(1, abs=0.02)
+    assert power.mean(0).min() > 0.85 and power.mean(0).max() < 1.15, "the ends too"
+
+
+@pytest.mark.parametrize(("pitch", "circular"), [(A2, False), (ON_A_CIRCLE, True)])
+def test_a_tone_lies_in_its_harmonics(pitch, circular):
+    x = tone(pitch)
+    envelopes = demodulate(x, pitches(pitch), circular)
+    there_and_back = modulate(envelopes, pitches(pitch), circular)
+    inside = slice(HOP, -HOP) if not circular else slice(None)  # a tone that is cut off is none at the cut
+    error = (there_and_back - x)[..., inside].square().mean() / x.square().mean()
+    assert 10 * error.log10() < -30
+    levels = envelopes[0, :, 4:-4].abs().mean(-1)
+    assert (levels[:3] / levels[0]).tolist() == pytest.approx([1, 0.5, 0.25], rel=0.02)
+    assert levels[3:].max() < 0.02 * levels[0]
+
+
+def test_modulate_is_twice_the_transpose_of_demodulate():
+    x, pitch = draw(1, 1, FRAMES), pitches(A2)
+    envelopes = torch.complex(
+        draw(1, HARMONICS, FRAMES // HOP + 1, seed=1), draw(1, HARMONICS, FRAMES // HOP + 1, seed=2)
+    )
+    there = (demodulate(x, pitch, False) * envelopes.conj()).real.sum()
+    back = (x * modulate(envelopes, pitch, False)).sum()
+    assert back.item() == pytest.approx(2 * there.item(), rel=1e-3)
+
+
+def test_harmonics_above_the_nyquist_frequency_and_of_no_pitch_are_zero():
+    x = draw(2, 1, FRAMES)
+    high = demodulate(x, torch.tensor([0.1, 0.0], dtype=torch.float64), False)
+    assert (high[0].abs().sum(-1) > 0).tolist() == [k * 0.1 < 0.4955 for k in range(1, HARMONICS + 1)]
+    assert not high[1].any() and not audible(pitches(0.0)).any()
+
+
+def test_on_a_circle_a_shift_turns_frames_and_phases_only():
+    x, pitch = draw(1, 1, FRAMES), pitches(ON_A_CIRCLE)
+    there = demodulate(x, pitch, True).abs()
+    torch.testing.assert_close(demodulate(x.roll(3 * HOP, -1), pitch, True).abs(), there.roll(3, -1), atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("circular", [False, True])
+def test_smoothing_is_the_mean_of_the_gaussian(circular):
+    """Conditional mean from the whole covariance, by linear algebra in float64."""
+    n, rho, alpha, sigma = 12, 0.9, 0.6, 0.8
+    level = draw(1, 1, n).exp() if not circular else torch.full((1, 1, n), 1.7)
+    noisy = torch.complex(draw(1, 1, n, seed=1), draw(1, 1, n, seed=2))
+    k = torch.arange(n, dtype=torch.float64)
+    apart = (k[:, None] - k).abs()
+    if circular:
+        precision = (1 + rho**2) * torch.eye(n, dtype=torch.float64)
+        precision -= rho * ((apart == 1) | (apart == n - 1)).double()
+        unit = torch.linalg.inv(precision / (1 - rho**2))
+    else:
+        unit = rho**apart
+    clean = level[0, 0, :, None] * unit * level[0, 0]
+    seen = alpha**2 * clean + sigma**2 * torch.eye(n)
+    expected = (
+        alpha * clean.to(torch.cdouble) @ torch.linalg.solve(seen.to(torch.cdouble), noisy[0, 0].to(torch.cdouble))
+    )
+    parts = (torch.tensor(v).view(1, 1, 1) for v in (rho, alpha, sigma))
+    torch.testing.assert_close(
+        smooth(noisy, level, *parts, circular)[0, 0], expected.to(torch.cfloat), atol=1e-5, rtol=1e-4
+    )
+
+
+# the network
+
+
+def small(tones=3, planes=2):
+    """An untrained network whose components are tones of 1.5 s with hardly anything beside them."""
+    torch.manual_seed(0)
+    net = SpectralUNet(SpectralConfig(32, (32, 32), 1, planes, 4, (6, 6), 32, tones)).eval().requires_grad_(False)
+    net.prior.log_levels += math.log(0.05)
+    if net.tones is not None:
+        k = torch.arange(net.tones.log_levels.shape[1])[:, None]
+        net.tones.log_levels += (1 - 0.5 * k).clamp(min=-6)
+        net.tones.log_residual += math.log(1e-3)
+        net.tones.correlation[:] = 0.99
+        net.tones.log_pitch[:, 0] = math.log(A2)
+    return net
+
+
+def conditions(pitch, shares=(1.0, 0.0)):
+    return torch.tensor([*shares, pitch])[None, :, None]
+
+
+@pytest.mark.parametrize("circular", [False, True])
+def test_without_a_pitch_nothing_changes(circular):
+    with_tones, without = small(), small(tones=0)
+    x, t = draw(1, 1, FRAMES), torch.tensor([0.6])
+    expected = without(x, t, torch.tensor([[[1.0], [0.0]]]), circular)
+    for cond in (torch.tensor([[[1.0], [0.0]]]), conditions(0.0)):
+        assert torch.equal(with_tones(x, t, cond, circular), expected)
+    mixed = with_tones(x.expand(2, -1, -1), t.expand(2), torch.cat([conditions(0.0), conditions(A2)]), circular)
+    torch.testing.assert_close(mixed[:1], expected, atol=1e-5, rtol=0)
+    assert (mixed[1:] - expected).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("circular", [False, True])
+def test_a_noisy_tone_is_found_where_its_pitch_is_known(circular):
+    net, t = small(), torch.tensor([0.5])
+    alpha = sigma = math.sqrt(0.5)
+    x = tone(ON_A_CIRCLE)
+    noisy = alpha * x + sigma * draw(1, 1, FRAMES)
+    errors = []
+    for pitch in (0.0, ON_A_CIRCLE * 2 ** (6 / 12), ON_A_CIRCLE):
+        clean = alpha * noisy - sigma * net(noisy, t, conditions(pitch), circular)
+        errors.append(float((clean - x).square().mean() / x.square().mean()))
+    assert errors[2] < 0.1 * errors[0] and errors[2] < 0.1 * errors[1]
+
+
+def test_a_loop_does_not_depend_on_where_it_begins():
+    net, x, t = small(), draw(1, 1, FRAMES), torch.tensor([0.7])
+    shift = math.lcm(net.config.stride, HOP)
+    v = net(x, t, conditions(A2), circular=True)
+    turned = net(x.roll(shift, -1), t, conditions(A2), circular=True).roll(-shift, -1)
+    assert (v - turned).abs().max() < 1e-4 * v.abs().max()
+
+
+def test_gradients_pass_and_the_ends_of_time_are_finite():
+    net = small()
+    for t in (0.0, 1e-3, 0.5, 1.0):
+        x = draw(1, 1, FRAMES).requires_grad_()
+        v = net(x, torch.tensor([t]), conditions(A2))
+        assert torch.isfinite(v).all()
+        assert torch.isfinite(torch.autograd.grad(v.square().sum(), x)[0]).all()
+
+
+def test_rejects_invalid_planes():
+    x, t = draw(1, 1, FRAMES), torch.tensor([0.5])
+    with pytest.raises(ArgumentError, match="cond has 3 planes, this network has 2"):
+        small(tones=0)(x, t, conditions(A2))
+    with pytest.raises(ArgumentError, match="cond has 4 planes, this network has 2"):
+        small()(x, t, torch.zeros(1, 4, 1))
+
+
+def test_the_configuration_is_read_off_the_file_and_categories_can_be_added():
+    net = small()
+    again = build_network(net.state_dict())
+    assert again.config == net.config and isinstance(again.tones, Tones)
+    grown = build_network(with_planes(net.state_dict(), 2))
+    assert grown.config.planes == 4
+    x, t = draw(1, 1, FRAMES), torch.tensor([0.5])
+    torch.testing.assert_close(grown(x, t, conditions(A2, (1.0, 0, 0, 0))), net(x, t, conditions(A2)))
