@@ -30,10 +30,12 @@ class Dice:
     Attributes:
         n: number of sounds.
         device: device of the tensors.
+        hz: the pitch of each sound, (n, 1), set by the sources; 0 for those that have none, or several.
     """
 
     def __init__(self, n: int, generator: torch.Generator, device: torch.device | str) -> None:
         self.n, self.generator, self.device = n, generator, device
+        self.hz = torch.zeros(n, 1, device=device)
 
     def resized(self, n: int) -> Dice:
         """Return dice for n sounds that continue with the same generator."""
@@ -76,7 +78,9 @@ def mix(dice: Dice, frames: int, families: Families) -> Tensor:
     for i, family in enumerate(families):
         rows = (chosen == i).nonzero()[:, 0]
         if len(rows):
-            out[rows] = family(dice.resized(len(rows)), frames)
+            some = dice.resized(len(rows))
+            out[rows] = family(some, frames)
+            dice.hz[rows] = some.hz
     return out
 
 

@@ -19,7 +19,7 @@ STATIONARY = {"texture"}
 """Categories that do not change in time, so that a loop of them stays a loop."""
 
 _SOUNDS, _ROUNDS, _BATCH = 800, 30, 32
-_IMPOSSIBLE = -1e4
+IMPOSSIBLE = -1e4
 
 
 def fit_prior(net: SpectralUNet, data: Dataset, seed: int = 0) -> None:
@@ -30,7 +30,7 @@ def fit_prior(net: SpectralUNet, data: Dataset, seed: int = 0) -> None:
     """
     config = net.config
     each = config.envelopes // len(CATEGORIES)
-    levels, shares = [], torch.full((config.planes + 1, config.envelopes), _IMPOSSIBLE)
+    levels, shares = [], torch.full((config.planes + 1, config.envelopes), IMPOSSIBLE)
     for label, category in enumerate(CATEGORIES):
         generator = torch.Generator().manual_seed(seed * len(CATEGORIES) + label)
         found = [i for i, sound in enumerate(data.sounds) if sound.category == category]
@@ -39,7 +39,7 @@ def fit_prior(net: SpectralUNet, data: Dataset, seed: int = 0) -> None:
         if category in STATIONARY:
             count = grid(time_edges(config.cells[1]), FRAMES // config.hop, energy.device).points
             energy = (energy @ count / count.sum())[..., None].expand_as(energy).contiguous()
-        cluster = _k_means((energy.log() / 2).flatten(1), each, generator)
+        cluster = k_means((energy.log() / 2).flatten(1), each, generator)
         size = torch.bincount(cluster, minlength=each)
         levels += [energy[cluster == k].log().mean(0) / 2 for k in range(each)]
         mine = slice(label * each, (label + 1) * each)
@@ -63,7 +63,7 @@ def _energies(net: SpectralUNet, data: Dataset, chosen: list[int]) -> Tensor:
     return (bands.mean @ spectrum.square() @ times.mean.T).clamp(min=FLOOR**2)
 
 
-def _k_means(points: Tensor, k: int, generator: torch.Generator) -> Tensor:
+def k_means(points: Tensor, k: int, generator: torch.Generator) -> Tensor:
     """Return the cluster of each point, 0 to k - 1, none of them empty, by Lloyd's algorithm."""
     centres = points[torch.randperm(len(points), generator=generator)[:k]].clone()
     for _ in range(_ROUNDS):

@@ -50,9 +50,19 @@ def synthesize(
     Raises:
         KeyError: the category is unknown.
     """
+    return synthesize_labelled(category, n, generator, frames, device)[0]
+
+
+def synthesize_labelled(
+    category: str, n: int, generator: torch.Generator, frames: int = FRAMES, device: torch.device | str = "cpu"
+) -> tuple[Tensor, Tensor]:
+    """Make the sounds of ``synthesize``; return them and the pitch of each in Hz, (n,), 0 for none or several."""
     batch = BATCH if torch.device(device).type == "cpu" else BATCH_GPU
-    done = [_one_batch(category, Dice(min(batch, n - i), generator, device), frames) for i in range(0, n, batch)]
-    return torch.cat(done) if done else torch.zeros(0, frames, device=device)
+    dice = [Dice(min(batch, n - i), generator, device) for i in range(0, n, batch)]
+    done = [_one_batch(category, each, frames) for each in dice]
+    if not done:
+        return torch.zeros(0, frames, device=device), torch.zeros(0, device=device)
+    return torch.cat(done), torch.cat([each.hz[:, 0] for each in dice])
 
 
 def _one_batch(category: str, dice: Dice, frames: int) -> Tensor:

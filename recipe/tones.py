@@ -51,7 +51,8 @@ def _key(d: Dice, t: Tensor, attack: tuple[float, float] = (0.001, 0.02), longes
 
 def _note(d: Dice, low: int, high: int) -> Tensor:
     """Draw the frequency of a random note of the keyboard, slightly out of tune; (n, 1)."""
-    return 440 * 2 ** ((d.uniform(low, high + 1).floor() + 0.08 * d.normal(1) - 69) / 12)
+    d.hz = 440 * 2 ** ((d.uniform(low, high + 1).floor() + 0.08 * d.normal(1) - 69) / 12)
+    return d.hz
 
 
 def _vibrato(d: Dice, frames: int) -> Tensor:
@@ -91,8 +92,11 @@ def _filtered_wave(d: Dice, frames: int) -> Tensor:
             x = wave(
                 d, harmonics(d, kind), hz * _vibrato(d, frames), _sweep(d, frames, hz), d.flip(0.6) * d.log(0.5, 8)
             )
-            low = sine(phase(hz * d.pick([0.5, 1, 1]) + 0 * t))
-            return (unit(x) + d.flip(0.5) * d.uniform(0, 1) * low) * _key(d, t)
+            ratio = d.pick([0.5, 1, 1])
+            low = sine(phase(hz * ratio + 0 * t))
+            added = d.flip(0.5)
+            d.hz = torch.where(added > 0, hz * ratio, hz)
+            return (unit(x) + added * d.uniform(0, 1) * low) * _key(d, t)
 
         return family
 
@@ -107,8 +111,9 @@ def _fm_bass(d: Dice, frames: int) -> Tensor:
     t, hz = seconds(d, frames), _note(d, 26, 48)
     cycles = phase(hz * _vibrato(d, frames))
     depth = d.log(0.3, 6) * decay(t, d.log(0.15, 6)) + d.uniform(0, 1.5)
-    x = torch.sin(6.2832 * cycles + depth * sine(cycles * d.pick([1, 1, 2, 2, 3, 0.5, 5])))
-    return x * _key(d, t)
+    ratio = d.pick([1, 1, 2, 2, 3, 0.5, 5])
+    d.hz = hz * ratio.clamp(max=1)
+    return torch.sin(6.2832 * cycles + depth * sine(cycles * ratio)) * _key(d, t)
 
 
 def _plucked(d: Dice, frames: int) -> Tensor:
@@ -151,6 +156,7 @@ def _chord(d: Dice, frames: int, kinds: dict[str, float], attack: tuple[float, f
             for i, chord in enumerate(CHORDS):
                 chords[i, : len(chord) + 1] = torch.tensor([0.0, *chord])
             notes = chords[d.pick(range(len(CHORDS))).long()[:, 0] * d.flip(0.55).long()[:, 0]]
+            d.hz = torch.where(notes[:, 1:2].isnan(), hz, 0)
             detune, x = d.flip(0.6) * d.log(0.02, spread), torch.zeros(d.n, frames, device=d.device)
             for voice in range(5):  # the fifth voice doubles the first
                 note = notes[:, voice % 4 : voice % 4 + 1]

@@ -1,6 +1,7 @@
 """Test the data of the embedded default: procedural sounds, the file of recordings, and the training command."""
 
 import json
+import math
 import struct
 import subprocess
 import sys
@@ -17,10 +18,11 @@ from ddnb.nets.spectral import SpectralConfig, SpectralUNet
 from recipe import prepare, sources
 from recipe.augment import make_variant
 from recipe.data import CATEGORIES, FRAMES, LEAD, SAMPLE_RATE, Prepared, load_prepared, pad, save_prepared
+from recipe.harmonics import fit_tones
 from recipe.pool import PEAK, load_pool
 from recipe.prior import fit_prior
 from recipe.soundfont import SoundFont
-from recipe.synth import synthesize
+from recipe.synth import synthesize, synthesize_labelled
 
 ROOT = Path(__file__).parent.parent
 ONE_SHOTS = [c for c in CATEGORIES if c != "texture"]
@@ -236,7 +238,7 @@ for name in ("soundfile", "soxr", "librosa", "scipy", "numba", "sklearn", "ddnb"
     sys.modules[name] = None
 import torch
 from recipe.data import load_prepared
-from recipe.synth import synthesize
+from recipe.synth import synthesize, synthesize_labelled
 assert len(load_prepared({str(tmp_path / "data.npz")!r}).sounds) == 4
 synthesize("closed_hat", 1, torch.Generator())
 """
@@ -355,3 +357,43 @@ def test_card_names_every_source_and_has_the_figures_of_the_file():
     file = ROOT / "build" / prepare.FILE
     if file.exists():
         assert prepare.count_table(load_prepared(file)) in card
+
+
+def test_procedural_tones_know_their_pitch():
+    """The strongest line of each is a harmonic of the pitch that was told; chords tell none."""
+    for category in ("bass", "synth"):
+        x, hz = synthesize_labelled(category, 32, torch.Generator().manual_seed(1), 32_768)
+        known = hz > 0
+        assert known.all() if category == "bass" else 0 < known.sum() < 32
+        spectrum = torch.fft.rfft(x[known] * torch.hann_window(32_768), 1 << 18).abs()
+        strongest = spectrum[:, 20:].argmax(-1).add(20) * SAMPLE_RATE / (1 << 18) / hz[known]
+        away = (strongest - strongest.round().clamp(min=1)).abs() / strongest
+        assert (away < 0.03).float().mean() > 0.85
+    assert not synthesize_labelled("kick", 4, torch.Generator())[1].any()
+    assert synthesize_labelled("bass", 0, torch.Generator())[1].shape == (0,)
+
+
+def test_components_of_tones_are_fitted_to_the_sounds():
+    """Two timbres at two pitches in two categories; a third category has none."""
+    net = SpectralUNet(SpectralConfig(32, (32, 32), 1, 3, 6, (6, 6), 32, tones=4)).requires_grad_(False)
+    n = torch.arange(16_384, dtype=torch.float64)
+    pitch = torch.tensor([80.0, 81, 160, 161] * 2, dtype=torch.float64) / SAMPLE_RATE
+    rolloff = torch.tensor([1.0, 1, 2, 2] * 2)
+    k = torch.arange(1, 9)[:, None]
+    tone = (0.1 / k ** rolloff[:, None, None] * torch.sin(2 * torch.pi * k * pitch[:, None, None] * n)).sum(1)
+    x = tone.float()[:, None] * torch.hann_window(16_384)
+    fit_tones(net, x, pitch, torch.tensor([0] * 4 + [2] * 4))
+    tones = net.tones
+    shares = tones.log_shares.exp()
+    assert shares[0].tolist() == pytest.approx([0.5, 0.5, 0, 0]) and shares[2].tolist() == pytest.approx(
+        [0, 0, 0.5, 0.5]
+    )
+    assert shares[3].tolist() == pytest.approx([0.25] * 4)
+    means = tones.log_pitch[:2, 0].exp() * SAMPLE_RATE
+    assert sorted(means.tolist()) == pytest.approx([80.5, 160.5], abs=0.1)
+    falls = tones.log_levels[:2, 0, 6] - tones.log_levels[:2, 3, 6]  # from the first to the fourth harmonic
+    expected = math.log(4) * torch.where(means < 100, 1.0, 2.0)
+    assert falls.tolist() == pytest.approx(expected.tolist(), abs=0.1)
+    assert (tones.correlation[:, 0] > 0.95).all() and (tones.log_residual.exp().amax((1, 2)) < 0.02).all()
+    with pytest.raises(ValueError, match="has no tones"):
+        fit_tones(SpectralUNet(SpectralConfig()), x, pitch, rolloff)

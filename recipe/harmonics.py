@@ -1,0 +1,77 @@
+"""The components of ``ddnb.nets.harmonics.Tones``: a few per category with a pitch, found by k-means."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from ddnb.nets.harmonics import CELLS, CORRELATION, FLOOR, HARMONICS, audible, demodulate, modulate
+from ddnb.nets.mdct import mdct
+from ddnb.nets.prior import FLOOR as SILENT
+from ddnb.nets.prior import band_edges, grid, time_edges
+from ddnb.nets.spectral import SpectralUNet
+
+from .prior import IMPOSSIBLE, k_means
+
+_BATCH = 32
+_BEYOND = 0.7  # nepers by which each group above the Nyquist frequency is taken to be quieter than the one below
+_PITCH_SPREAD = 0.25  # least deviation of a component's ln(pitch): 4 semitones
+_PITCH_WEIGHT, _STEADINESS_WEIGHT, _STEADY_GROUPS = 3.0, 1.5, 6  # in k-means, re nepers of a level
+
+
+def fit_tones(net: SpectralUNet, x: Tensor, pitch: Tensor, labels: Tensor, seed: int = 0) -> None:
+    """Set the components of a network's tones to those of sounds, equally many for each category that has any.
+
+    Args:
+        net: a network with ``tones``.
+        x: sounds at the level of the network's training data, (n, 1, T).
+        pitch: cycles per sample, (n,), float64, above 0.
+        labels: the category of each sound, (n,).
+    """
+    tones, present = net.tones, labels.unique().tolist()
+    if tones is None:
+        raise ValueError("net has no tones: give SpectralConfig(tones=...) a number of components")
+    each = len(tones.log_levels) // len(present)
+    parts = [_describe(net, x[i : i + _BATCH], pitch[i : i + _BATCH]) for i in range(0, len(x), _BATCH)]
+    levels, residual, unsteadiness = (torch.cat(part) for part in zip(*parts, strict=True))
+    log_pitch, found = pitch.float().log(), []
+    tones.log_shares.fill_(IMPOSSIBLE)
+    for number, label in enumerate(present):
+        mine = (labels == label).nonzero()[:, 0]
+        steady = _STEADINESS_WEIGHT * unsteadiness[mine, :_STEADY_GROUPS]
+        points = torch.cat([levels[mine].flatten(1), _PITCH_WEIGHT * log_pitch[mine, None], steady], 1)
+        cluster = k_means(points, each, torch.Generator().manual_seed(seed + label))
+        found += [mine[cluster == k] for k in range(each)]
+        shares = (torch.bincount(cluster, minlength=each) / len(mine)).log()
+        tones.log_shares[label, number * each : (number + 1) * each] = shares
+        tones.log_shares[-1, number * each : (number + 1) * each] = shares - math.log(len(present))
+    for row, rows in enumerate(found):
+        tones.log_levels[row] = levels[rows].mean(0)
+        tones.log_residual[row] = residual[rows].mean(0)
+        tones.correlation[row] = (1 - unsteadiness[rows].mean(0).exp()).clamp(*CORRELATION)
+        spread = log_pitch[rows].std(correction=0)
+        tones.log_pitch[row] = torch.stack([log_pitch[rows].mean(), spread.square().add(_PITCH_SPREAD**2).sqrt()])
+
+
+def _describe(net: SpectralUNet, x: Tensor, pitch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ln of the levels of harmonics and residual in their cells, and ln(1 - correlation) of each group."""
+    envelopes = demodulate(x, pitch, False)
+    groups = grid(band_edges(CELLS[0], HARMONICS), HARMONICS, x.device)
+    times = grid(time_edges(CELLS[1]), envelopes.shape[-1], x.device)
+    power = envelopes.abs().square()
+    exist = groups.mean @ audible(pitch).float()
+    energy = groups.mean @ power @ times.mean.T / exist.clamp(min=1e-6)
+    levels = energy.clamp(min=FLOOR**2).log() / 2
+    for group in range(1, CELLS[0]):
+        missing = exist[:, group] == 0
+        levels[:, group] = torch.where(missing, levels[:, group - 1] - _BEYOND, levels[:, group])
+    alike = (envelopes[..., 1:] * envelopes[..., :-1].conj()).real.sum(-1, keepdim=True)
+    loud = (power[..., 1:].sum(-1, keepdim=True) * power[..., :-1].sum(-1, keepdim=True)).sqrt()
+    correlation = ((groups.mean @ alike) / (groups.mean @ loud).clamp(min=1e-6))[..., 0].clamp(0, 0.999)
+    spectrum = mdct(x - modulate(envelopes, pitch, False), net.config.hop, False)
+    bands = grid(band_edges(net.config.cells[0], net.config.hop), net.config.hop, x.device)
+    moments = grid(time_edges(net.config.cells[1]), spectrum.shape[-1], x.device)
+    residual = (bands.mean @ spectrum.square() @ moments.mean.T).clamp(min=SILENT**2).log() / 2
+    return levels.clamp(min=math.log(FLOOR)), residual, (1 - correlation).log()
