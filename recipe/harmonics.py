@@ -68,7 +68,7 @@ def _describe(net: SpectralUNet, x: Tensor, pitch: Tensor) -> tuple[Tensor, Tens
         missing = exist[:, group] == 0
         levels[:, group] = torch.where(missing, levels[:, group - 1] - _BEYOND, levels[:, group])
     alike = (envelopes[..., 1:] * envelopes[..., :-1].conj()).real.sum(-1, keepdim=True)
-    loud = (power[..., 1:].sum(-1, keepdim=True) * power[..., :-1].sum(-1, keepdim=True)).sqrt()
+    loud = (power[..., 1:] * power[..., :-1]).sqrt().sum(-1, keepdim=True)  # decays are in the levels already
     correlation = ((groups.mean @ alike) / (groups.mean @ loud).clamp(min=1e-6))[..., 0].clamp(0, 0.999)
     spectrum = mdct(x - modulate(envelopes, pitch, False), net.config.hop, False)
     bands = grid(band_edges(net.config.cells[0], net.config.hop), net.config.hop, x.device)

@@ -19,6 +19,8 @@ Sources: data-dependent priors, PriorGrad (arXiv 2106.06406); explicit reference
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -54,7 +56,8 @@ def demodulate(x: Tensor, pitch: Tensor, circular: bool) -> Tensor:
 
     Args:
         x: audio, (B, 1, T), T a multiple of ``HOP``.
-        pitch: cycles per sample, (B,), float64; 0 for none: all envelopes are 0. On a circle, multiples of 1 / T.
+        pitch: cycles per sample, (B,), float64, on the CPU; 0 for none: all envelopes are 0. On a circle, multiples
+            of 1 / T.
         circular: whether the end is followed by the beginning.
 
     Returns:
@@ -62,14 +65,14 @@ def demodulate(x: Tensor, pitch: Tensor, circular: bool) -> Tensor:
     """
     before, after = (x[..., -HOP:], x[..., :0]) if circular else (torch.zeros_like(x[..., :HOP]),) * 2
     frames = torch.cat([before, x, after], -1)[:, 0].unfold(-1, 2 * HOP, HOP)  # (B, N, 2 HOP)
-    inside, start = _oscillators(pitch, frames.shape[1])
+    inside, start = _oscillators(pitch, frames.shape[1], x.device)
     found = torch.complex(*(frames @ part.mT for part in (inside.real, -inside.imag))).mT
     return found * start.conj() @ _whitening(frames.shape[1], circular, x.device)
 
 
 def modulate(envelopes: Tensor, pitch: Tensor, circular: bool) -> Tensor:
     """Return the sound of these envelopes, by the transpose of ``demodulate``, twice its real part: (B, 1, T)."""
-    inside, start = _oscillators(pitch, envelopes.shape[-1])
+    inside, start = _oscillators(pitch, envelopes.shape[-1], envelopes.device)
     turned = (envelopes @ _whitening(envelopes.shape[-1], circular, envelopes.device) * start).mT
     frames = 2 * (turned.real @ inside.real - turned.imag @ inside.imag)
     first, second = frames[..., :HOP], frames[..., HOP:]
@@ -83,14 +86,22 @@ def audible(pitch: Tensor) -> Tensor:
     return ((hz > 0) & (hz < _HIGHEST))[..., None]
 
 
-def _oscillators(pitch: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+def _oscillators(pitch: Tensor, frames: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return the windowed oscillators (B, HARMONICS, 2 HOP) and their phases at the frames (B, HARMONICS, frames)."""
-    cycles = pitch.double()[:, None, None] * torch.arange(1, HARMONICS + 1, device=pitch.device)[:, None]
-    n = torch.arange(2 * HOP, device=pitch.device)
+    return _make_oscillators(tuple(pitch.tolist()), frames, device)
+
+
+@lru_cache(maxsize=2)  # all calls of a run have the same pitches
+@torch.inference_mode(False)
+def _make_oscillators(pitches: tuple[float, ...], frames: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    pitch = torch.tensor(pitches, dtype=torch.float64, device="cpu")  # Apple's GPUs have no float64
+    cycles = pitch[:, None, None] * torch.arange(1, HARMONICS + 1, device="cpu")[:, None]
+    n = torch.arange(2 * HOP, device="cpu")
     # shifted by a hop, these windows add up to a constant: a steady tone is represented exactly
     window = torch.sin(torch.pi / (2 * HOP) * (n + 0.5)).square() / (0.75 * HOP) ** 0.5
     inside = torch.exp(2j * torch.pi * (cycles * (n - HOP)).frac().float()) * window * audible(pitch)
-    return inside, torch.exp(2j * torch.pi * (cycles * HOP * torch.arange(frames, device=pitch.device)).frac().float())
+    start = torch.exp(2j * torch.pi * (cycles * HOP * torch.arange(frames, device="cpu")).frac().float())
+    return inside.to(device), start.to(device)
 
 
 @cached
@@ -194,18 +205,18 @@ class Tones(nn.Module):
             pitch: cycles per sample, (B,), 0 for none.
             circular: whether the sound is a loop; the pitch is then rounded to a multiple of 1 / T.
         """
-        pitch = pitch.double()
+        pitch = pitch.cpu().double()
         if circular:
             pitch = (pitch * x.shape[-1]).round() / x.shape[-1]
         noisy, known = (demodulate(each, pitch, circular) for each in (x, clean))
         weights = self.weigh(noisy, alpha, sigma, shares, pitch, circular)
-        envelopes = self._envelopes(noisy, weights, alpha, sigma, circular) * audible(pitch)
+        envelopes = self._envelopes(noisy, weights, alpha, sigma, circular) * audible(pitch).to(x.device)
         inside = modulate(known, pitch, circular)
         beside = mdct(clean - inside, self.hop, circular)
         residual = self._residual(weights, beside.shape[-1], circular)
         # the estimate beside the harmonics was filtered for the level of all: filter it for that of the residual
         allowed = _wiener(residual, alpha, sigma) / _wiener(level, alpha, sigma).clamp(min=1e-9)
-        beside = torch.where((pitch > 0)[:, None, None], beside * allowed.clamp(max=1), beside)
+        beside = torch.where((pitch > 0).to(x.device)[:, None, None], beside * allowed.clamp(max=1), beside)
         noise = (sigma / alpha.clamp(min=1e-6)).square()
         handed_over = noise / (noise + _HANDOVER**2)
         changed = modulate(handed_over * (envelopes - known), pitch, circular)
@@ -224,7 +235,7 @@ class Tones(nn.Module):
             missing to 1.
         """
         groups, times = _grids(noisy.shape[-1], noisy.device)
-        exist = groups.mean @ audible(pitch).float()
+        exist = groups.mean @ audible(pitch).to(noisy.device, torch.float32)
         energy = groups.mean @ _power(noisy) @ times.mean.T / exist.clamp(min=1e-6)
         count = exist * groups.points[:, None] * times.points
         square = (2 * self.log_levels.float()).exp()
@@ -234,7 +245,7 @@ class Tones(nn.Module):
         variance = alpha[..., None].square() * square + sigma[..., None].square()
         evidence = count.clamp(max=_EVIDENCE)[:, None] * (energy[:, None] / variance + variance.log())
         mean, deviation = self.log_pitch.float().unbind(1)
-        away = (pitch.float().clamp(min=1e-6).log()[:, None] - mean) / deviation
+        away = (pitch.to(noisy.device, torch.float32).clamp(min=1e-6).log()[:, None] - mean) / deviation
         evidence = evidence.sum((2, 3)) + away.square() / 2 + deviation.log()
         return (self.log_shares - evidence[:, None]).softmax(-1) * _with_rest(shares)[..., None]
 
