@@ -99,10 +99,11 @@ def main() -> None:
     ]
     *hashes, difference = _run(_SAMPLES, checkout=here).splitlines()
     _, largest, peak = difference.split()
+    command = f"python -m bench.threads --rounds {given.rounds}{' --other FOLDER' if given.other else ''}"
     lines = [
         "# CPU threads",
         "",
-        f"`python -m bench.threads --rounds {given.rounds}`, {describe_machine()}. Medians.",
+        f"`{command}`, {describe_machine()}. Medians.",
         "",
         *markdown_table(heads, rows),
         "",

@@ -8,12 +8,10 @@ import torch
 from torch import Tensor
 
 from ddnb.nets.harmonics import CELLS, CORRELATION, FLOOR, HARMONICS, audible, demodulate, modulate
-from ddnb.nets.mdct import mdct
-from ddnb.nets.prior import FLOOR as SILENT
 from ddnb.nets.prior import band_edges, grid, time_edges
 from ddnb.nets.spectral import SpectralUNet
 
-from .prior import IMPOSSIBLE, k_means
+from .prior import IMPOSSIBLE, cell_energies, k_means
 
 _BATCH = 32
 _BEYOND = 0.7  # nepers by which each group above the Nyquist frequency is taken to be quieter than the one below
@@ -70,8 +68,5 @@ def _describe(net: SpectralUNet, x: Tensor, pitch: Tensor) -> tuple[Tensor, Tens
     alike = (envelopes[..., 1:] * envelopes[..., :-1].conj()).real.sum(-1, keepdim=True)
     loud = (power[..., 1:] * power[..., :-1]).sqrt().sum(-1, keepdim=True)  # decays are in the levels already
     correlation = ((groups.mean @ alike) / (groups.mean @ loud).clamp(min=1e-6))[..., 0].clamp(0, 0.999)
-    spectrum = mdct(x - modulate(envelopes, pitch, False), net.config.hop, False)
-    bands = grid(band_edges(net.config.cells[0], net.config.hop), net.config.hop, x.device)
-    moments = grid(time_edges(net.config.cells[1]), spectrum.shape[-1], x.device)
-    residual = (bands.mean @ spectrum.square() @ moments.mean.T).clamp(min=SILENT**2).log() / 2
+    residual = cell_energies(net, x - modulate(envelopes, pitch, False)).log() / 2
     return levels.clamp(min=math.log(FLOOR)), residual, (1 - correlation).log()

@@ -52,12 +52,17 @@ def fit_prior(net: SpectralUNet, data: Dataset, seed: int = 0) -> None:
 
 def _energies(net: SpectralUNet, data: Dataset, chosen: list[int]) -> Tensor:
     """Return the mean squares of the cells, (sounds, bands, times)."""
-    config = net.config
     x = np.zeros((len(chosen), 1, FRAMES), np.float32)
     for row, index in zip(x, chosen, strict=True):
         sound = data.sound(index)
         row[:, : sound.shape[1]] = sound
-    spectrum = mdct(torch.from_numpy(x), config.hop, circular=False)
+    return cell_energies(net, torch.from_numpy(x))
+
+
+def cell_energies(net: SpectralUNet, x: Tensor) -> Tensor:
+    """Return the mean squares of the cells of the network's spectrum: (n, 1, T) -> (n, bands, times)."""
+    config = net.config
+    spectrum = mdct(x, config.hop, circular=False)
     bands = grid(band_edges(config.cells[0], config.hop), config.hop, spectrum.device)
     times = grid(time_edges(config.cells[1]), spectrum.shape[-1], spectrum.device)
     return (bands.mean @ spectrum.square() @ times.mean.T).clamp(min=FLOOR**2)

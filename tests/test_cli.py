@@ -1,5 +1,6 @@
 """The command line, as a user meets it: files, messages and exit codes."""
 
+import functools
 import json
 import os
 import signal
@@ -192,7 +193,7 @@ def test_ctrl_c_keeps_the_finished_sounds(tmp_path):
         str(tmp_path),
     ]
     # a shell lets what it starts in the background ignore the signal
-    heed = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=heed)
     while not list(tmp_path.glob("*.json")):  # sounds are on the disk as soon as they are finished
         time.sleep(0.1)

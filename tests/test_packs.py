@@ -95,14 +95,14 @@ def everything(drums, tmp_path_factory):
     folder = tmp_path_factory.mktemp("everything")
     own = folder / "mine.wav"
     soundfile.write(own, dull(hit(0.9, 20_000, seed=5)).T, RATE, "PCM_24")
-    few = {"steps": 2}
+    few = {"steps": 4}
     kicks = ddnb.generate(drums, 2, category="kick", **few)
     saved = kicks[1].save(folder / "saved", "16")
     trimmed_kick = ddnb.remake(ddnb.pack(kicks[0], folder / "first.zip"))[0]
     clips = [
         kicks,
         ddnb.generate(drums, 1, 3, category={"snare": 1, "clap": 1}, width=0.4, **few),
-        ddnb.generate(drums, 1, loop=True, bpm=128, bars=1, category="texture", **few),
+        ddnb.generate(drums, 1, loop=True, bpm=128, bars=2, category="texture", **few),
         ddnb.generate(drums, 1, loop=True, duration_s=2.0, category="texture", width=0.4, **few),
         ddnb.generate(drums, 1, bpm=100, bars=1, category="closed_hat", **few),
         ddnb.beat(drums, {"tracks": {"kick": at(0, 8), "zap": at(4)}}, sounds={"zap": own}, bpm=133.3, steps=2),
@@ -248,7 +248,7 @@ def test_loops_and_bars_and_ones_own_sounds_keep_their_length(everything, tmp_pa
     _, clips = everything
     pack = Pack(ddnb.pack(clips, tmp_path / "p.zip"), tmp_path)
     frames = {record["file"]["frames"] for record in pack.sounds if record["music"]["type"] in ("loop", "bars")}
-    assert frames == {82_688, 88_200, 105_840, round(2 * 4 * 60 / 133.3 * RATE / 2)}
+    assert frames == {165_375, 88_200, 105_840, round(2 * 4 * 60 / 133.3 * RATE / 2)}
     (mine,) = [record for record in pack.sounds if record["file"]["name"] == "oneshots/mine.wav"]
     assert mine["file"]["frames"] == 20_000 and mine["music"]["type"] == "own"
 

@@ -238,7 +238,7 @@ for name in ("soundfile", "soxr", "librosa", "scipy", "numba", "sklearn", "ddnb"
     sys.modules[name] = None
 import torch
 from recipe.data import load_prepared
-from recipe.synth import synthesize, synthesize_labelled
+from recipe.synth import synthesize
 assert len(load_prepared({str(tmp_path / "data.npz")!r}).sounds) == 4
 synthesize("closed_hat", 1, torch.Generator())
 """

@@ -111,7 +111,9 @@ def test_run_interrupted_anywhere_resumes(train, whole, tmp_path, monkeypatch, p
     assert outputs(out) == outputs(whole)
 
 
-@pytest.mark.parametrize("error", [OSError("of a tracker"), pytest.param(SystemExit(1), marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "error", [RuntimeError("cuBLAS"), OSError("of a tracker"), pytest.param(SystemExit(1), marks=pytest.mark.slow)]
+)
 def test_run_stopped_by_an_error_resumes(train, whole, tmp_path, monkeypatch, error):
     out, original = tmp_path / "run", Trainer.train_step
 

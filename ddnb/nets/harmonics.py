@@ -26,7 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .mdct import cached, inverse_mdct, mdct
-from .prior import Grid, band_edges, grid, time_edges
+from .prior import Grid, Limits, band_edges, grid, limit, time_edges
 
 HARMONICS = 64
 HOP = 1024
@@ -43,9 +43,8 @@ CORRELATION = (0.3, 0.998)
 
 _HIGHEST = 0.4955  # cycles per sample: a harmonic above it is left out
 _EVIDENCE = 8  # values of a cell that count as independent of one another
-_NEAR = 5  # frames that are about equally loud
-_PLAUSIBLE = (1 / 6, 4)  # chance makes their mean square 6 times what it should be once in 200 million times
-_LOUDEST = 200.0
+# of 5 frames, chance makes the mean square 6 times what it should be once in 200 million times
+_LIMITS = Limits(near=5, plausible=(1 / 6, 4), floor=FLOOR, loudest=200.0)
 _HANDOVER = 0.02  # sigma / alpha from which on the network knows better
 
 
@@ -82,8 +81,8 @@ def modulate(envelopes: Tensor, pitch: Tensor, circular: bool) -> Tensor:
 
 def audible(pitch: Tensor) -> Tensor:
     """Return which harmonics exist, (B, HARMONICS, 1): those of a pitch, below the Nyquist frequency."""
-    hz = pitch[:, None] * torch.arange(1, HARMONICS + 1, device=pitch.device)
-    return ((hz > 0) & (hz < _HIGHEST))[..., None]
+    cycles = pitch[:, None] * torch.arange(1, HARMONICS + 1, device=pitch.device)
+    return ((cycles > 0) & (cycles < _HIGHEST))[..., None]
 
 
 def _oscillators(pitch: Tensor, frames: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -254,7 +253,7 @@ class Tones(nn.Module):
         groups, times = _grids(noisy.shape[-1], noisy.device)
         level = self._mean_level(weights, self.log_levels, times, circular)
         level = groups.spread @ (level if circular else level @ times.spread.T)
-        level = _plausible(level.exp().expand(noisy.shape), noisy, alpha, sigma, circular)
+        level = limit(level.exp().expand(noisy.shape), _power(noisy), alpha, sigma, _LIMITS, circular)
         correlation = groups.spread @ (weights.sum(1) @ self.correlation.float())[..., None]
         return smooth(noisy, level, correlation, alpha, sigma.clamp(min=1e-6), circular)
 
@@ -273,21 +272,6 @@ class Tones(nn.Module):
         shares = weights.sum(-1)
         each = (weights / shares.clamp(min=1e-9)[..., None] @ square.flatten(1)).clamp(min=1e-12).log() / 2
         return (shares[:, None] @ each).view(len(each), *square.shape[1:])
-
-
-def _plausible(level: Tensor, noisy: Tensor, alpha: Tensor, sigma: Tensor, circular: bool) -> Tensor:
-    """Limit the level to what the energy around each frame allows, as no component fits everywhere."""
-    reach, power = _NEAR // 2, _power(noisy)
-    if circular:
-        energy = F.avg_pool1d(F.pad(power, (reach, reach), "circular"), _NEAR, 1)
-    else:  # near an end the mean would be of fewer frames, and too uncertain
-        energy = F.avg_pool1d(power, _NEAR, 1)
-        first, last = energy[..., :1], energy[..., -1:]
-        energy = torch.cat([first.expand(-1, -1, reach), energy, last.expand(-1, -1, reach)], -1)
-    least, most = (factor * energy for factor in _PLAUSIBLE)
-    amplitude = alpha.clamp(min=1e-2)
-    low = ((least - sigma.square()).clamp(min=FLOOR**2).sqrt() / amplitude).clamp(max=_LOUDEST)
-    return torch.minimum(torch.maximum(level, low), most.sqrt().clamp(min=FLOOR) / amplitude)
 
 
 def _wiener(level: Tensor, alpha: Tensor, sigma: Tensor) -> Tensor:

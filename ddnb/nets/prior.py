@@ -70,24 +70,43 @@ class Prior(nn.Module):
         weight = torch.cat([shares, 1 - shares.sum(1, keepdim=True)], 1).float()
         log_level = (weight[:, None] @ each).view(len(each), *square.shape[1:])
         log_level = bands.spread @ (log_level if circular else log_level @ times.spread.T)
-        return self._plausible(log_level.exp(), spectrum, alpha, sigma, circular).to(spectrum.dtype)
-
-    def _plausible(self, level: Tensor, spectrum: Tensor, alpha: Tensor, sigma: Tensor, circular: bool) -> Tensor:
-        """Limit the level to what the energy around each coefficient allows, as no envelope fits everywhere."""
-        reach = _NEAR // 2
-        energy = F.pad(spectrum.float().square(), (reach, reach), "circular") if circular else spectrum.float().square()
-        energy = F.avg_pool1d(energy, _NEAR, 1, 0 if circular else reach, count_include_pad=False)
-        if not circular and energy.shape[-1] > _NEAR:  # near an end the mean is of fewer frames, and too uncertain
-            energy = torch.cat([energy[..., :-reach], energy[..., -reach - 1 : -reach].expand(-1, -1, reach)], -1)
-        least, most = (factor * energy for factor in _PLAUSIBLE)
-        amplitude = alpha.clamp(min=1e-2)
-        low = ((least - sigma.square()).clamp(min=FLOOR**2).sqrt() / amplitude).clamp(max=_LOUDEST)
-        high = most.sqrt().clamp(min=FLOOR) / amplitude
-        return torch.minimum(torch.maximum(level, low), high)
+        limits = Limits(_NEAR, _PLAUSIBLE, FLOOR, _LOUDEST)
+        return limit(log_level.exp(), spectrum.float().square(), alpha, sigma, limits, circular).to(spectrum.dtype)
 
     def _grids(self, frames: int, device: torch.device) -> tuple[Grid, Grid]:
         bands = grid(band_edges(self.cells[0], self.hop), self.hop, device)
         return bands, grid(time_edges(self.cells[1]), frames, device)
+
+
+class Limits(NamedTuple):
+    """What limits a level: frames that are about equally loud, the range of its square re their mean square, and the
+    range of the level itself."""
+
+    near: int
+    plausible: tuple[float, float]
+    floor: float
+    loudest: float
+
+
+def limit(level: Tensor, energy: Tensor, alpha: Tensor, sigma: Tensor, limits: Limits, circular: bool) -> Tensor:
+    """Limit a level to what the noisy energy around each value allows, as no envelope fits everywhere.
+
+    Args:
+        level, energy: (B, rows, frames).
+        alpha, sigma: (B, 1, 1).
+    """
+    near, (lowest, highest), floor, loudest = limits
+    frames = energy.shape[-1]
+    near = min(near, frames - 1 + frames % 2)  # odd
+    reach = near // 2
+    around = F.pad(energy, (reach, reach), "circular") if circular else energy
+    around = F.avg_pool1d(around, near, 1, 0 if circular else reach, count_include_pad=False)
+    if not circular and frames > near > 1:  # near an end the mean is of fewer frames, and too uncertain
+        around = torch.cat([around[..., :-reach], around[..., -reach - 1 : -reach].expand(-1, -1, reach)], -1)
+    least, most = lowest * around, highest * around
+    amplitude = alpha.clamp(min=1e-2)
+    low = ((least - sigma.square()).clamp(min=floor**2).sqrt() / amplitude).clamp(max=loudest)
+    return torch.minimum(torch.maximum(level, low), most.sqrt().clamp(min=floor) / amplitude)
 
 
 class Grid(NamedTuple):

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 
 from ..errors import ArgumentError
 from ..schedule import alpha_sigma
-from .harmonics import Tones
+from .harmonics import HOP, Tones
 from .layers import HEAD_WIDTH, Attention, Block, Conv, normalize, set_to_zero
 from .mdct import inverse_mdct, mdct
 from .prior import Prior, band_edges
@@ -95,7 +95,7 @@ class SpectralConfig:
     @property
     def stride(self) -> int:
         """Frames of audio per step of the deepest level: legal lengths are multiples of it."""
-        return self.hop * max(4 ** (len(self.widths) - 1), 2 * FINER)
+        return math.lcm(self.hop * max(4 ** (len(self.widths) - 1), 2 * FINER), HOP if self.tones else 1)
 
     @property
     def min_frames(self) -> int:
