@@ -287,6 +287,7 @@ def hub_files(*names, repository="harmonai/tiny"):
     return {f"{repository}/{name}": (DATA / "diffusers" / name).read_bytes() for name in names}
 
 
+@pytest.mark.slow
 def test_hub_folders_and_files_load_and_then_offline(tmp_path):
     """Most published folders have only the .bin."""
     expected = ddnb.load(DATA / "diffusers").info["weights_sha256"]

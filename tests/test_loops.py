@@ -11,9 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from oracles import gaussian_v, toy
+from scipy.signal import lfilter
 
 import ddnb
-from ddnb.audio.loop import close_loop, fit_circle, from_strongest_onset, loop_frames, seam_db
+from ddnb.audio.loop import close_loop, fit_circle, from_strongest_onset, loop_frames, predict_linearly, seam_db
 from ddnb.audio.mastering import widen
 from ddnb.generation.length import LoopOptions, loop_length
 from ddnb.nets.unet import UNet, UNetConfig
@@ -278,6 +279,14 @@ def test_the_worst_channel_counts():
     good, bad = tone(100), tone(100.5)
     assert seam_db(np.vstack([good, bad])) == pytest.approx(seam_db(bad))
     assert seam_db(np.vstack([good, 0 * good])) == pytest.approx(seam_db(good))
+
+
+@pytest.mark.parametrize(("radius", "angle"), [(0.9, 0.3), (0.99, 1.0), (0.5, 2.5)])
+def test_linear_prediction_finds_the_resonance_of_a_signal_and_stays_stable(radius, angle):
+    resonance = np.array([1, -2 * radius * np.cos(angle), radius**2])
+    signal = lfilter([1.0], resonance, np.random.default_rng(0).standard_normal(20_000))
+    np.testing.assert_allclose(predict_linearly(signal, 2), resonance, atol=0.03)
+    assert np.abs(np.roots(predict_linearly(signal[:200], 32))).max() < 1
 
 
 @settings(max_examples=15)

@@ -416,6 +416,7 @@ def two(tmp_path):
     return [first, second], networks, clips
 
 
+@pytest.mark.slow
 def test_sounds_of_two_networks_of_ones_own(two, tmp_path):
     files, networks, clips = two
     path = ddnb.pack(clips, tmp_path / "p.zip", bits="float")

@@ -68,15 +68,29 @@ def close_loop(audio: np.ndarray, sample_rate: int) -> np.ndarray:
 
 def _predict_before(mono: np.ndarray, n: int) -> np.ndarray:
     """Predict ``n`` samples that precede a sound."""
-    import librosa
     from scipy.signal import lfilter, lfiltic
 
     head = _dither(mono)[: 4 * n]
     order = min(_ORDER, len(head) // 3)
     if not order or not mono.any():
         return np.repeat(mono[:1], n)
-    taps = librosa.lpc(np.ascontiguousarray(head[::-1]), order=order)
+    taps = predict_linearly(head[::-1], order)
     return lfilter([1.0], taps, np.zeros(n), zi=lfiltic([1.0], taps, head[:order]))[0][::-1]
+
+
+def predict_linearly(mono: np.ndarray, order: int) -> np.ndarray:
+    """Return the prediction error filter ``(1, a_1, ..., a_order)`` of a signal; its inverse is stable.
+
+    Source: Burg, Maximum entropy spectral analysis, 1975. librosa.lpc does the same, but the first call on a machine
+    compiles it for 20 s.
+    """
+    taps, forward, backward = np.ones(1), mono[1:], mono[:-1]
+    for _ in range(order):
+        reflection = -2 * forward @ backward / (forward @ forward + backward @ backward)
+        taps = np.append(taps, 0)
+        taps = taps + reflection * taps[::-1]
+        forward, backward = (forward + reflection * backward)[1:], (backward + reflection * forward)[:-1]
+    return taps
 
 
 def _dither(mono: np.ndarray) -> np.ndarray:
@@ -122,12 +136,11 @@ def seam_db(audio: np.ndarray) -> float:
 
 def _clicks(mono: np.ndarray) -> np.ndarray:
     """Return how far positions stand out: the seam first, then positions inside."""
-    import librosa
     from scipy.signal import lfilter
 
     mono = _dither(mono)
     around = np.concatenate([mono[-2 * _ORDER :], mono, mono[:_ORDER]])
-    taps = librosa.lpc(mono, order=_ORDER)
+    taps = predict_linearly(mono, _ORDER)
     error = np.abs(lfilter(taps, [1.0], around))[2 * _ORDER - _BEFORE : len(around) - _ORDER + _AFTER]  # from -2 on
     frames = len(mono)
     places = np.concatenate([[0], np.linspace(frames // 20, frames - frames // 20, _PLACES).astype(int)])
