@@ -51,7 +51,8 @@ def kick(d: Dice, frames: int) -> Tensor:
 def _analogue_kick(d: Dice, frames: int) -> Tensor:
     t = seconds(d, frames)
     sweep = d.log(0.3, 12) * torch.exp(-t / d.log(0.004, 0.06)) + d.uniform(0, 0.6) * torch.exp(-t / d.log(0.05, 0.3))
-    body = sine(phase(d.log(36, 75) * (1 + sweep)) + d.pick([0, 0, 0.25, 0.12]))
+    d.hz = d.log(36, 75)
+    body = sine(phase(d.hz * (1 + sweep)) + d.pick([0, 0, 0.25, 0.12]))
     shape = torch.lerp(
         decay(t, d.log(0.18, 1.0)), decay((t - d.log(0.03, 0.2)).clamp(min=0), d.log(0.08, 0.4)), d.flip(0.4)
     )
@@ -62,6 +63,7 @@ def _analogue_kick(d: Dice, frames: int) -> Tensor:
 def _acoustic_kick(d: Dice, frames: int) -> Tensor:
     t, ratio = seconds(d, frames), torch.tensor([1.0, 1.59, 2.14, 2.65], device=d.device)
     hz = d.log(42, 85) * ratio * (1 + 0.06 * d.normal(4))
+    d.hz = hz[:, :1]
     bend = 1 + d.uniform(0, 0.6) * torch.exp(-t / d.log(0.008, 0.04))
     level = torch.tensor([1.0, 0.4, 0.2, 0.1], device=d.device) * torch.exp(0.5 * d.normal(4))
     body = modes(t, hz, d.log(0.15, 0.6) / ratio ** d.uniform(0.3, 1.5), level, d.uniform(0, 0.5, 4), bend)
@@ -72,7 +74,8 @@ def _acoustic_kick(d: Dice, frames: int) -> Tensor:
 
 def _fm_kick(d: Dice, frames: int) -> Tensor:
     t = seconds(d, frames)
-    carrier = phase(d.log(38, 90) * (1 + d.log(0.5, 8) * torch.exp(-t / d.log(0.005, 0.05))))
+    d.hz = d.log(38, 90)
+    carrier = phase(d.hz * (1 + d.log(0.5, 8) * torch.exp(-t / d.log(0.005, 0.05))))
     other = sine(carrier * d.pick([0.5, 1, 1.41, 2, 2.76, 3.5])) * d.log(0.2, 3) * decay(t, d.log(0.03, 0.5))
     body = torch.sin(6.2832 * carrier + other) * decay(t, d.log(0.12, 0.8))
     return saturate(d, body + d.log(0.02, 0.5) * click(d, frames)) * decay(t, d.log(0.3, 2.0))
@@ -80,7 +83,8 @@ def _fm_kick(d: Dice, frames: int) -> Tensor:
 
 def _soft_kick(d: Dice, frames: int) -> Tensor:
     t = seconds(d, frames)
-    body = sine(phase(d.log(45, 110) * (1 + d.uniform(0, 1.5) * torch.exp(-t / d.log(0.01, 0.08))))) + 0.0
+    d.hz = d.log(45, 110)
+    body = sine(phase(d.hz * (1 + d.uniform(0, 1.5) * torch.exp(-t / d.log(0.01, 0.08)))))
     thump = unit(noise(d, frames, bandpass_db(d.log(30, 60), d.log(80, 500), d.uniform(12, 30)), d.log(0.06, 0.4)))
     return body * decay(t, d.log(0.1, 0.5)) * fade_in(t, d.log(0.001, 0.008)) + d.uniform(0.1, 1.0) * thump
 
@@ -270,6 +274,7 @@ def tom(d: Dice, frames: int) -> Tensor:
 def _acoustic_tom(d: Dice, frames: int) -> Tensor:
     t, ratio = seconds(d, frames), torch.tensor([1.0, 1.59, 2.14, 2.3, 2.65, 2.92, 3.5], device=d.device)
     hz = d.log(72, 290) * ratio * (1 + 0.03 * d.normal(7))
+    d.hz = hz[:, :1]
     bend = 1 + d.uniform(0, 0.25) * torch.exp(-t / d.log(0.02, 0.15))
     t60 = d.log(0.6, 2.6) / ratio ** d.uniform(0.2, 1.4)
     level = ratio ** -d.uniform(0.5, 2.5) * torch.exp(0.5 * d.normal(7))
@@ -282,7 +287,8 @@ def _acoustic_tom(d: Dice, frames: int) -> Tensor:
 def _machine_tom(d: Dice, frames: int) -> Tensor:
     t = seconds(d, frames)
     sweep = d.log(0.03, 2.5) * torch.exp(-t / d.log(0.015, 0.25))
-    cycles = phase(d.log(72, 320) * (1 + sweep))
+    d.hz = d.log(72, 320)
+    cycles = phase(d.hz * (1 + sweep))
     body = torch.lerp(sine(cycles), 1 - 4 * (cycles - 0.5).abs(), d.flip(0.25))
     hiss = unit(noise(d, frames, bandpass_db(d.log(100, 600), d.log(1000, 14_000), 9), d.log(0.06, 1.0)))
     return (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ddnb.nets.harmonics import CELLS, CORRELATION, FLOOR, HARMONICS, audible, demodulate, modulate
@@ -14,6 +15,7 @@ from ddnb.nets.spectral import SpectralUNet
 from .prior import IMPOSSIBLE, cell_energies, k_means
 
 _BATCH = 32
+_QUIET = 1e-3
 _BEYOND = 0.7  # nepers by which each group above the Nyquist frequency is taken to be quieter than the one below
 _PITCH_SPREAD = 0.25  # least deviation of a component's ln(pitch): 4 semitones
 _PITCH_WEIGHT, _STEADINESS_WEIGHT, _STEADY_GROUPS = 3.0, 1.5, 6  # in k-means, re nepers of a level
@@ -38,7 +40,7 @@ def fit_tones(net: SpectralUNet, x: Tensor, pitch: Tensor, labels: Tensor, seed:
     tones.log_shares.fill_(IMPOSSIBLE)
     for number, label in enumerate(present):
         mine = (labels == label).nonzero()[:, 0]
-        steady = _STEADINESS_WEIGHT * unsteadiness[mine, :_STEADY_GROUPS]
+        steady = _STEADINESS_WEIGHT * unsteadiness[mine, :_STEADY_GROUPS].mean(-1)
         points = torch.cat([levels[mine].flatten(1), _PITCH_WEIGHT * log_pitch[mine, None], steady], 1)
         cluster = k_means(points, each, torch.Generator().manual_seed(seed + label))
         found += [mine[cluster == k] for k in range(each)]
@@ -54,7 +56,7 @@ def fit_tones(net: SpectralUNet, x: Tensor, pitch: Tensor, labels: Tensor, seed:
 
 
 def _describe(net: SpectralUNet, x: Tensor, pitch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ln of the levels of harmonics and residual in their cells, and ln(1 - correlation) of each group."""
+    """Return ln of the levels of harmonics and residual, and ln(1 - correlation), in their cells."""
     envelopes = demodulate(x, pitch, False)
     groups = grid(band_edges(CELLS[0], HARMONICS), HARMONICS, x.device)
     times = grid(time_edges(CELLS[1]), envelopes.shape[-1], x.device)
@@ -65,8 +67,10 @@ def _describe(net: SpectralUNet, x: Tensor, pitch: Tensor) -> tuple[Tensor, Tens
     for group in range(1, CELLS[0]):
         missing = exist[:, group] == 0
         levels[:, group] = torch.where(missing, levels[:, group - 1] - _BEYOND, levels[:, group])
-    alike = (envelopes[..., 1:] * envelopes[..., :-1].conj()).real.sum(-1, keepdim=True)
-    loud = (power[..., 1:] * power[..., :-1]).sqrt().sum(-1, keepdim=True)  # decays are in the levels already
-    correlation = ((groups.mean @ alike) / (groups.mean @ loud).clamp(min=1e-6))[..., 0].clamp(0, 0.999)
+    pairs = (envelopes[..., 1:] * envelopes[..., :-1].conj()).real, (power[..., 1:] * power[..., :-1]).sqrt()
+    alike, loud = (groups.mean @ F.pad(each, (0, 1)) @ times.mean.T for each in pairs)  # decays are in the levels
+    whole = alike @ times.points / (loud @ times.points).clamp(min=1e-9)
+    quiet = _QUIET * loud.amax(-1, keepdim=True) + 1e-9  # where that is all there is, the whole sound tells
+    correlation = ((alike + quiet * whole[..., None]) / (loud + quiet)).clamp(0, 0.999)
     residual = cell_energies(net, x - modulate(envelopes, pitch, False)).log() / 2
     return levels.clamp(min=math.log(FLOOR)), residual, (1 - correlation).log()

@@ -1,7 +1,9 @@
 """Prepare the recordings that the embedded default is trained on and judged by: make dataset.
 
-    python -m recipe.prepare build            download, render and write build/default_data.npz, some minutes
+    python -m recipe.prepare build            download, render and write the files below, some minutes
     python -m recipe.prepare build --card     also rewrite the tables of recipe/DATA.md
+
+``default_data.npz`` holds the recordings, ``default_notes.npz`` notes of known pitch, for training only.
 
 Needs Debian or Ubuntu: apt-get and dpkg for the packages, fluidsynth (apt-get install fluidsynth) for the sound font.
 """
@@ -10,14 +12,10 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import struct
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from fnmatch import fnmatch
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -26,10 +24,10 @@ from ddnb.training.near_copies import compute_feature, find_near_copies
 
 from . import sources
 from .data import CATEGORIES, FRAMES, LEAD, PEAK_DBFS, SAMPLE_RATE, Prepared, save_prepared
-from .soundfont import SoundFont
+from .fluid import Recording, all_notes, matches, read, render, run, tonal_notes
 
 CARD = Path(__file__).parent / "DATA.md"
-FILE = "default_data.npz"
+FILE, NOTES_FILE = "default_data.npz", "default_notes.npz"
 
 ONSET_DB, TAIL_DB = -40.0, -70.0
 """A sound begins at its first sample above ONSET_DB re its peak, and ends at its last sample above TAIL_DB."""
@@ -39,22 +37,6 @@ LONG_FADE = 8192
 """Frames of the fade of a sound that is cut before its end, and of the crossfade from a texture's end to its start."""
 
 LOW_CUT_HZ = 20.0
-NOTE_MS = (350, 900)
-"""Durations of held notes, used in turn."""
-
-DRUM_MS, TEXTURE_MS = 2500, 5000
-GAP_MS = 600
-
-
-class Recording(NamedTuple):
-    """A recording before it is trimmed: mono audio (frames,), category, source and name."""
-
-    audio: np.ndarray
-    category: str
-    source: str
-    recordings: tuple[str, ...]
-    name: str
-    held_out: bool
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -65,6 +47,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     path, (data, dropped) = options.folder / FILE, gather(options.folder)
     save_prepared(path, data)
+    save_prepared(options.folder / NOTES_FILE, gather_notes(options.folder))
     text = card_tables(data, dropped, path.stat().st_size)
     print(text)
     if options.card:
@@ -74,13 +57,19 @@ def main(arguments: list[str] | None = None) -> None:
 def gather(folder: Path) -> tuple[Prepared, Counter[str]]:
     """Gather and trim all recordings, without near copies; return them and the number of excluded ones by reason."""
     roots = fetch(folder / "packages")
-    found = [*sonic_pi(roots["sonic-pi-samples"]), *fluid(roots["fluid-soundfont-gm"], folder)]
+    found = [*sonic_pi(roots["sonic-pi-samples"]), *render(roots["fluid-soundfont-gm"], folder, all_notes)]
     found += rumpf(roots["hydrogen-drumkits"])
     dropped: Counter[str] = Counter()
     trained = {r for f in found if not f.held_out for r in f.recordings}
     apart = [f for f in found if not (f.held_out and trained & set(f.recordings))]
     dropped["on both sides of the split"] = len(found) - len(apart)
     return drop_near_copies([piece for f in apart for piece in trim(f)], dropped)
+
+
+def gather_notes(folder: Path) -> Prepared:
+    """Gather single notes of the categories with a pitch, without those that are held out."""
+    found = render(fetch(folder / "packages")["fluid-soundfont-gm"], folder, tonal_notes)
+    return prepared([piece for each in found if not each.held_out for piece in trim(each)])
 
 
 # --- packages ---------------------------------------------------------------------------------------------------
@@ -94,28 +83,17 @@ def fetch(folder: Path) -> dict[str, Path]:
         if not root.is_dir():
             folder.mkdir(parents=True, exist_ok=True)
             if not list(folder.glob(f"{package}_*.deb")):
-                _run(["apt-get", "download", package], cwd=folder)
+                run(["apt-get", "download", package], cwd=folder)
             (deb,) = folder.glob(f"{package}_*.deb")
             part = root.with_suffix(".part")
             shutil.rmtree(part, ignore_errors=True)
-            _run(["dpkg", "-x", str(deb), str(part)], cwd=folder)
+            run(["dpkg", "-x", str(deb), str(part)], cwd=folder)
             part.rename(root)
         roots[package] = root
     return roots
 
 
-def _run(command: list[str], cwd: Path | None = None) -> None:
-    if shutil.which(command[0]) is None:
-        raise SystemExit(f"{command[0]} was not found. On Debian or Ubuntu: apt-get install {command[0]}.")
-    if run := subprocess.run(command, cwd=cwd, stdout=subprocess.DEVNULL, check=False).returncode:
-        raise SystemExit(f"{' '.join(command)} failed with exit status {run}.")
-
-
-def matches(name: str, patterns: str) -> bool:
-    return any(fnmatch(name, pattern) for pattern in patterns.split())
-
-
-# --- the three sources ------------------------------------------------------------------------------------------
+# --- the sources beside the sound font ---------------------------------------------------------------------------
 
 
 def sonic_pi(root: Path) -> Iterator[Recording]:
@@ -124,11 +102,11 @@ def sonic_pi(root: Path) -> Iterator[Recording]:
     for category, names in sources.SONIC_PI.items():
         for name in names.split():
             held_out, label = matches(name, sources.SONIC_PI_HELD_OUT), f"sonic-pi/{name}"
-            yield Recording(_read(folder / f"{name}.flac"), category, "sonic-pi", (label,), label, held_out)
+            yield Recording(read(folder / f"{name}.flac"), category, "sonic-pi", (label,), label, held_out)
     for name, start, end, category in sources.SONIC_PI_SLICES:
         label = f"sonic-pi/{name}"
         yield Recording(
-            _read(folder / f"{name}.flac")[start:end], category, "sonic-pi", (label,), f"{label}/{start}", False
+            read(folder / f"{name}.flac")[start:end], category, "sonic-pi", (label,), f"{label}/{start}", False
         )
 
 
@@ -138,92 +116,7 @@ def rumpf(root: Path) -> Iterator[Recording]:
         if not matches(path.stem, sources.RUMPF_LEFT_OUT):
             category = next((c for c, names in sources.RUMPF.items() if path.stem in names.split()), "perc")
             name, held_out = f"rumpf/{path.stem}", matches(path.stem, sources.RUMPF_HELD_OUT)
-            yield Recording(_read(path), category, "rumpf", (name,), name, held_out)
-
-
-def _read(path: Path) -> np.ndarray:
-    return audio.read(path, SAMPLE_RATE, channels=1)[0][0]
-
-
-class Note(NamedTuple):
-    """A note to render, or a chord of several keys."""
-
-    category: str
-    bank: int
-    program: int
-    keys: tuple[int, ...]
-    velocity: int
-    held_ms: int
-
-
-def fluid(root: Path, folder: Path) -> Iterator[Recording]:
-    """Yield the notes of the sound font, rendered in one pass without reverb and chorus."""
-    path = root / "usr/share/sounds/sf2/FluidR3_GM.sf2"
-    font = SoundFont(path)
-    plan = list(drum_notes(font)) + list(program_notes())
-    midi, wav = folder / "notes.mid", folder / "notes.wav"
-    midi.write_bytes(midi_file(plan))
-    flags = f"-niq -R 0 -C 0 -g 0.5 -r {SAMPLE_RATE} -O float -T wav"  # no reverb, no chorus
-    _run(["fluidsynth", *flags.split(), "-F", str(wav), str(path), str(midi)])
-    rendered, start = _read(wav), 0
-    wav.unlink()  # 600 MB
-    for note in plan:
-        end = start + (note.held_ms + GAP_MS) * SAMPLE_RATE // 1000
-        recordings = {r for key in note.keys for r in font.samples(note.bank, note.program, key, note.velocity)}
-        held_out = any(matches(r.replace(" ", "?"), sources.FLUID_HELD_OUT) for r in recordings)
-        label = f"fluid/{font.presets[note.bank, note.program][0]}/{'+'.join(map(str, note.keys))}/{note.velocity}"
-        named = tuple(sorted(f"fluid/{r}" for r in recordings))
-        yield Recording(rendered[start:end], note.category, "fluid", named, label, held_out)
-        start = end
-
-
-def drum_notes(font: SoundFont) -> Iterator[Note]:
-    """Yield the drum notes of all kits, once for kits that play the same recordings."""
-    seen = set()
-    for bank, kit in sorted(font.presets):
-        for category, keys in sources.DRUM_NOTES.items():
-            for key in keys:
-                for velocity in sources.DRUM_VELOCITIES:
-                    recordings = font.samples(bank, kit, key, velocity)
-                    new = (category, key, velocity, recordings) not in seen
-                    if bank == 128 and recordings and new and (kit, key) not in sources.NOT_AS_MAPPED:
-                        seen.add((category, key, velocity, recordings))
-                        yield Note(category, bank, kit, (key,), velocity, DRUM_MS)
-
-
-def program_notes() -> Iterator[Note]:
-    """Yield the notes of the other programs."""
-    for category, programs in sources.PROGRAMS.items():
-        for (bank, program), notes in programs.items():
-            for i, note in enumerate(notes):
-                keys = note if isinstance(note, tuple) else (note,)
-                for velocity in sources.PROGRAM_VELOCITIES[category]:
-                    held_ms = TEXTURE_MS if category == "texture" else NOTE_MS[i % 2]
-                    yield Note(category, bank, program, keys, velocity, held_ms)
-
-
-def midi_file(notes: list[Note]) -> bytes:
-    """Return a standard MIDI file of one track, 1 ms per tick, in which each note ends before the next begins.
-
-    Drums are on channel 10, for which synthesisers use bank 128, all other notes on channel 1.
-    """
-    track = bytearray()
-    for note in notes:
-        channel = 9 if note.bank == 128 else 0
-        bank = [] if note.bank == 128 else [(0xB0, 0, note.bank)]
-        begin = [*bank, (0xC0, note.program), *((0x90, key, note.velocity) for key in note.keys)]
-        silence = [(0xB0, 120, 0)]  # all sound off
-        for delay, events in ((0, begin), (note.held_ms, [(0x80, k, 0) for k in note.keys]), (GAP_MS, silence)):
-            for i, (status, *values) in enumerate(events):
-                track += _variable(0 if i else delay) + bytes([status | channel, *values])
-    track += b"\0\xff\x2f\0"  # end of the track
-    header = struct.pack(">4sIHHH", b"MThd", 6, 0, 1, 500)  # at 120 beats a minute a quarter note is 500 ms
-    return header + struct.pack(">4sI", b"MTrk", len(track)) + bytes(track)
-
-
-def _variable(ticks: int) -> bytes:
-    """Encode a number in groups of 7 bits; the highest bit of a byte says that another follows."""
-    return bytes([ticks >> 14 | 128, ticks >> 7 & 127 | 128, ticks & 127]) if ticks >= 128 else bytes([ticks])
+            yield Recording(read(path), category, "rumpf", (name,), name, held_out)
 
 
 # --- trimming ---------------------------------------------------------------------------------------------------
@@ -307,17 +200,21 @@ def drop_near_copies(cut: list[Piece], dropped: Counter[str]) -> tuple[Prepared,
     copies = {i for i, _ in find_near_copies(features)}
     dropped["near copies of another"] = len(copies)
     kept = sorted((c for i, c in enumerate(cut) if i not in copies), key=lambda c: CATEGORIES.index(c[0].category))
-    whats = [what for what, _, _ in kept]
-    data = Prepared(
-        [sound for _, sound, _ in kept],
+    return prepared(kept), dropped
+
+
+def prepared(pieces: list[Piece]) -> Prepared:
+    """Return trimmed sounds as they are saved."""
+    whats = [what for what, _, _ in pieces]
+    return Prepared(
+        [sound for _, sound, _ in pieces],
         np.array([CATEGORIES.index(w.category) for w in whats]),
         [w.source for w in whats],
         ["+".join(w.recordings) for w in whats],
         [w.name for w in whats],
-        np.array([peak for _, _, peak in kept], np.float32),
+        np.array([peak for _, _, peak in pieces], np.float32),
         np.array([w.held_out for w in whats]),
     )
-    return data, dropped
 
 
 # --- the card ---------------------------------------------------------------------------------------------------

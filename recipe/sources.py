@@ -114,6 +114,9 @@ PROGRAMS: dict[
 
 PROGRAM_VELOCITIES = {"bass": (115, 70), "tom": (115, 70), "perc": (100,), "texture": (100,), "synth": (100,)}
 
+TONAL_RANGES = {"bass": (26, 50), "synth": (45, 84)}
+"""Keys over which the programs of a category are rendered as single notes of known pitch."""
+
 FLUID_HELD_OUT = """Elec?Kick* Electronic?Snr* ElectTom Power?Kick* Room?Kick RmPwr* 808?Clap 808?Closed?Hat
     808?Cowbell 808?Clave Splash Ride2 Vibra?Slap Tambourine Low?Timbale Short?Taiko* 808?Tom* Fretless* Pop?* SB2*
     dulci* Harp* Vibraphone* Calliope* Sbrass* SynthVz* Rock?Organ* Clean?F* Xylophone* Koto* Sweeper* Sea?Shore"""

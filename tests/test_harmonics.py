@@ -77,26 +77,22 @@ def test_on_a_circle_a_shift_turns_frames_and_phases_only():
 @pytest.mark.parametrize("circular", [False, True])
 def test_smoothing_is_the_mean_of_the_gaussian(circular):
     """Conditional mean from the whole covariance, by linear algebra in float64."""
-    n, rho, alpha, sigma = 12, 0.9, 0.6, 0.8
-    level = draw(1, 1, n).exp() if not circular else torch.full((1, 1, n), 1.7)
+    n, alpha, sigma = 12, 0.6, 0.8
+    level = torch.full((1, 1, n), 1.7) if circular else draw(1, 1, n).exp()
+    rho = torch.full((1, 1, n), 0.9) if circular else draw(1, 1, n, seed=3).sigmoid()
     noisy = torch.complex(draw(1, 1, n, seed=1), draw(1, 1, n, seed=2))
-    k = torch.arange(n, dtype=torch.float64)
-    apart = (k[:, None] - k).abs()
     if circular:
-        precision = (1 + rho**2) * torch.eye(n, dtype=torch.float64)
-        precision -= rho * ((apart == 1) | (apart == n - 1)).double()
-        unit = torch.linalg.inv(precision / (1 - rho**2))
-    else:
-        unit = rho**apart
+        beside = torch.eye(n, dtype=torch.float64).roll(1, 0)
+        unit = torch.linalg.inv(((1 + 0.9**2) * torch.eye(n) - 0.9 * (beside + beside.T)) / (1 - 0.9**2))
+    else:  # a Markov chain: the correlation of two frames is the product of those in between
+        product = torch.cat([torch.ones(1), rho[0, 0, :-1]]).double().cumprod(0)
+        ratio = product[:, None] / product
+        unit = torch.minimum(ratio, 1 / ratio)
     clean = level[0, 0, :, None] * unit * level[0, 0]
-    seen = alpha**2 * clean + sigma**2 * torch.eye(n)
-    expected = (
-        alpha * clean.to(torch.cdouble) @ torch.linalg.solve(seen.to(torch.cdouble), noisy[0, 0].to(torch.cdouble))
-    )
-    parts = (torch.tensor(v).view(1, 1, 1) for v in (rho, alpha, sigma))
-    torch.testing.assert_close(
-        smooth(noisy, level, *parts, circular)[0, 0], expected.to(torch.cfloat), atol=1e-5, rtol=1e-4
-    )
+    clean, seen = (each.to(torch.cdouble) for each in (clean, alpha**2 * clean + sigma**2 * torch.eye(n)))
+    expected = alpha * clean @ torch.linalg.solve(seen, noisy[0, 0].to(torch.cdouble))
+    found = smooth(noisy, level, rho, *(torch.tensor(v).view(1, 1, 1) for v in (alpha, sigma)), circular)[0, 0]
+    torch.testing.assert_close(found, expected.to(torch.cfloat), atol=1e-5, rtol=1e-4)
 
 
 # the network

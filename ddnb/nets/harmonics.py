@@ -5,7 +5,7 @@ A tone of pitch f is a sum of harmonics whose complex envelopes change slowly. I
 in ``prior``, each category is described by a few components, found in its training sounds, with
 
 *   the level of each group of harmonics in each stretch of time,
-*   the correlation of neighbouring frames: 0.998 for a steady tone, less for one that beats,
+*   the correlation of neighbouring frames there: 0.998 for a steady tone, less for one that beats or glides,
 *   the level of the residual, what is beside the harmonics, in each band and stretch of time,
 *   its range of pitch.
 
@@ -38,7 +38,7 @@ CELLS = (15, 12)
 FLOOR = 2e-3
 """Of a level: about -80 dB re the envelopes of a tone at full scale."""
 
-CORRELATION = (0.3, 0.998)
+CORRELATION = (0.0, 0.998)
 """Range of the correlation of neighbouring frames."""
 
 _HIGHEST = 0.4955  # cycles per sample: a harmonic above it is left out
@@ -126,32 +126,30 @@ def _neighbours(frames: int, circular: bool, device: torch.device) -> Tensor:
 def smooth(noisy: Tensor, level: Tensor, correlation: Tensor, alpha: Tensor, sigma: Tensor, circular: bool) -> Tensor:
     """Return the posterior mean of clean envelopes, given noisy ones.
 
-    Let ``a`` be an envelope at unit level, a stationary sequence with this correlation and the tridiagonal precision T.
-    Then ``y = alpha L a + sigma n`` has the posterior mean ``(T + D)^-1 (alpha L / sigma^2) y`` of ``a``, with
+    Let ``a`` be an envelope at unit level, a Markov chain with these correlations and the tridiagonal precision T. Then
+    ``y = alpha L a + sigma n`` has the posterior mean ``(T + D)^-1 (alpha L / sigma^2) y`` of ``a``, with
     ``D = (alpha L / sigma)^2``.
 
     Args:
         noisy: y, complex (B, HARMONICS, N).
         level: L, (B, HARMONICS, N).
-        correlation: of neighbouring frames, (B, HARMONICS, 1).
+        correlation: of each frame and the next one, (B, HARMONICS, N); on a line the last one does not count.
         alpha, sigma: (B, 1, 1).
 
     Returns:
         The mean of ``L a``, complex (B, HARMONICS, N).
     """
-    frames, rho = level.shape[-1], correlation
-    diagonal = 1 + rho.square().expand_as(level)
+    frames = level.shape[-1]
     if not circular:
-        ends = torch.zeros(frames, device=level.device)
-        ends[0] = ends[-1] = 1
-        diagonal = diagonal - ends * rho.square()
+        correlation = torch.cat([correlation[..., :-1], torch.zeros_like(correlation[..., :1])], -1)
+    certainty = 1 / (1 - correlation.square())
+    diagonal = certainty.roll(1, -1) + correlation.square() * certainty
+    following = torch.eye(frames, device=level.device).roll(1, 1)
+    beside = following * (correlation * certainty)[..., None]
     gain = alpha * level / sigma
-    beside = rho[..., None] * _neighbours(frames, circular, level.device)
-    scale = 1 - rho.square()
-    matrix = torch.diag_embed(diagonal + scale * gain.square()) - beside
-    root = torch.linalg.cholesky(matrix)
-    pull = torch.view_as_real(scale * gain / sigma * noisy)
-    return torch.view_as_complex(torch.cholesky_solve(pull, root).contiguous()) * level
+    matrix = torch.diag_embed(diagonal + gain.square()) - beside - beside.mT
+    pull = torch.view_as_real(gain / sigma * noisy)
+    return torch.view_as_complex(torch.cholesky_solve(pull, torch.linalg.cholesky(matrix)).contiguous()) * level
 
 
 class Tones(nn.Module):
@@ -161,7 +159,7 @@ class Tones(nn.Module):
         log_levels: ln of the level of a harmonic, (components, groups, times).
         log_residual: ln of the level beside the harmonics, in the cells of the network's prior, (components, bands,
             times).
-        correlation: of neighbouring frames, (components, groups).
+        correlation: of neighbouring frames, (components, groups, times).
         log_pitch: mean and deviation of ln(cycles per sample), (components, 2).
         log_shares: ln of the probability of each component in each category and, last, in any, (planes + 1,
             components).
@@ -178,7 +176,7 @@ class Tones(nn.Module):
         self.hop, self.cells = hop, cells
         self.register_buffer("log_levels", torch.zeros(components, *CELLS))
         self.register_buffer("log_residual", torch.zeros(components, *cells))
-        self.register_buffer("correlation", torch.full((components, CELLS[0]), CORRELATION[0]))
+        self.register_buffer("correlation", torch.full((components, *CELLS), CORRELATION[0]))
         self.register_buffer("log_pitch", torch.ones(components, 2))
         self.register_buffer("log_shares", torch.zeros(planes + 1, components))
 
@@ -252,9 +250,13 @@ class Tones(nn.Module):
         """Return the posterior mean of the clean envelopes."""
         groups, times = _grids(noisy.shape[-1], noisy.device)
         level = self._mean_level(weights, self.log_levels, times, circular)
-        level = groups.spread @ (level if circular else level @ times.spread.T)
-        level = limit(level.exp().expand(noisy.shape), _power(noisy), alpha, sigma, _LIMITS, circular)
-        correlation = groups.spread @ (weights.sum(1) @ self.correlation.float())[..., None]
+        correlation = torch.einsum("bk,kgt->bgt", weights.sum(1), self.correlation.float())
+        if circular:
+            correlation = _whole(correlation, times)
+        else:
+            level, correlation = level @ times.spread.T, correlation @ times.spread.T
+        level, correlation = ((groups.spread @ each).expand(noisy.shape) for each in (level, correlation))
+        level = limit(level.exp(), _power(noisy), alpha, sigma, _LIMITS, circular)
         return smooth(noisy, level, correlation, alpha, sigma.clamp(min=1e-6), circular)
 
     def _residual(self, weights: Tensor, frames: int, circular: bool) -> Tensor:

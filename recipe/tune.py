@@ -1,0 +1,55 @@
+"""Add tones to a trained network: ``python -m recipe.tune RUN/last.safetensors drums.safetensors``.
+
+The weights stay as they are; the components of ``ddnb.nets.harmonics.Tones`` are fitted to sounds of known pitch, in
+some minutes. It needs the files of ``make dataset``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ddnb.checkpoints.checkpoint import weights_sha256
+from ddnb.checkpoints.formats import write_safetensors
+from ddnb.checkpoints.loading import load
+from ddnb.nets.spectral import SpectralUNet
+
+from .data import load_prepared
+from .harmonics import fit_tones
+from .prepare import FILE, NOTES_FILE
+from .tonal import gather
+
+COMPONENTS = 480
+"""Of all categories with a pitch together."""
+
+
+def add_tones(net: SpectralUNet, components: int) -> SpectralUNet:
+    """Return a network with the same weights and room for this number of components."""
+    tuned = SpectralUNet(replace(net.config, tones=components)).requires_grad_(False)
+    tuned.load_state_dict(net.state_dict(), strict=False)
+    return tuned
+
+
+def main() -> None:
+    """Open the network, fit its tones, and write it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("trained", help="the network, a path or a name")
+    parser.add_argument("out", type=Path, help="the file to write")
+    parser.add_argument("--data", type=Path, default=Path("build"), help="folder of make dataset (default: build)")
+    given = parser.parse_args()
+    ckpt = load(given.trained, device="cpu", dtype="float32")
+    net = add_tones(ckpt.net, COMPONENTS)
+    sounds = gather(load_prepared(given.data / FILE), load_prepared(given.data / NOTES_FILE))
+    print(f"{len(sounds.x)} sounds of known pitch")
+    fit_tones(net, *sounds)
+    state = {name: value.to(torch.float16) for name, value in net.state_dict().items()}
+    facts = {k: v for k, v in ckpt.info.items() if k in ("name", "licence", "credit", "peak_dbfs")}
+    facts |= {"sample_rate": ckpt.sample_rate, "frames": ckpt.frames, "categories": list(ckpt.categories)}
+    write_safetensors(given.out, state, facts | {"weights_sha256": weights_sha256(state)})
+
+
+if __name__ == "__main__":
+    main()
