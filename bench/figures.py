@@ -23,6 +23,7 @@ from bench.quality import (
     polynomial,
 )
 from bench.sounds import Sounds, draw_each, gather, make_noise, select_recordings
+from bench.tones import measure_tones
 from recipe.data import CATEGORIES, FRAMES, Prepared
 
 FAMILIES = {"drums": CATEGORIES[:8], "bass": ("bass",), "synth": ("synth",), "texture": ("texture",)}
@@ -82,6 +83,7 @@ def measure(made: Sounds, data: Prepared, categories: Sequence[str], frames: int
         "overlap": _overlap(sets, seed),
         "diversity": _diversity(sets, full if full.any() else np.ones_like(full)),
         "copies": _copies(made, trained, held_out),
+        "tones": {name: measure_tones(sets[name].sounds, categories) for name in ("made", "trained on", "held out")},
         "signals": {name: _signals(s.sounds, categories, frames) for name, s in sets.items()},
     }
     return _round(figures)

@@ -59,7 +59,7 @@ def generate_each(
         if len(clips) < n:
             raise RuntimeError(f"{category}: {len(clips)} of {n} sounds were generated.")
         made[category] = [
-            (f"seed {clip.seed}", resample(clip.audio.mean(0, keepdims=True), clip.sample_rate, SAMPLE_RATE)[0])
+            (_name(clip), resample(clip.audio.mean(0, keepdims=True), clip.sample_rate, SAMPLE_RATE)[0])
             for clip in clips
         ]
         print(f"{category}: {n} sounds", flush=True)
@@ -68,6 +68,11 @@ def generate_each(
             f"{source} has the categories {list(ckpt.categories)}: expected at least one of {list(known)}."
         )
     return made
+
+
+def _name(clip: ddnb.Clip) -> str:
+    note = clip.provenance.root_note
+    return f"seed {clip.seed}" + (f", {note.name}" if note else "")
 
 
 def read_folder(folder: Path, known: Sequence[str], n: int) -> NamedSounds:

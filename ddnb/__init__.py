@@ -29,6 +29,7 @@ from .generation.extend import extend
 from .generation.generate import generate
 from .generation.inpaint import inpaint
 from .generation.interpolate import interpolate
+from .generation.keybed import keybed
 from .generation.remake import remake
 from .generation.vary import vary, vary_folder
 from .similarity.check import originality
@@ -59,6 +60,7 @@ __all__ = [
     "generate",
     "inpaint",
     "interpolate",
+    "keybed",
     "list_checkpoints",
     "list_patterns",
     "load",

@@ -71,17 +71,20 @@ def planes(categories: Sequence[str], wanted: Mapping[str, float]) -> Tensor:
     return torch.tensor([[[float(wanted.get(name, 0.0))] for name in categories]])
 
 
-def guided(model: Callable[[Tensor, Tensor, Tensor], Tensor], cond: Tensor, guidance: Guidance) -> Model:
+def guided(
+    model: Callable[[Tensor, Tensor, Tensor], Tensor], cond: Tensor, guidance: Guidance, categories: int | None = None
+) -> Model:
     """Bind a conditional model to ``cond``, with guidance: ``(x, t, cond) -> v`` becomes ``(x, t) -> v``.
 
-    ``v = v_u + scale (v_c - v_u)``, ``v_c`` under ``cond`` and ``v_u`` under zeros, in one call of twice the batch.
-    Rescaling brings the level of the clean estimate D to that of the conditional one, D_c:
-    ``D' = D (rescale std(D_c) / std(D) + 1 - rescale)``, the deviation taken over time.
+    ``v = v_u + scale (v_c - v_u)``, ``v_c`` under ``cond`` and ``v_u`` at the same pitch with zeros for the categories,
+    in one call of twice the batch. Rescaling brings the level of the clean estimate D to that of the conditional one,
+    D_c: ``D' = D (rescale std(D_c) / std(D) + 1 - rescale)``, the deviation taken over time.
 
     Args:
         model: the conditional network.
         cond: planes of one clip for all, (1, planes, length), or of each, (B, planes, length).
         guidance: its strength.
+        categories: number of planes, the first ones, that hold the categories; by default all.
 
     Returns:
         A model for the samplers; all clips of a call must be at one time, as they are in every sampler.
@@ -95,7 +98,9 @@ def guided(model: Callable[[Tensor, Tensor, Tensor], Tensor], cond: Tensor, guid
         wanted = cond.to(x).expand(len(x), -1, -1)
         if guidance.scale == 1 or ((low, high) != (0, 1) and not low <= t[0].item() <= high):
             return model(x, t, wanted)
-        both = model(torch.cat([x, x]), torch.cat([t, t]), torch.cat([wanted, torch.zeros_like(wanted)]))
+        unconditional = wanted.clone()
+        unconditional[:, :categories] = 0
+        both = model(torch.cat([x, x]), torch.cat([t, t]), torch.cat([wanted, unconditional]))
         v_c, v_u = both.chunk(2)
         v = v_u + guidance.scale * (v_c - v_u)
         return _rescale(v_c, v, x, t[:, None, None], guidance.rescale) if guidance.rescale else v

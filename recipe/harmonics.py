@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddnb.nets.harmonics import CELLS, CORRELATION, FLOOR, HARMONICS, audible, demodulate, modulate
+from ddnb.nets.harmonics import CELLS, CORRELATION, FLOOR, HARMONICS, HOP, audible, demodulate, modulate
 from ddnb.nets.prior import band_edges, grid, time_edges
 from ddnb.nets.spectral import SpectralUNet
 
 from .prior import IMPOSSIBLE, cell_energies, k_means
 
 _BATCH = 32
+_TOWARDS_RMS = 0.3  # 1 for the RMS of normally distributed levels
 _QUIET = 1e-3
 _BEYOND = 0.7  # nepers by which each group above the Nyquist frequency is taken to be quieter than the one below
 _PITCH_SPREAD = 0.25  # least deviation of a component's ln(pitch): 4 semitones
 _PITCH_WEIGHT, _STEADINESS_WEIGHT, _STEADY_GROUPS = 3.0, 1.5, 6  # in k-means, re nepers of a level
 
 
-def fit_tones(net: SpectralUNet, x: Tensor, pitch: Tensor, labels: Tensor, seed: int = 0) -> None:
+def fit_tones(
+    net: SpectralUNet, x: Tensor, pitch: Tensor, labels: Tensor, held: Collection[int] = (), seed: int = 0
+) -> None:
     """Set the components of a network's tones to those of sounds, equally many for each category that has any.
 
     Args:
@@ -29,6 +33,7 @@ def fit_tones(net: SpectralUNet, x: Tensor, pitch: Tensor, labels: Tensor, seed:
         x: sounds at the level of the network's training data, (n, 1, T).
         pitch: cycles per sample, (n,), float64, above 0.
         labels: the category of each sound, (n,).
+        held: the categories that last as long as the asked sound.
     """
     tones, present = net.tones, labels.unique().tolist()
     if tones is None:
@@ -38,6 +43,8 @@ def fit_tones(net: SpectralUNet, x: Tensor, pitch: Tensor, labels: Tensor, seed:
     levels, residual, unsteadiness = (torch.cat(part) for part in zip(*parts, strict=True))
     log_pitch, found = pitch.float().log(), []
     tones.log_shares.fill_(IMPOSSIBLE)
+    tones.held.fill_(0)
+    tones.held[list(held)] = x.shape[-1] // HOP
     for number, label in enumerate(present):
         mine = (labels == label).nonzero()[:, 0]
         steady = _STEADINESS_WEIGHT * unsteadiness[mine, :_STEADY_GROUPS].mean(-1)
@@ -48,11 +55,16 @@ def fit_tones(net: SpectralUNet, x: Tensor, pitch: Tensor, labels: Tensor, seed:
         tones.log_shares[label, number * each : (number + 1) * each] = shares
         tones.log_shares[-1, number * each : (number + 1) * each] = shares - math.log(len(present))
     for row, rows in enumerate(found):
-        tones.log_levels[row] = levels[rows].mean(0)
-        tones.log_residual[row] = residual[rows].mean(0)
+        tones.log_levels[row] = _typical(levels[rows])
+        tones.log_residual[row] = _typical(residual[rows])
         tones.correlation[row] = (1 - unsteadiness[rows].mean(0).exp()).clamp(*CORRELATION)
         spread = log_pitch[rows].std(correction=0)
         tones.log_pitch[row] = torch.stack([log_pitch[rows].mean(), spread.square().add(_PITCH_SPREAD**2).sqrt()])
+
+
+def _typical(log_levels: Tensor) -> Tensor:
+    """Return a level between the mean in dB, which makes attacks dull, and the RMS, which makes ends hiss."""
+    return log_levels.mean(0) + _TOWARDS_RMS * log_levels.var(0, correction=0)
 
 
 def _describe(net: SpectralUNet, x: Tensor, pitch: Tensor) -> tuple[Tensor, Tensor, Tensor]:

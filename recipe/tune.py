@@ -12,18 +12,20 @@ from pathlib import Path
 
 import torch
 
-from ddnb.checkpoints.checkpoint import weights_sha256
+from ddnb.checkpoints.checkpoint import Checkpoint, weights_sha256
 from ddnb.checkpoints.formats import write_safetensors
 from ddnb.checkpoints.loading import load
 from ddnb.nets.spectral import SpectralUNet
 
-from .data import load_prepared
+from .data import CATEGORIES, load_prepared
 from .harmonics import fit_tones
 from .prepare import FILE, NOTES_FILE
-from .tonal import gather
+from .tonal import NOTES, gather
 
 COMPONENTS = 480
 """Of all categories with a pitch together."""
+
+_KEPT = ("name", "licence", "credit", "data_sha256", "training", "peak_dbfs")
 
 
 def add_tones(net: SpectralUNet, components: int) -> SpectralUNet:
@@ -44,11 +46,16 @@ def main() -> None:
     net = add_tones(ckpt.net, COMPONENTS)
     sounds = gather(load_prepared(given.data / FILE), load_prepared(given.data / NOTES_FILE))
     print(f"{len(sounds.x)} sounds of known pitch")
-    fit_tones(net, *sounds)
+    fit_tones(net, *sounds, held=[CATEGORIES.index(category) for category in NOTES])
+    write(given.out, ckpt, net)
+
+
+def write(path: Path, ckpt: Checkpoint, net: SpectralUNet) -> None:
+    """Write a network that was made from a checkpoint."""
     state = {name: value.to(torch.float16) for name, value in net.state_dict().items()}
-    facts = {k: v for k, v in ckpt.info.items() if k in ("name", "licence", "credit", "peak_dbfs")}
+    facts = {key: value for key, value in ckpt.info.items() if key in _KEPT}
     facts |= {"sample_rate": ckpt.sample_rate, "frames": ckpt.frames, "categories": list(ckpt.categories)}
-    write_safetensors(given.out, state, facts | {"weights_sha256": weights_sha256(state)})
+    write_safetensors(path, state, facts | {"weights_sha256": weights_sha256(state)})
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 import ddnb
 from ddnb.audio.io import peak_dbfs, quantise
 from ddnb.audio.mastering import FADE_S, LEAD_S, apply_edit, find_trim, gains_db, start_frame, true_peak_dbfs
-from ddnb.audio.pitch import note_name, root_note
+from ddnb.audio.notes import note_name
+from ddnb.audio.pitch import root_note
 
 RATE = 44_100
 

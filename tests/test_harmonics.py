@@ -7,7 +7,7 @@ import torch
 
 from ddnb.errors import ArgumentError
 from ddnb.nets.build import build_network
-from ddnb.nets.harmonics import HARMONICS, HOP, Tones, audible, demodulate, modulate, smooth
+from ddnb.nets.harmonics import HARMONICS, HOP, Tones, audible, demodulate, exchange, modulate, smooth
 from ddnb.nets.spectral import SpectralConfig, SpectralUNet, with_planes
 
 FRAMES = 32 * HOP
@@ -182,3 +182,48 @@ def test_the_configuration_is_read_off_the_file_and_categories_can_be_added():
     assert grown.config.planes == 4
     x, t = draw(1, 1, FRAMES), torch.tensor([0.5])
     torch.testing.assert_close(grown(x, t, conditions(A2, (1.0, 0, 0, 0))), net(x, t, conditions(A2)))
+
+
+@pytest.mark.parametrize("hz", [38.0, 110.0, 440.0])
+@pytest.mark.parametrize("circular", [False, True])
+def test_noise_with_other_envelopes_stays_white(hz, circular):
+    pitch = round(hz / 44100 * FRAMES) / FRAMES if circular else hz / 44100
+    envelopes = torch.complex(*(draw(48, HARMONICS, FRAMES // HOP + (not circular), seed=k) for k in (1, 2))) / 2**0.5
+    x = exchange(draw(48, 1, FRAMES), envelopes, pitches(pitch, 48), circular)
+    power = torch.fft.rfft(x[:, 0]).abs().square().mean(0) / FRAMES
+    bands = power[1:-1].unfold(0, 64, 64).mean(-1)
+    assert bands.min() > 0.88 and bands.max() < 1.12
+    if hz > 100:  # harmonics do not overlap
+        found = demodulate(x, pitches(pitch, 48), circular)
+        assert ((found - envelopes) * audible(pitches(pitch, 48))).abs().square().mean() < 0.01
+
+
+def test_long_sounds_keep_their_beginning_and_held_ones_are_stretched():
+    """Three times as long, the same level is reached three times as late, but not within the first 0.1 s."""
+    net = small()
+    times = net.tones.log_levels.shape[-1]
+    net.tones.log_levels += -0.7 * torch.arange(times)
+    held, plain = torch.tensor([[1.0, 0, 0]]), torch.tensor([[0, 1.0, 0]])
+    net.tones.held[0] = 32
+    weights = torch.zeros(1, 3, 3)
+    weights[0, 0, 0] = 1
+
+    def level(frames, shares):
+        grids = net.tones._times(times, frames, HOP, shares, False)
+        return net.tones._mean_level(weights, net.tones.log_levels, grids, False)[0, 0] @ grids.spread[0].T
+
+    usual, longer = level(33, held), level(97, held)
+    torch.testing.assert_close(longer[:4], usual[:4])
+    late = 4 + (torch.arange(33) - 4).clamp(min=0) * 93 / 29
+    torch.testing.assert_close(longer[late.round().long()][4:], usual[4:], atol=0.3, rtol=0)
+    torch.testing.assert_close(level(97, plain)[:33], usual)
+
+
+@pytest.mark.parametrize("circular", [False, True])
+def test_long_whitening_equals_that_of_the_whole_matrix(circular, monkeypatch):
+    from ddnb.nets import harmonics
+
+    patched = harmonics._whitening.__wrapped__(160, circular, torch.device("cpu"))
+    monkeypatch.setattr(harmonics, "_FEW", 160)
+    whole = harmonics._whitening.__wrapped__(160, circular, torch.device("cpu"))
+    torch.testing.assert_close(patched, whole, atol=1e-6, rtol=0)

@@ -298,7 +298,7 @@ def _stand_in(monkeypatch, categories, made=None):
     def generate(ckpt, n, seed, **options):
         asked.append((n, seed, options))
         audio = np.ones((n if made is None else made, 2, 1000), np.float32)
-        return Clips(audio * [[0.25], [0.75]], 22_050, list(range(seed, seed + len(audio))), {})
+        return Clips(audio * [[0.25], [0.75]], 22_050, list(range(seed, seed + len(audio))))
 
     monkeypatch.setattr(sounds.ddnb, "load", lambda source, **_: SimpleNamespace(categories=categories))
     monkeypatch.setattr(sounds.ddnb, "generate", generate)

@@ -762,7 +762,8 @@ def test_pads_say_what_they_are_and_hold_no_second_copy_of_the_sound(drums):
     player = widgets.player(clips)
     pads = player.children[0].value
     assert pads.count("<button") == 3 and "base64" not in pads
-    assert 'aria-label="clip 1, kick drums, seed 19, 1.5 s"' in pads
+    note = clips[0].provenance.root_note.name
+    assert f'aria-label="clip 1, kick {note} drums, seed 19, 1.5 s"' in pads
     for i, card in enumerate(player.cards):
         (name,) = [word.split("=")[1] for word in card.children[0].value.split() if word.startswith("id=")]
         assert f'data-clip="{name}"' in pads.split("<button")[i + 1]

@@ -20,7 +20,8 @@ from .io import (
 )
 from .loop import close_loop, fit_circle, from_strongest_onset, loop_frames, seam_db
 from .mastering import apply_edit, find_trim, gains_db, start_frame, true_peak_dbfs, widen
-from .pitch import note_name, root_note
+from .notes import note_name
+from .pitch import root_note
 
 __all__ = [
     "CEILING_DBFS",

@@ -1,4 +1,4 @@
-"""The root note of a sound, and names of notes."""
+"""The root note of a sound."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-NOTES = ("C", "Cs", "D", "Ds", "E", "F", "Fs", "G", "Gs", "A", "As", "B")
+from .notes import note_name
+
 _NOTE_HZ = (30.0, 2000.0)
 _NOTE_WINDOW_S = 0.093  # nearly three periods of the lowest note
 _SUSTAINED_DB = -20.0
@@ -47,11 +48,6 @@ def root_note(audio: np.ndarray, sample_rate: int) -> dict[str, Any] | None:
     note = round(key)
     cents = round(100 * (key - note), 1)
     return {"note": note, "name": note_name(note), "cents": cents, "how": "measured, steady and clear"}
-
-
-def note_name(note: int) -> str:
-    """Return the name of a MIDI key: 60 is C4, sharps as in Fs1."""
-    return f"{NOTES[note % 12]}{note // 12 - 1}"
 
 
 def _estimate_pitch(piece: np.ndarray, sample_rate: int) -> tuple[float, float]:

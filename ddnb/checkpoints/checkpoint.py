@@ -48,6 +48,20 @@ class Checkpoint:
         """The names of the categories it was trained on; empty for an unconditional network."""
         return tuple(self.info.get("categories", ()))
 
+    @property
+    def tonal_categories(self) -> tuple[str, ...]:
+        """The names of the categories that take a pitch; empty for networks that take none."""
+        if self.net.tones is None:
+            return ()
+        return tuple(name for name, tonal in zip(self.categories, self.net.tones.tonal, strict=False) if tonal)
+
+    def usual_pitches(self, shares: Mapping[str, float]) -> list[tuple[float, float]]:
+        """Return the pitches in Hz of the sounds of some tonal categories in training, and their probabilities."""
+        assert self.net.tones is not None
+        wanted = torch.tensor([shares.get(name, 0.0) for name in self.categories])
+        found = self.net.tones.usual_pitches(wanted)
+        return [(pitch * self.sample_rate, probability) for pitch, probability in found if probability > 0]
+
     def legal_frames(self, frames: int) -> int:
         """Return the shortest length of at least ``frames`` that the network can make."""
         return self.net.config.legal_frames(frames)

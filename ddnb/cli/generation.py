@@ -20,8 +20,10 @@ from ..generation.extend import extend
 from ..generation.generate import generate
 from ..generation.inpaint import inpaint
 from ..generation.interpolate import interpolate
+from ..generation.keybed import keybed
 from ..generation.length import LoopOptions
 from ..generation.options import DEFAULT_STEPS, SamplingOptions
+from ..generation.pitch import check_pitch
 from ..generation.sampling import default_batch_size, seed_list
 from ..generation.vary import vary
 from ..inpainting import DEFAULT_METHOD, METHODS
@@ -55,6 +57,7 @@ Make = Callable[[Path, Sequence[int], Checkpoint, Progress], Clips]
 def add_commands(commands: Commands) -> None:
     """Add the commands."""
     _add_generate(commands)
+    _add_keybed(commands)
     _add_vary(commands)
     _add_interpolate(commands)
     _add_inpaint(commands)
@@ -63,7 +66,11 @@ def add_commands(commands: Commands) -> None:
 
 
 def _add_shared(
-    parser: argparse.ArgumentParser, run: Callable[..., int], seed: bool = True, sampler: bool = True
+    parser: argparse.ArgumentParser,
+    run: Callable[..., int],
+    seed: bool = True,
+    sampler: bool = True,
+    pitch: bool = True,
 ) -> None:
     """Add what all verbs have."""
     add_checkpoint(parser)
@@ -73,6 +80,7 @@ def _add_shared(
         )
     options: dict[str, dict[str, Any]] = {
         "category": {"type": parse_category, "metavar": "NAME[:WEIGHT,...]"},
+        **({"note": {}, "key": {}} if pitch else {}),
         "guidance_scale": {"type": float},
         "guidance_interval": {"type": float, "nargs": 2, "metavar": ("FROM", "TO")},
         "guidance_rescale": {"type": float},
@@ -130,6 +138,7 @@ def run_generate(arguments: argparse.Namespace) -> int:
     seeds = _seeds(arguments, arguments.n)  # numbers are checked before a download
     time_grid(arguments.grid or "log_snr", DEFAULT_STEPS if arguments.steps is None else arguments.steps)
     within("--width", arguments.width, 0, 1)
+    check_pitch(arguments.note, arguments.key)
     if arguments.bpm is not None:
         loop_frames(arguments.bpm, arguments.bars or 1, 44_100, arguments.beats_per_bar)
     require_writable(arguments.out)
@@ -141,7 +150,9 @@ def run_generate(arguments: argparse.Namespace) -> int:
     options |= {"width": arguments.width, "duration_s": arguments.duration_s}
     options["max_cents"] = _accepted_cents(arguments, ckpt)
     output = Output(arguments.out, arguments.bits, len(seeds))
-    categories = [{"category": name} for name in ckpt.categories] if each else [{}]
+    pitched = arguments.note is not None or arguments.key is not None
+    named = ckpt.tonal_categories if pitched else ckpt.categories
+    categories = [{"category": name} for name in named] if each and named else [{}]
     with progress_bar("generating", "") as bar:
         for number, category in enumerate(categories):
             first, end = (-(-len(seeds) * k // len(categories)) for k in (number, number + 1))
@@ -166,6 +177,35 @@ def _accepted_cents(arguments: argparse.Namespace, ckpt: Checkpoint) -> float:
         return MAX_CENTS
     answer = input(f"ddnb: loops of this length come out {cents:+.0f} cents off in pitch. Make them? [y/N] ")
     return abs(cents) if answer.strip().lower().startswith("y") else MAX_CENTS
+
+
+# --- keybed ---
+
+
+def _add_keybed(commands: Commands) -> None:
+    about = "Make one sound at several notes, for an instrument; 'pack' with --instruments makes it one."
+    parser = commands.add_parser("keybed", help="make one sound at several notes", description=about)
+    parser.add_argument("--low", default="C2", help="lowest note, as in --note of generate (default: C2)")
+    parser.add_argument("--high", default="C4", help="highest note (default: C4)")
+    parser.add_argument("--step", type=int, default=3, help="semitones from note to note (default: 3)")
+    parser.add_argument("--duration-s", type=float, help="seconds per sound (default: as in training)")
+    _add_shared(parser, run_keybed, pitch=False)
+
+
+def run_keybed(arguments: argparse.Namespace) -> int:
+    """Make one sound at several notes."""
+    if len(arguments.seed) > 1:
+        raise ArgumentError("--seed: give one, that of all notes.")
+    require_writable(arguments.out)
+    ckpt = load_checkpoint(arguments)
+    given = {name: getattr(arguments, name) for name in ("low", "high", "step", "duration_s")}
+    with progress_bar("generating", "") as bar:
+        on_step = share_of(bar, 0, 1, 1)
+        clips = keybed(ckpt, seed=arguments.seed[0], on_step=on_step, **given, **_sampling_options(arguments))
+        making = clips.provenance.making
+        output = Output(arguments.out, arguments.bits, (making and making.asked) or 1)
+        output.write(clips)
+    return output.finish()
 
 
 # --- from input audio ---

@@ -19,7 +19,7 @@ from ..display.html import sounds_html
 from ..display.shown import Shown
 from ..errors import ArgumentError
 from ..files import atomically, claim_pair, file_sha256, safe_name
-from .provenance import InputRecord, Making, Provenance
+from .provenance import InputRecord, Making, Provenance, RootNote
 from .record import FileFacts, LevelFacts, MusicFacts, SoundRecord
 
 LONGEST_NAME = 140
@@ -95,30 +95,31 @@ class Clip:
 
     @property
     def name(self) -> str:
-        """A file name without suffix: ``kick_drums_seed7``, ``texture_drums_loop_128bpm_2bars_seed0``,
-        ``my-snare_vary_seed3``, ``a_to_b_2of8``; with its note where that is known, ``bass_drums_seed1_F1``.
+        """A file name without suffix: ``snare_drums_seed7``, ``texture_drums_loop_128bpm_2bars_seed0``,
+        ``my-snare_vary_seed3``, ``a_to_b_2of8``; with its note where that is known, ``bass_F1_drums_seed1``.
         """
-        note = self.provenance.root_note
         # as a whole: its parts may come from a record that anybody has written
-        return safe_name(f"{self._plain_name}_{note.name}" if note else self._plain_name, LONGEST_NAME)
+        return safe_name(self._plain_name, LONGEST_NAME)
 
     def _repr_html_(self) -> str:
         return sounds_html([self.shown()])
 
     @property
     def _plain_name(self) -> str:
-        making = self.making
+        making, root = self.making, self.provenance.root_note
+        note = root.name if root else ""
         if self.provenance.source is not None:
-            return _input_name(self.provenance.source)
+            return "_".join(filter(None, [_input_name(self.provenance.source), note]))
         if making.verb == "interpolate" and making.a and making.b:
             return "_".join([_input_name(making.a), "to", _input_name(making.b), f"{self.seed + 1}of{making.asked}"])
         if making.verb == "beat":
             parts = [making.pattern or "own", "beat"]
         elif making.verb in ("vary", "inpaint", "extend") and making.source:
-            parts = [_input_name(making.source), making.verb]
+            name = _input_name(making.source)
+            parts = [name, "" if note in name.split("_") else note, making.verb]
         else:
             model = self.provenance.model
-            parts = ["-".join(making.category or ()), model.name if model else "sound"]
+            parts = ["-".join(making.category or ()), note, model.name if model else "sound"]
         parts += ["loop"] if making.loop else []
         parts += _tempo_names(self.tempo) if self.tempo else []
         return "_".join([safe_name(part)[:40] for part in parts if part] + [f"seed{self.seed}"])
@@ -255,12 +256,14 @@ class Clips(Sequence[Clip]):
         sample_rate: Hz.
         seeds: one per clip.
         provenance: how they were made; the seed is that of each clip.
+        pitches_hz: the pitch of each clip, None for those without; empty if none has any.
     """
 
     audio: np.ndarray
     sample_rate: int
     seeds: list[int]
     provenance: Provenance = field(default_factory=Provenance)
+    pitches_hz: tuple[float | None, ...] = ()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -282,8 +285,17 @@ class Clips(Sequence[Clip]):
     def __getitem__(self, index: slice) -> Clips: ...
     def __getitem__(self, index: int | slice) -> Clip | Clips:
         if isinstance(index, slice):
-            return Clips(self.audio[index], self.sample_rate, self.seeds[index], self.provenance)
-        return Clip(self.audio[index], self.sample_rate, self.seeds[index], self.provenance)
+            some = self.audio[index], self.sample_rate, self.seeds[index], self.provenance
+            return Clips(*some, self.pitches_hz[index])
+        return Clip(self.audio[index], self.sample_rate, self.seeds[index], self._provenance_of(index))
+
+    def _provenance_of(self, index: int) -> Provenance:
+        """Return the provenance of one clip, with its note."""
+        making, hz = self.provenance.making, self.pitches_hz[index] if self.pitches_hz else None
+        if making is None or hz is None:
+            return self.provenance
+        note = RootNote.of(hz, making.note_from or "")
+        return replace(self.provenance, making=replace(making, note_hz=hz), root_note=note)
 
     def save(self, folder: str | Path, bits: str = "24", chunks: bool = True) -> list[Path]:
         """Write every clip, as ``Clip.save`` does; return the paths of the WAV files."""

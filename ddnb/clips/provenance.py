@@ -19,6 +19,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 
+from ..audio.notes import HIGHEST_HZ, LOWEST_HZ, hz_key, note_name
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.download import SCHEMES
 from ..checkpoints.registry import list_checkpoints
@@ -35,6 +36,7 @@ _RANGES = {
     "beats_per_bar": (0, 10_000),
     "bpm": (20, 999),
     "note": (0, 127),
+    "note_hz": (LOWEST_HZ / 2, 2 * HIGHEST_HZ),
     "sample_rate": (1000, 768_000),
     "frames": (1, 2**31),
     "gain_db": (-1000, 1000),
@@ -93,7 +95,8 @@ class InputRecord(Plain):
 class Making(Plain):
     """The call that made a sound: the verb, and those of its arguments that determine the samples.
 
-    ``seed`` is that of the clip; ``asked`` is the number of clips of the call, of which fewer may have been finished.
+    ``seed`` and ``note_hz`` are those of the clip; ``asked`` is the number of clips of the call, of which fewer may be
+    finished.
     """
 
     verb: str | None = None
@@ -106,6 +109,9 @@ class Making(Plain):
     steps: int | None = None
     category: Mapping[str, float] | None = None
     to_category: Mapping[str, float] | None = None
+    note_hz: float | None = None
+    note_from: str | None = None
+    key: str | None = None
     guidance_scale: float | None = None
     guidance_interval: tuple[float, ...] | None = None
     guidance_rescale: float | None = None
@@ -172,6 +178,12 @@ class RootNote(Plain):
     name: str = ""
     cents: float = 0.0
     how: str = ""
+
+    @classmethod
+    def of(cls, hz: float, how: str) -> RootNote:
+        """Return the note of a pitch in Hz."""
+        key = hz_key(hz)
+        return cls(round(key), note_name(round(key)), round(100 * (key - round(key)), 1), how)
 
 
 @dataclass(frozen=True)

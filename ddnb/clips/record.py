@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..audio.pitch import note_name
+from ..audio.notes import note_name
 from ..errors import RecordError
 from .provenance import Plain, Provenance, RootNote, not_a_record
 

@@ -1,6 +1,7 @@
 """Instruments for samplers: SFZ, Decent Sampler, and a drum map as a table.
 
-One-shots play to their end however short a key is pressed; loops repeat while it is held.
+One-shots play to their end however short a key is pressed; loops repeat while it is held. One sound at several notes
+plays as long as a key is held.
 """
 
 from __future__ import annotations
@@ -8,12 +9,16 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from xml.sax.saxutils import quoteattr
 
 from ..generation.beat import OWN_NOTE, drum_data
 
 KEYS = 128
+RELEASE_S = 0.1
+"""Fade of the notes of an instrument when their key is released."""
+
 _MIDDLE_C = 60
 
 
@@ -27,6 +32,7 @@ class Zone:
         category: its category; empty unless it has a single one.
         loop: whether it repeats.
         frames: its length.
+        span: the lowest and the highest key on which it is played, transposed; on its own alone by default.
     """
 
     key: int
@@ -34,6 +40,7 @@ class Zone:
     category: str
     loop: bool
     frames: int
+    span: tuple[int, int] | None = None
 
 
 def assign_keys(sounds: Sequence[tuple[str | None, bool]]) -> list[int | None]:
@@ -57,13 +64,24 @@ def assign_keys(sounds: Sequence[tuple[str | None, bool]]) -> list[int | None]:
     return [places.get(i) for i in range(len(sounds))]
 
 
+def spread_keys(zones: Sequence[Zone]) -> list[Zone]:
+    """Let each sound of an instrument play the keys that are nearest to its own, all 128 together."""
+    zones = sorted(zones, key=lambda zone: zone.key)
+    borders = [(low.key + high.key) // 2 for low, high in pairwise(zones)]
+    spans = zip([0, *(border + 1 for border in borders)], [*borders, KEYS - 1], strict=True)
+    return [replace(zone, span=span) for zone, span in zip(zones, spans, strict=True)]
+
+
 def write_sfz(zones: Sequence[Zone]) -> str:
     """Return the instrument as SFZ 1.0 text; hats choke as in a beat."""
-    lines = ["// one-shots play to their end, loops repeat while their key is held"]
+    lines = ["// one-shots play to their end, loops repeat while their key is held, notes last as long as it is held"]
     groups, chokes = _choke_groups()
     for zone in zones:
         mode = f"loop_continuous loop_start=0 loop_end={zone.frames - 1}" if zone.loop else "one_shot"
         line = f"<region> sample={zone.path} key={zone.key} loop_mode={mode}"
+        if zone.span:
+            keys = f"lokey={zone.span[0]} hikey={zone.span[1]} pitch_keycenter={zone.key}"
+            line = f"<region> sample={zone.path} {keys} loop_mode=no_loop ampeg_release={RELEASE_S}"
         if zone.category in groups:
             line += f" group={groups[zone.category]}"
         if zone.category in chokes:
@@ -78,8 +96,11 @@ def write_dspreset(zones: Sequence[Zone]) -> str:
     samples = []
     for zone in zones:
         attributes: dict[str, object] = {"path": zone.path, "rootNote": zone.key}
-        attributes |= {"loNote": zone.key, "hiNote": zone.key}
-        if zone.loop:
+        low, high = zone.span or (zone.key, zone.key)
+        attributes |= {"loNote": low, "hiNote": high}
+        if zone.span:
+            attributes |= {"loopEnabled": "false", "release": RELEASE_S}
+        elif zone.loop:
             attributes |= {"loopEnabled": "true", "loopStart": 0, "loopEnd": zone.frames - 1}
         else:
             attributes |= {"loopEnabled": "false", "ampEnvEnabled": "false"}

@@ -25,7 +25,7 @@ from ..errors import ArgumentError
 from ..files import atomically, file_sha256, free_name, safe_name
 from ..generation.beat import Beat
 from ..similarity.report import Originality
-from .instruments import Zone, assign_keys, write_drum_map, write_dspreset, write_sfz
+from .instruments import Zone, assign_keys, spread_keys, write_drum_map, write_dspreset, write_sfz
 from .manifest import write_table
 from .readme import UNCHECKED, Packed, write_readme
 
@@ -174,7 +174,9 @@ def _edit(clip: Clip, edit: Mapping[str, Any]) -> Clip:
 
 
 def _with_note(clip: Clip) -> Clip:
-    note = root_note(clip.audio, clip.sample_rate) if clip.kind == "one-shot" else None
+    """Measure the note of a one-shot, unless it was made at one."""
+    wanted = clip.kind == "one-shot" and clip.provenance.root_note is None
+    note = root_note(clip.audio, clip.sample_rate) if wanted else None
     return replace(clip, provenance=replace(clip.provenance, root_note=RootNote(**note))) if note else clip
 
 
@@ -274,8 +276,26 @@ def _to_flac(wav: Path, bits: str) -> Path:
     return flac
 
 
+def _keybed(packed: Sequence[Packed]) -> list[int] | None:
+    """Return the MIDI key of each sound, if they are one sound at several notes."""
+    clips = [each.clip for each in packed]
+    notes = [clip.provenance.root_note for clip in clips]
+    same = {(clip.seed, clip.kind, tuple(_categories(clip)), clip.making.verb) for clip in clips}
+    keys = [note.note for note in notes if note is not None]
+    one = len(same) == 1 and clips[0].kind == "one-shot" and len(set(keys)) == len(clips) > 1
+    return keys if one else None
+
+
 def _zones(packed: Sequence[Packed], records: Sequence[SoundRecord]) -> list[Zone]:
-    """Return the sounds that have a key, by key; a mixture of categories counts as none."""
+    """Return the sounds that have a key, by key; a mixture of categories counts as none.
+
+    A pack of one sound at several notes is an instrument: each is on its own note and those around.
+    """
+    if (notes := _keybed(packed)) is not None:
+        files = [(str(record.file.name), record.file.frames or 0) for record in records]
+        return spread_keys(
+            [Zone(key, path, "", False, frames) for key, (path, frames) in zip(notes, files, strict=True)]
+        )
     loops = [each.clip.loop for each in packed]
     categories = [_categories(each.clip) for each in packed]
     kinds = [None if loop or len(some) != 1 else some[0] for loop, some in zip(loops, categories, strict=True)]

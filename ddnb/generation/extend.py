@@ -83,7 +83,8 @@ def extend(
         asked=len(seeds),
         source_s=source.duration_s,
     )
-    return clips_of(made, longer.audio.shape, source.sample_rate, ckpt, making)
+    pitches_hz = sampling.pitches_hz([seed for seed, _ in made])
+    return clips_of(made, longer.audio.shape, source.sample_rate, ckpt, making, pitches_hz)
 
 
 def _total_frames(ckpt: Checkpoint, source: Clip, duration_s: float) -> int:
@@ -134,7 +135,7 @@ def _grower(
             known = F.pad(forwards(F.pad(steady * near, (0, new))), (0, beyond))
             holes = F.pad(forwards(torch.arange(context + new) >= context), (0, beyond), value=True)
             noise = sampling.noise([_seed_of_hop(seed, hop) for seed in batch], context + new + beyond, rows)
-            made = fill_in(sampling, method, known, holes, noise, on_step).cpu()
+            made = fill_in(sampling, method, known, holes, noise, on_step, sampling.cond(batch, rows=rows)).cpu()
             made = forwards(made[..., : context + new])
             n = min(overlap, context)
             share = torch.sin(torch.pi / 2 * (torch.arange(n) + 1) / (n + 1)).square()

@@ -19,6 +19,8 @@ from .length import Length, LoopOptions
 from .options import SamplingOptions, flatten_options
 from .sampling import clips_of, resolve, seed_list
 
+_FADE_S = 0.01
+
 
 @flatten_options
 def generate(
@@ -61,9 +63,12 @@ def generate(
 
     def work(batch: Sequence[int], on_step: OnStep) -> Tensor:
         noise = sampling.noise(batch, length.made)
-        return sampling.solve(sampling.model(length), noise(None), ts, noise, on_step)
+        model = sampling.model(length, sampling.cond(batch, length))
+        return sampling.solve(model, sampling.starting_noise(batch, length), ts, noise, on_step)
 
     made = [(seed, cut(audio, length, tempo, ckpt)) for seed, audio in sampling.run(work, seeds)]
+    if sampling.pitch.how and not length.loop:
+        made = [(seed, fade_end(audio, ckpt.sample_rate)) for seed, audio in made]
     if width:
         made = [(seed, widen(audio, width, tempo.loop)) for seed, audio in made]
     making = Making(
@@ -74,7 +79,16 @@ def generate(
         asked=len(seeds),
         width=float(width) or None,
     )
-    return clips_of(made, (2 if width else ckpt.channels, length.frames), ckpt.sample_rate, ckpt, making)
+    pitches_hz = sampling.pitches_hz([seed for seed, _ in made], length)
+    return clips_of(made, (2 if width else ckpt.channels, length.frames), ckpt.sample_rate, ckpt, making, pitches_hz)
+
+
+def fade_end(audio: np.ndarray, sample_rate: int) -> np.ndarray:
+    """Fade out the last 10 ms: a tone that lasts as long as it was asked to must not end with a click."""
+    n = min(round(_FADE_S * sample_rate), audio.shape[-1])
+    fall = np.cos(np.pi / 2 * (np.arange(n) + 1) / (n + 1)) ** 2
+    gain = np.concatenate([np.ones(audio.shape[-1] - n), fall])
+    return (audio * gain).astype(np.float32)
 
 
 def cut(made: np.ndarray, length: Length, tempo: LoopOptions, ckpt: Checkpoint) -> np.ndarray:

@@ -88,7 +88,8 @@ def inpaint(
         asked=len(seeds),
         loop=loop or None,
     )
-    return clips_of(made, source.audio.shape, source.sample_rate, ckpt, making)
+    pitches_hz = sampling.pitches_hz([seed for seed, _ in made])
+    return clips_of(made, source.audio.shape, source.sample_rate, ckpt, making, pitches_hz)
 
 
 def resolve_ancestral(ckpt: Checkpoint, source: Clip, method: str, options: SamplingOptions) -> Sampling:
@@ -197,7 +198,9 @@ def _filler(
 
     def fill(batch: Sequence[int], on_step: OnStep) -> Tensor:
         noise = sampling.noise(batch, length.made, len(x))
-        made = fill_in(sampling, method, gain * known.repeat(len(batch), 1, 1), holes, noise, on_step, length) / gain
+        cond = sampling.cond(batch, length, len(x))
+        whole = gain * known.repeat(len(batch), 1, 1)
+        made = fill_in(sampling, method, whole, holes, noise, on_step, cond, length) / gain
         made = made.unflatten(0, (len(batch), len(x))).flatten(1, 2).cpu()
         return torch.from_numpy(fit_circle(made.numpy(), frames)) if loop else made[..., :frames]
 
@@ -211,12 +214,13 @@ def fill_in(
     holes: Tensor,
     noise: Callable[[int | None], Tensor],
     on_step: OnStep,
+    cond: Tensor | None,
     length: Length | None = None,
 ) -> Tensor:
     """Sample (B, C, T) where there are holes, given the known part."""
     device = sampling.ckpt.device
     known, mask = known.to(device), (~holes).float().to(device)
-    model, ts = sampling.model(length), sampling.times()
+    model, ts = sampling.model(length, cond), sampling.times()
     callbacks = {"on_step": on_step, "cancel": sampling.cancel}
     return METHODS[method](model, noise(None), ts, known=known, mask=mask, noise=noise, **callbacks)
 

@@ -25,17 +25,20 @@ from ..clips.clip import Clip, Clips
 from ..clips.provenance import InputRecord, Making
 from ..clips.source import AnySound, input_clip, input_name, input_record, network_input
 from ..errors import ArgumentError
-from ..guidance import Category, planes, shares
+from ..guidance import Category, shares
 from ..inversion import bdia_generate, bdia_invert, slerp, snr_db
 from ..notices import warn
 from ..sampler import STOCHASTIC_SAMPLERS, invert, sampler
 from ..steps import Model, OnStep
-from .length import frames_of
+from .generate import fade_end
+from .length import Length, frames_of
 from .options import SamplingOptions, flatten_options
+from .pitch import ASKED, Pitch, resolve_pitch
 from .sampling import (
     Sampling,
     category_of,
     clips_of,
+    condition,
     fit,
     level_gain,
     require_checkpoint,
@@ -100,11 +103,13 @@ def interpolate(
         result = _interpolate_seeds(ckpt, [int(a), int(b)], n, places, to_category, duration_s, options)
     else:
         clips = _two_sounds(a, b)
-        path = _make_path(ckpt, _end_categories(clips, ckpt, options.category, to_category), options, depth, exact)
+        wanted = _end_categories(clips, ckpt, options.category, to_category)
+        path = _make_path(ckpt, clips, wanted, options, depth, exact)
         result = _interpolate_sounds(ckpt, path, clips, n, places, duration_s)
     path = result.path
     record = {name: value for name, value in path.sampling.record().items() if name != "category"}
     record |= {name: share or None for name, share in zip(("category", "to_category"), path.shares, strict=True)}
+    record["note_hz"] = path.sampling.pitch.hz if path.sampling.pitch.how == ASKED else None
     frames = result.shape[1]
     making = Making("interpolate", **result.ends, **record, **result.facts, depth=depth, asked=int(n), frames=frames)
     done = [(place, result.made[place][..., :frames]) for place in places if place in result.made]
@@ -132,9 +137,13 @@ def _interpolate_seeds(
     options: SamplingOptions,
 ) -> _Result:
     a, b = (InputRecord(seed=seed) for seed in seed_list(None, seeds))
-    path = _make_path(ckpt, [options.category, to_category or options.category], options, 1.0, False)
+    path = _make_path(ckpt, seeds, [options.category, to_category or options.category], options, 1.0, False)
     frames = frames_of(ckpt, duration_s)
     made = _between_seeds(path, seeds, frames, n, places)
+    own = {0: path.pitches_hz[0], n - 1: path.pitches_hz[1]}
+    for place, audio in made.items():
+        if own.get(place, any(path.pitches_hz)):  # as the sounds of the seeds themselves
+            made[place] = fade_end(audio[..., :frames], ckpt.sample_rate)
     return _Result(path, {"a": a, "b": b}, (ckpt.channels, frames), made, {})
 
 
@@ -178,24 +187,33 @@ def _check_places(n: int, places: Sequence[int] | None) -> list[int]:
 class _Path:
     """The path between sound and noise: sampling, times, and the categories of its ends.
 
-    With ``exact`` None, plain inversion is tried first.
+    With ``exact`` None, plain inversion is tried first. ``pitches_hz`` are those of the ends; None for none.
     """
 
     sampling: Sampling
     ts: Tensor
     exact: bool | None
     shares: list[dict[str, float]]
+    pitches_hz: tuple[float | None, float | None]
 
     @property
     def steps(self) -> int:
         return len(self.ts) - (2 if self.exact else 1)
 
     def model(self, positions: list[float]) -> Model:
-        """Return the network; for each clip the categories are mixed by its position, the share of the second."""
+        """Return the network; for each clip categories and pitches are mixed by its position, the second's share."""
         if not any(self.shares):
             return self.sampling.model()
-        a, b = (planes(self.sampling.ckpt.categories, wanted) for wanted in self.shares)
-        return self.sampling.model(cond=torch.cat([(1 - share) * a + share * b for share in positions]))
+        a, b = self.shares
+        mixed = [{name: (1 - s) * a.get(name, 0) + s * b.get(name, 0) for name in {**a, **b}} for s in positions]
+        first, last = self.pitches_hz
+        low, high = first or last, last or first
+        hz = [low ** (1 - s) * high**s if low and high else None for s in positions]
+        return self.sampling.model(cond=condition(self.sampling.ckpt, mixed, hz))
+
+    def starting_noise(self, end: int, seed: int, length: Length) -> Tensor:
+        """Return the noise from which the sound of a seed begins at its end's pitch, (1, channels, T)."""
+        return replace(self.sampling, pitch=Pitch(ASKED, self.pitches_hz[end])).starting_noise([seed], length)
 
     def invert(self, sounds: Tensor, around: tuple[int, int]) -> list[Tensor]:
         """Invert both sounds, (2, rows, C, T), to their latents, each (states, rows, C, T).
@@ -239,18 +257,32 @@ class _Path:
 
 
 def _make_path(
-    ckpt: Checkpoint, wanted: Sequence[Category | None], options: SamplingOptions, depth: float, exact: bool | None
+    ckpt: Checkpoint,
+    ends: Sequence[int | Clip],
+    wanted: Sequence[Category | None],
+    options: SamplingOptions,
+    depth: float,
+    exact: bool | None,
 ) -> _Path:
-    sampling = resolve(ckpt, replace(options, category=wanted[0] or wanted[1]))
+    first = ends[0] if isinstance(ends[0], Clip) else None
+    sampling = resolve(ckpt, replace(options, category=wanted[0] or wanted[1] or {}), first)
     if sampling.name in STOCHASTIC_SAMPLERS:
         raise ArgumentError(f"{sampling.name} adds noise, so it cannot be inverted: take iplms, the default.")
     each = [shares(ckpt.categories, category) if category else {} for category in wanted]
-    return _Path(sampling, sampling.times(start_time(ckpt, depth)), exact, each)
+    pitches_hz = [_end_pitch(ckpt, end, share, options) for end, share in zip(ends, each, strict=True)]
+    return _Path(sampling, sampling.times(start_time(ckpt, depth)), exact, each, (pitches_hz[0], pitches_hz[1]))
+
+
+def _end_pitch(ckpt: Checkpoint, end: int | Clip, share: dict[str, float], options: SamplingOptions) -> float | None:
+    if isinstance(end, Clip):
+        return resolve_pitch(ckpt, share, options.note, options.key, end).of(0)
+    return resolve_pitch(ckpt, share, options.note, options.key).of(end)
 
 
 def _between_seeds(path: _Path, seeds: list[int], frames: int, n: int, places: list[int]) -> dict[int, np.ndarray]:
     legal = path.sampling.ckpt.legal_frames(frames)
-    noises = [path.sampling.noise([seed], legal)(None)[None] for seed in seeds]
+    length = Length(frames, legal)
+    noises = [path.starting_noise(end, seed, length)[None] for end, seed in enumerate(seeds)]
     return path.between(noises, n, places)
 
 

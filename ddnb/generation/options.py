@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, TypeVar, get_type_hints
 
+from ..audio.notes import Note
 from ..guidance import Category
 from ..steps import Event, OnStep
 
@@ -36,6 +37,13 @@ class SamplingOptions(OptionGroup):
         "one of ckpt.categories, or several with weights, {'kick': 2, 'snare': 1}; None asks for any sound, or, where "
         "there is input audio that was made with a category, for that one; {} asks for any sound always",
     )
+    note: Note | None = option(
+        None,
+        "the pitch, for categories that have one (ckpt.tonal_categories): a name with its octave ('A1', 'F#2'; A4 is "
+        "440 Hz), a MIDI number (33) or Hz ('55 Hz', 55.0); None: that of the input audio, else each seed draws a note "
+        "that the category plays",
+    )
+    key: str | None = option(None, "draw the notes from a scale: 'A minor', 'F# major'")
     guidance_scale: float | None = option(
         None, "how strongly to follow the category: 1 as learned (default), 2 more strongly, 0 not at all"
     )

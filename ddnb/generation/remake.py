@@ -40,6 +40,12 @@ Networks = Checkpoint | str | Path | Sequence[Checkpoint | str | Path]
 
 Sounds = Sequence[AnySound] | str | Path
 
+_FORMER = {
+    "2798e3db132531e46c45d3403085e454e0174b53ec33c34450c0284239cdfec8": "the drums network of version 0.1, which is "
+    "tests/data/v0.1/drums.safetensors in the repository of ddnb"
+}
+"""Networks that were once part of the package, by the hash of their weights."""
+
 _ANY_CENTS = 12_000.0  # the pitch shift of a loop was accepted when it was made
 
 _SAMPLING = tuple(f.name for f in fields(SamplingOptions))
@@ -148,7 +154,10 @@ class _Maker:
             audio = reduce(apply_edit, provenance.edits, clip.audio)
         except (AttributeError, TypeError, ValueError, OverflowError) as error:
             raise not_a_record(f"its edits are invalid ({str(error).rstrip('.')})") from error
-        made_by = replace(clip.provenance, edits=provenance.edits, root_note=provenance.root_note)
+        making = clip.provenance.making
+        if making is not None and provenance.making is not None:  # the note was given to it, whatever it was from
+            making = replace(making, note_from=provenance.making.note_from, key=provenance.making.key)
+        made_by = replace(clip.provenance, making=making, edits=provenance.edits, root_note=provenance.root_note)
         return replace(clip, audio=audio, provenance=made_by)
 
     def _make(self, provenance: Provenance, making: Making) -> Clip:
@@ -165,6 +174,8 @@ class _Maker:
             sources: list[Any] = [end.seed for end in wanted]
         else:
             sources = [self._find_input(each) for each in wanted]
+        if making.note_hz is not None:
+            given |= {"note": float(making.note_hz), "key": None}
         duration_s = (making.frames or 0) / rate
         if make is interpolate:
             given |= {"n": making.asked, "places": [making.seed], "duration_s": duration_s}
@@ -266,6 +277,11 @@ class _Networks:
             others.append(ckpt.name)
         else:
             if others:
+                if model.weights_sha256 in _FORMER:
+                    raise _OtherWeights(
+                        f"This sound was made with {_FORMER[model.weights_sha256]}: pass that file, as "
+                        "remake(..., ckpt=PATH), on the command line --checkpoint PATH."
+                    )
                 raise _OtherWeights(
                     f"{others[0]} has other weights than the {model.name} that made this sound. If it was trained "
                     "further since, one of the best-step files of its run may be the right one."

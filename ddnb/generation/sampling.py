@@ -6,7 +6,7 @@ from __future__ import annotations
 import functools
 import math
 import queue
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -22,19 +22,24 @@ from ..clips.clip import Clip, Clips
 from ..clips.provenance import MAX_CLIPS, Making, provenance_of
 from ..errors import ArgumentError, Cancelled, Interrupted, PartialResult
 from ..guidance import Guidance, guided, planes, shares
+from ..nets.harmonics import HARMONICS, HOP, exchange
 from ..notices import warn
 from ..runtime import NO_MEMORY, in_batches, is_out_of_memory
 from ..sampler import MEMORYLESS, PARITY_SAMPLERS
 from ..sampler import sampler as sampler_named
 from ..schedule import time_grid
-from ..steps import Event, Model, OnStep, seeded_noise
+from ..steps import Event, Model, OnStep, derived_seed, seeded_noise
 from ..threads import single_thread
 from ..windows import rolled, windowed
 from .length import Length
 from .options import DEFAULT_SAMPLER, DEFAULT_STEPS, SamplingOptions
+from .pitch import Pitch, fit_circle_hz, resolve_pitch
 
 FEW_STEPS = 9
 """Up to this many steps the Karras grid is the better one, above it the log-SNR grid."""
+
+_TIMBRE = 0x746F6E65
+"""Marks the noise at the harmonics, which is drawn apart."""
 
 Item = TypeVar("Item")
 Work = Callable[[Sequence[Any], OnStep], Tensor]
@@ -57,6 +62,7 @@ class Sampling:
 
     ckpt: Checkpoint
     shares: dict[str, float] | None
+    pitch: Pitch
     guidance: Guidance
     name: str
     grid: str
@@ -73,6 +79,8 @@ class Sampling:
         guidance = self.guidance
         return record | {
             "category": self.shares,
+            "note_from": self.pitch.how or None,
+            "key": self.pitch.key,
             "guidance_scale": float(guidance.scale),
             "guidance_interval": tuple(float(t) for t in guidance.interval),
             "guidance_rescale": float(guidance.rescale),
@@ -82,21 +90,30 @@ class Sampling:
         """Return the times of a run that begins at time ``start``."""
         return time_grid(self.grid, self.steps, start)
 
+    def pitches_hz(self, seeds: Sequence[int], length: Length | None = None) -> tuple[float | None, ...]:
+        """Return the pitch of each seed's sound in Hz, None for none."""
+        found = (self.pitch.of(seed) for seed in seeds)
+        return tuple(found if length is None else (fit_circle_hz(hz, length, self.ckpt.sample_rate) for hz in found))
+
+    def cond(self, seeds: Sequence[int], length: Length | None = None, rows: int = 1) -> Tensor | None:
+        """Return the conditioning planes of these seeds, each for so many rows: (seeds * rows, planes, 1)."""
+        if self.shares is None:
+            return None
+        return condition(self.ckpt, [self.shares] * len(seeds), self.pitches_hz(seeds, length), length, rows)
+
     def model(self, length: Length | None = None, cond: Tensor | None = None) -> Model:
-        """Return the network as samplers take it: conditioned on the category, in windows, on a circle.
+        """Return the network as samplers take it: conditioned, in windows, on a circle.
 
         Args:
             length: length of the sound; None for one with an end.
-            cond: conditioning planes in place of the category's, (1 or B, planes, 1).
+            cond: conditioning planes, (1 or B, planes, 1).
         """
         loop, window = (length.loop, length.window) if length is not None else (False, None)
         # an anchored network would place a beginning in each window
         circular = loop and (not window or self.ckpt.net.anchored)
         model: Callable[..., Tensor] = functools.partial(self.ckpt, circular=True) if circular else self.ckpt
-        if cond is None and self.shares is not None:
-            cond = planes(self.ckpt.categories, self.shares)
         if cond is not None:
-            model = guided(model, cond, self.guidance)
+            model = guided(model, cond, self.guidance, len(self.ckpt.categories))
         if window:
             model = windowed(model, window, loop)
         return rolled(model) if loop and self.name in MEMORYLESS else model
@@ -119,6 +136,20 @@ class Sampling:
             return drawn.repeat_interleave(rows, 0).to(self.ckpt.device)
 
         return noise
+
+    def starting_noise(self, seeds: Sequence[int], length: Length) -> Tensor:
+        """Return the noise from which sounds begin, (seeds, channels, frames).
+
+        A seed has the same timbre at every pitch: the noise at the harmonics is its own, whatever their frequencies.
+        """
+        x = self.noise(seeds, length.made)(None)
+        hz = self.pitches_hz(seeds, length)
+        if not any(hz) or length.window:
+            return x
+        values = length.made // HOP + (0 if length.loop else 1)
+        drawn = seeded_noise([derived_seed(seed, _TIMBRE) for seed in seeds], (2, HARMONICS, values))
+        envelopes = torch.complex(*drawn.unbind(1)).to(x.device) / 2**0.5
+        return exchange(x, envelopes, cycles(self.ckpt, hz, length).double(), length.loop)
 
     def run(
         self, work: Work, items: Sequence[Item], steps: int | None = None, around: tuple[int, int] = (0, 0)
@@ -168,6 +199,30 @@ class Sampling:
                 yield from _one_by_one(work, items, size, report)
             else:
                 yield from _side_by_side(work, items, size, report, cores, self.cancel)
+
+
+def condition(
+    ckpt: Checkpoint,
+    shares: Sequence[Mapping[str, float]],
+    pitches_hz: Sequence[float | None],
+    length: Length | None = None,
+    rows: int = 1,
+) -> Tensor:
+    """Return conditioning planes of sounds, each for so many rows: categories and, where any has one, the pitch.
+
+    A loop that is made longer or shorter than it is gets the pitch that becomes the right one when it is resampled.
+    """
+    cond = torch.cat([planes(ckpt.categories, each) for each in shares])
+    if any(pitches_hz):
+        cond = torch.cat([cond, cycles(ckpt, pitches_hz, length)[:, None, None].float()], 1)
+    return cond.repeat_interleave(rows, 0)
+
+
+def cycles(ckpt: Checkpoint, pitches_hz: Sequence[float | None], length: Length | None) -> Tensor:
+    """Return pitches in cycles per sample of what the network makes, float64 (n,), 0 for none."""
+    changed = length.frames / length.made if length is not None and length.loop else 1.0
+    hz = torch.tensor([hz or 0.0 for hz in pitches_hz], dtype=torch.float64)
+    return hz * (changed / ckpt.sample_rate)
 
 
 class _Report:
@@ -259,6 +314,7 @@ def resolve(ckpt: Checkpoint, options: SamplingOptions, of_input: Clip | None = 
     if not category and guidance != Guidance():
         raise ArgumentError("guidance follows a category: say which, with category=...")
     wanted = shares(ckpt.categories, category) if category else None
+    pitch = resolve_pitch(ckpt, wanted, options.note, options.key, of_input)
     steps = DEFAULT_STEPS if options.steps is None else whole("steps", options.steps)
     name = DEFAULT_SAMPLER if options.sampler is None else options.sampler
     sampler_named(name)
@@ -269,7 +325,9 @@ def resolve(ckpt: Checkpoint, options: SamplingOptions, of_input: Clip | None = 
         batch_size = default_batch_size(ckpt)
     elif whole("batch_size", batch_size) < 1:
         raise ArgumentError(f"batch_size={batch_size}: give 1 or more.")
-    return Sampling(ckpt, wanted, guidance, name, grid, steps, batch_size, options.on_step, _Stop(options.cancel))
+    return Sampling(
+        ckpt, wanted, pitch, guidance, name, grid, steps, batch_size, options.on_step, _Stop(options.cancel)
+    )
 
 
 def default_batch_size(ckpt: Checkpoint) -> int:
@@ -364,9 +422,14 @@ def category_of(clip: Clip, ckpt: Checkpoint) -> dict[str, float] | None:
 
 
 def clips_of(
-    made: Sequence[tuple[int, np.ndarray]], shape: tuple[int, ...], rate: int, ckpt: Checkpoint, making: Making
+    made: Sequence[tuple[int, np.ndarray]],
+    shape: tuple[int, ...],
+    rate: int,
+    ckpt: Checkpoint,
+    making: Making,
+    pitches_hz: tuple[float | None, ...] = (),
 ) -> Clips:
-    """Return the finished clips, (seed, audio) each; without any, an empty batch of this shape."""
+    """Return the finished clips, (seed, audio) each, with their pitches; without any, an empty batch of this shape."""
     audio = np.stack([each for _, each in made]) if made else np.zeros((0, *shape), np.float32)
     seeds = [seed for seed, _ in made]
-    return Clips(audio.astype(np.float32, copy=False), rate, seeds, provenance_of(ckpt, making))
+    return Clips(audio.astype(np.float32, copy=False), rate, seeds, provenance_of(ckpt, making), pitches_hz)

@@ -87,7 +87,8 @@ def vary(
         offset_s=float(offset_s),
         match_level=match_level or None,
     )
-    return clips_of(made, (len(x0) * x0.shape[1], length.frames), ckpt.sample_rate, ckpt, making)
+    pitches_hz = sampling.pitches_hz([seed for seed, _ in made], length)
+    return clips_of(made, (len(x0) * x0.shape[1], length.frames), ckpt.sample_rate, ckpt, making, pitches_hz)
 
 
 def _input(
@@ -117,7 +118,8 @@ def _varied(
         noise = sampling.noise(batch, length.made, rows)
         alpha, sigma = alpha_sigma(t) if t < 1 else (0.0, 1.0)
         x = alpha * start.to(ckpt.device).repeat(len(batch), 1, 1) + sigma * noise(None)
-        x = sampling.solve(sampling.model(length), x, sampling.times(t), noise, on_step)
+        model = sampling.model(length, sampling.cond(batch, length, rows))
+        x = sampling.solve(model, x, sampling.times(t), noise, on_step)
         return x.unflatten(0, (len(batch), rows)).flatten(1, 2) * gain ** (strength - 1)
 
     return sampling.run(work, seeds)

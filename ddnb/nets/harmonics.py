@@ -19,10 +19,12 @@ Sources: data-dependent priors, PriorGrad (arXiv 2106.06406); explicit reference
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 
+import numpy as np
 import torch
-import torch.nn.functional as F
+from numpy.polynomial import Chebyshev
 from torch import Tensor, nn
 
 from .mdct import cached, inverse_mdct, mdct
@@ -45,6 +47,14 @@ _HIGHEST = 0.4955  # cycles per sample: a harmonic above it is left out
 _EVIDENCE = 8  # values of a cell that count as independent of one another
 # of 5 frames, chance makes the mean square 6 times what it should be once in 200 million times
 _LIMITS = Limits(near=5, plausible=(1 / 6, 4), floor=FLOOR, loudest=200.0)
+_IMPOSSIBLE = -1e3  # ln of a share
+_LEAST = 0.05  # of alpha: from noise alone the mean of all sounds is silence, and so would be a run of one step
+_FEW = 96  # frames
+_OVERLAP, _LEFT = 86 / 44_100, 0.05  # cycles per sample below which harmonics overlap; e of ``exchange``
+# a sound that is longer than usual should at this share of its length not be this much below its peak (nepers);
+# what speaks against it grows with the length, up to this many times the usual one
+_LATE, _DIED_AWAY, _LONGEST = 0.75, 3.5, 4.0
+_KEPT = 4  # hops at the beginning of a sound that are not stretched: 0.1 s
 _HANDOVER = 0.02  # sigma / alpha from which on the network knows better
 
 
@@ -79,6 +89,42 @@ def modulate(envelopes: Tensor, pitch: Tensor, circular: bool) -> Tensor:
     return parts.flatten(1)[:, None]
 
 
+def exchange(noise: Tensor, envelopes: Tensor, pitch: Tensor, circular: bool) -> Tensor:
+    """Return white noise with other envelopes, themselves white noise: it stays white.
+
+    Two pitches with the same envelopes have the same timbre. With M what ``modulate`` does and G = M^H M, which is
+    nearly the identity unless harmonics overlap (below 86 Hz), the result is ``x - M q(G) M^H x + M p(G) a`` with
+    ``q(g) = 1 / (g + e)`` and ``p(g) = sqrt(g + 2 e) / (g + e)``: white for every e, and exchanged where g >> e.
+
+    Args:
+        noise: (B, 1, T).
+        envelopes: complex (B, HARMONICS, N), of unit variance.
+        pitch, circular: as in ``demodulate``; rows without a pitch stay as they are.
+    """
+    low = bool((pitch[pitch > 0] < _OVERLAP).any())
+    degree, domain = (24, (0.0, 6.5)) if low else (4, (0.7, 1.3))
+    remove = Chebyshev.interpolate(lambda g: 1 / (g + _LEFT), degree, domain)
+    add = Chebyshev.interpolate(lambda g: np.sqrt(g + 2 * _LEFT) / (g + _LEFT), degree, domain)
+
+    def gram(a: Tensor) -> Tensor:
+        return demodulate(modulate(a, pitch, circular), pitch, circular)
+
+    new = _apply(add, gram, envelopes * audible(pitch).to(noise.device))
+    old = _apply(remove, gram, demodulate(noise, pitch, circular))
+    return noise + modulate(new - old, pitch, circular)
+
+
+def _apply(polynomial: Chebyshev, operator: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return a polynomial of a linear operator, applied to ``x``, by the recurrence of the Chebyshev polynomials."""
+    offset, scale = polynomial.mapparms()
+    before, now = x, offset * x + scale * operator(x)
+    total = polynomial.coef[0] * before + polynomial.coef[1] * now
+    for coefficient in polynomial.coef[2:]:
+        before, now = now, 2 * (offset * now + scale * operator(now)) - before
+        total = total + coefficient * now
+    return total
+
+
 def audible(pitch: Tensor) -> Tensor:
     """Return which harmonics exist, (B, HARMONICS, 1): those of a pitch, below the Nyquist frequency."""
     cycles = pitch[:, None] * torch.arange(1, HARMONICS + 1, device=pitch.device)
@@ -106,21 +152,27 @@ def _make_oscillators(pitches: tuple[float, ...], frames: int, device: torch.dev
 @cached
 def _whitening(frames: int, circular: bool, device: torch.device) -> Tensor:
     """Return the inverse root of the Gram matrix of the windows; two neighbours share a sixth of their energy."""
-    gram = torch.eye(frames, dtype=torch.float64, device="cpu")
+    some = min(frames, _FEW)
+    beside = torch.eye(some, dtype=torch.float64, device="cpu").roll(1, 0)
+    if not circular:
+        beside[0, -1] = 0
+    gram = torch.eye(some, dtype=torch.float64, device="cpu") + (beside + beside.T) / 6
     if not circular:
         gram[0, 0] = gram[-1, -1] = 0.5  # half of these windows lies outside
-    gram += _neighbours(frames, circular, torch.device("cpu")).double() / 6
     w, v = torch.linalg.eigh(gram)
-    return ((v * w**-0.5) @ v.T).to(device, torch.cfloat)
-
-
-@cached
-def _neighbours(frames: int, circular: bool, device: torch.device) -> Tensor:
-    """Return the matrix that adds the frames before and after."""
-    ones = torch.eye(frames, device=device)
-    if circular:
-        return ones.roll(1, 0) + ones.roll(-1, 0)
-    return F.pad(ones, (0, 0, 1, 0))[:-1] + F.pad(ones, (0, 0, 0, 1))[1:]
+    root = (v * w**-0.5) @ v.T
+    if frames > some:  # it is the same in the middle of any length, and 1e-12 farther from the diagonal
+        middle, reach = root[some // 2], some // 4
+        whole = torch.zeros(frames, frames, dtype=torch.float64, device="cpu")
+        for away in range(-reach, reach + 1):
+            row = torch.arange(frames, device="cpu")
+            row = row if circular else row[(row + away >= 0) & (row + away < frames)]
+            whole[row, (row + away) % frames] = middle[some // 2 + away]
+        if not circular:
+            half = some // 2
+            whole[:reach, :half], whole[-reach:, -half:] = root[:reach, :half], root[-reach:, -half:]
+        root = whole
+    return root.to(device, torch.cfloat)
 
 
 def smooth(noisy: Tensor, level: Tensor, correlation: Tensor, alpha: Tensor, sigma: Tensor, circular: bool) -> Tensor:
@@ -139,21 +191,59 @@ def smooth(noisy: Tensor, level: Tensor, correlation: Tensor, alpha: Tensor, sig
     Returns:
         The mean of ``L a``, complex (B, HARMONICS, N).
     """
-    frames = level.shape[-1]
     if not circular:
         correlation = torch.cat([correlation[..., :-1], torch.zeros_like(correlation[..., :1])], -1)
     certainty = 1 / (1 - correlation.square())
-    diagonal = certainty.roll(1, -1) + correlation.square() * certainty
-    following = torch.eye(frames, device=level.device).roll(1, 1)
-    beside = following * (correlation * certainty)[..., None]
     gain = alpha * level / sigma
-    matrix = torch.diag_embed(diagonal + gain.square()) - beside - beside.mT
+    diagonal = certainty.roll(1, -1) + correlation.square() * certainty + gain.square()
     pull = torch.view_as_real(gain / sigma * noisy)
-    return torch.view_as_complex(torch.cholesky_solve(pull, torch.linalg.cholesky(matrix)).contiguous()) * level
+    solve = _solve_circle if circular else _solve_line
+    return torch.view_as_complex(solve(diagonal, -correlation * certainty, pull)) * level
+
+
+def _solve_line(diagonal: Tensor, beside: Tensor, pull: Tensor) -> Tensor:
+    """Solve symmetric tridiagonal systems by elimination.
+
+    Args:
+        diagonal: (..., N).
+        beside: the element between each row and the next, (..., N); the last one does not count.
+        pull: the right-hand sides, (..., N, k).
+
+    Returns:
+        (..., N, k).
+    """
+    rows = list(zip(diagonal.unbind(-1), beside.unbind(-1), pull.unbind(-2), strict=True))
+    shares, found = [], []
+    share, value = torch.zeros_like(rows[0][0]), torch.zeros_like(rows[0][2])
+    before = torch.zeros_like(share)
+    for here, following, right in rows:
+        pivot = 1 / (here - before * share)
+        share = following * pivot
+        value = (right - before[..., None] * value) * pivot[..., None]
+        before = following
+        shares.append(share)
+        found.append(value)
+    for n in range(len(rows) - 2, -1, -1):
+        found[n] = found[n] - shares[n][..., None] * found[n + 1]
+    return torch.stack(found, -2)
+
+
+def _solve_circle(diagonal: Tensor, beside: Tensor, pull: Tensor) -> Tensor:
+    """Solve such systems whose last row is beside the first one, by the formula of Sherman and Morrison."""
+    corner, first = beside[..., -1], diagonal[..., 0]
+    side = torch.zeros_like(diagonal)
+    side[..., 0], side[..., -1] = -first, corner
+    changed = diagonal.clone()
+    changed[..., 0], changed[..., -1] = 2 * first, diagonal[..., -1] + corner.square() / first
+    both = _solve_line(changed, beside, torch.cat([pull, side[..., None]], -1))
+    # the system is ``changed`` plus side times w^T, with w = (1, 0, ..., 0, -corner / first)
+    turned = both[..., 0, :] - (corner / first)[..., None] * both[..., -1, :]
+    scale = turned[..., :-1] / (1 + turned[..., -1:])
+    return both[..., :-1] - both[..., -1:] * scale[..., None, :]
 
 
 class Tones(nn.Module):
-    """A module that corrects the network's clean estimate where the pitch is known. It has no weights.
+    """A module that improves the network's clean estimate where the pitch is known. It has no weights.
 
     Attributes:
         log_levels: ln of the level of a harmonic, (components, groups, times).
@@ -163,6 +253,8 @@ class Tones(nn.Module):
         log_pitch: mean and deviation of ln(cycles per sample), (components, 2).
         log_shares: ln of the probability of each component in each category and, last, in any, (planes + 1,
             components).
+        held: length in hops of the sounds that the components were fitted to, for categories that last as long as the
+            asked sound; 0 for those that have a length of their own, (planes + 1,).
     """
 
     log_levels: Tensor
@@ -170,6 +262,7 @@ class Tones(nn.Module):
     correlation: Tensor
     log_pitch: Tensor
     log_shares: Tensor
+    held: Tensor
 
     def __init__(self, hop: int, planes: int, components: int, cells: tuple[int, int]):
         super().__init__()
@@ -179,6 +272,20 @@ class Tones(nn.Module):
         self.register_buffer("correlation", torch.full((components, *CELLS), CORRELATION[0]))
         self.register_buffer("log_pitch", torch.ones(components, 2))
         self.register_buffer("log_shares", torch.zeros(planes + 1, components))
+        self.register_buffer("held", torch.zeros(planes + 1))
+
+    @property
+    def tonal(self) -> list[bool]:
+        """Return which categories have components."""
+        return self._have_tones()[:-1].tolist()
+
+    def _have_tones(self) -> Tensor:
+        return self.log_shares.amax(1) > _IMPOSSIBLE
+
+    def usual_pitches(self, shares: Tensor) -> list[tuple[float, float]]:
+        """Return the mean pitch of each component in cycles per sample, and its probability, for shares (planes,)."""
+        probability = shares @ self.log_shares[:-1].cpu().float().softmax(-1)
+        return list(zip(self.log_pitch[:, 0].cpu().double().exp().tolist(), probability.tolist(), strict=True))
 
     def forward(
         self,
@@ -191,7 +298,8 @@ class Tones(nn.Module):
         pitch: Tensor,
         circular: bool,
     ) -> Tensor:
-        """Return a better clean estimate; rows without a pitch stay as they are.
+        """Return what to add to the clean estimate: nothing in rows without a pitch, and for the share of categories
+        without tones.
 
         Args:
             x: noisy audio, (B, 1, T).
@@ -202,22 +310,26 @@ class Tones(nn.Module):
             pitch: cycles per sample, (B,), 0 for none.
             circular: whether the sound is a loop; the pitch is then rounded to a multiple of 1 / T.
         """
-        pitch = pitch.cpu().double()
+        alpha, there, pitch = alpha.clamp(min=_LEAST), pitch > 0, pitch.cpu().double()
         if circular:
             pitch = (pitch * x.shape[-1]).round() / x.shape[-1]
         noisy, known = (demodulate(each, pitch, circular) for each in (x, clean))
+        shares = torch.cat([shares, 1 - shares.sum(1, keepdim=True)], 1).float() * self._have_tones()
+        part = shares.sum(1, keepdim=True)
+        shares = shares / part.clamp(min=1e-6)
         weights = self.weigh(noisy, alpha, sigma, shares, pitch, circular)
-        envelopes = self._envelopes(noisy, weights, alpha, sigma, circular) * audible(pitch).to(x.device)
+        envelopes = self._envelopes(noisy, weights, alpha, sigma, shares, circular) * audible(pitch).to(x.device)
         inside = modulate(known, pitch, circular)
         beside = mdct(clean - inside, self.hop, circular)
-        residual = self._residual(weights, beside.shape[-1], circular)
+        residual = self._residual(weights, beside.shape[-1], shares, circular)
         # the estimate beside the harmonics was filtered for the level of all: filter it for that of the residual
         allowed = _wiener(residual, alpha, sigma) / _wiener(level, alpha, sigma).clamp(min=1e-9)
-        beside = torch.where((pitch > 0).to(x.device)[:, None, None], beside * allowed.clamp(max=1), beside)
+        beside = beside * allowed.clamp(max=1)
         noise = (sigma / alpha.clamp(min=1e-6)).square()
         handed_over = noise / (noise + _HANDOVER**2)
         changed = modulate(handed_over * (envelopes - known), pitch, circular)
-        return inverse_mdct(beside, circular) + inside + changed
+        change = part[..., None] * (inverse_mdct(beside, circular) + inside + changed - clean)
+        return torch.where(there[:, None, None], change, 0.0)
 
     def weigh(
         self, noisy: Tensor, alpha: Tensor, sigma: Tensor, shares: Tensor, pitch: Tensor, circular: bool
@@ -226,51 +338,81 @@ class Tones(nn.Module):
 
         Args:
             noisy: envelopes, complex (B, HARMONICS, N).
+            shares: of the categories and of any sound, (B, planes + 1).
 
         Returns:
-            (B, planes + 1, components); each row sums to 1 where its category has a share, the last one for what is
-            missing to 1.
+            (B, planes + 1, components); the sum over the components is the share.
         """
-        groups, times = _grids(noisy.shape[-1], noisy.device)
+        groups, times = _groups(noisy.device), self._times(CELLS[1], noisy.shape[-1], HOP, shares, circular)
         exist = groups.mean @ audible(pitch).to(noisy.device, torch.float32)
-        energy = groups.mean @ _power(noisy) @ times.mean.T / exist.clamp(min=1e-6)
-        count = exist * groups.points[:, None] * times.points
+        energy = groups.mean @ _power(noisy) @ times.mean.mT / exist.clamp(min=1e-6)
+        count = exist * groups.points[:, None] * times.points[:, None]
         square = (2 * self.log_levels.float()).exp()
         if circular:
-            energy, square = (_whole(each, times) for each in (energy, square))
+            energy, square = (_whole(each, times.points[0]) for each in (energy, square))
             count = count.sum(-1, keepdim=True)
         variance = alpha[..., None].square() * square + sigma[..., None].square()
         evidence = count.clamp(max=_EVIDENCE)[:, None] * (energy[:, None] / variance + variance.log())
         mean, deviation = self.log_pitch.float().unbind(1)
         away = (pitch.to(noisy.device, torch.float32).clamp(min=1e-6).log()[:, None] - mean) / deviation
         evidence = evidence.sum((2, 3)) + away.square() / 2 + deviation.log()
-        return (self.log_shares - evidence[:, None]).softmax(-1) * _with_rest(shares)[..., None]
+        if not circular:
+            evidence = evidence + self._shortness(noisy.shape[-1], shares)
+        return (self.log_shares - evidence[:, None]).softmax(-1) * shares[..., None]
 
-    def _envelopes(self, noisy: Tensor, weights: Tensor, alpha: Tensor, sigma: Tensor, circular: bool) -> Tensor:
+    def _envelopes(
+        self, noisy: Tensor, weights: Tensor, alpha: Tensor, sigma: Tensor, shares: Tensor, circular: bool
+    ) -> Tensor:
         """Return the posterior mean of the clean envelopes."""
-        groups, times = _grids(noisy.shape[-1], noisy.device)
+        groups, times = _groups(noisy.device), self._times(CELLS[1], noisy.shape[-1], HOP, shares, circular)
         level = self._mean_level(weights, self.log_levels, times, circular)
         correlation = torch.einsum("bk,kgt->bgt", weights.sum(1), self.correlation.float())
         if circular:
-            correlation = _whole(correlation, times)
+            correlation = _whole(correlation, times.points[0])
         else:
-            level, correlation = level @ times.spread.T, correlation @ times.spread.T
+            level, correlation = level @ times.spread.mT, correlation @ times.spread.mT
         level, correlation = ((groups.spread @ each).expand(noisy.shape) for each in (level, correlation))
         level = limit(level.exp(), _power(noisy), alpha, sigma, _LIMITS, circular)
         return smooth(noisy, level, correlation, alpha, sigma.clamp(min=1e-6), circular)
 
-    def _residual(self, weights: Tensor, frames: int, circular: bool) -> Tensor:
+    def _residual(self, weights: Tensor, frames: int, shares: Tensor, circular: bool) -> Tensor:
         """Return the level beside the harmonics, (B, hop, frames)."""
         bands = grid(band_edges(self.cells[0], self.hop), self.hop, weights.device)
-        times = grid(time_edges(self.cells[1]), frames, weights.device)
+        times = self._times(self.cells[1], frames, self.hop, shares, circular)
         level = self._mean_level(weights, self.log_residual, times, circular)
-        return (bands.spread @ (level if circular else level @ times.spread.T)).exp()
+        return (bands.spread @ (level if circular else level @ times.spread.mT)).exp()
+
+    def _shortness(self, frames: int, shares: Tensor) -> Tensor:
+        """Return how unlikely each component is in a sound longer than usual: one that dies away early is no pad."""
+        usual = float(self.held.max())
+        if frames - 1 <= usual or not usual:
+            return torch.zeros(1, len(self.log_levels), device=shares.device)
+        late = grid(time_edges(CELLS[1]), round(usual) + 1, shares.device).spread[round(_LATE * usual)]
+        levels = self.log_levels.float().amax(1)
+        short = (levels.amax(1) - levels @ late - _DIED_AWAY).clamp(min=0)
+        return (shares @ (self.held > 0).float())[:, None] * short * min((frames - 1) / usual - 1, _LONGEST)
+
+    def _times(self, cells: int, frames: int, hop: int, shares: Tensor, circular: bool) -> Grid:
+        """Return the stretches of time of each sound: (B, cells), (B, cells, frames) and (B, frames, cells).
+
+        What lasts as long as the asked sound keeps its beginning; the rest is stretched. A loop has one level for all
+        times, so it needs no stretching.
+        """
+        plain, usual = grid(time_edges(cells), frames, shares.device), round(float(self.held.max()) * HOP / hop)
+        if circular or not usual:
+            return Grid(*(each[None] for each in plain))
+        on_a_line = int(hop == HOP)  # envelopes have a value at both ends
+        stretch = round(_KEPT * HOP / hop), usual + on_a_line
+        stretched = grid(time_edges(cells), frames, shares.device, stretch)
+        part = shares @ (self.held > 0).float()
+        parts = (part.view(-1, *[1] * each.dim()) for each in plain)
+        return Grid(*(torch.lerp(a[None], b[None], h) for a, b, h in zip(plain, stretched, parts, strict=True)))
 
     def _mean_level(self, weights: Tensor, log_levels: Tensor, times: Grid, circular: bool) -> Tensor:
         """Return ln of the level: the mean square over the components of a category, geometric over categories."""
         square = (2 * log_levels.float()).exp()
         if circular:
-            square = _whole(square, times)
+            square = _whole(square, times.points[0])
         shares = weights.sum(-1)
         each = (weights / shares.clamp(min=1e-9)[..., None] @ square.flatten(1)).clamp(min=1e-12).log() / 2
         return (shares[:, None] @ each).view(len(each), *square.shape[1:])
@@ -285,14 +427,10 @@ def _power(envelopes: Tensor) -> Tensor:
     return torch.view_as_real(envelopes).square().sum(-1)
 
 
-def _with_rest(shares: Tensor) -> Tensor:
-    return torch.cat([shares, 1 - shares.sum(1, keepdim=True)], 1).float()
-
-
-def _whole(cells: Tensor, times: Grid) -> Tensor:
+def _whole(cells: Tensor, points: Tensor) -> Tensor:
     """Return the mean over all times, for loops: (..., times) -> (..., 1)."""
-    return (cells @ times.points / times.points.sum())[..., None]
+    return (cells @ points / points.sum())[..., None]
 
 
-def _grids(frames: int, device: torch.device) -> tuple[Grid, Grid]:
-    return grid(band_edges(CELLS[0], HARMONICS), HARMONICS, device), grid(time_edges(CELLS[1]), frames, device)
+def _groups(device: torch.device) -> Grid:
+    return grid(band_edges(CELLS[0], HARMONICS), HARMONICS, device)

@@ -118,18 +118,26 @@ class Grid(NamedTuple):
 
 
 @cached
-def grid(edges: tuple[int, ...], points: int, device: torch.device) -> Grid:
-    """Return the cells between these edges; the last one extends to the end of the axis."""
-    place = torch.arange(points, device=device)
-    cell = torch.bucketize(place, torch.tensor(edges[1:-1], device=device), right=True)
+def grid(edges: tuple[int, ...], points: int, device: torch.device, stretch: tuple[int, int] | None = None) -> Grid:
+    """Return the cells between these edges; the last one extends to the end of the axis.
+
+    With ``stretch=(kept, usual)`` what lies after the first ``kept`` points is stretched, as if there were ``usual``
+    points in all.
+    """
+    place = torch.arange(points, device=device, dtype=torch.float32)
+    if stretch is not None and points != stretch[1]:
+        kept, usual = stretch
+        place = torch.where(place < kept, place, kept + (place - kept) * (usual - kept) / max(points - kept, 1))
+    cell = torch.bucketize(place, torch.tensor(edges[1:-1], device=device, dtype=torch.float32), right=True)
     member = F.one_hot(cell, len(edges) - 1).T.float()
     count = member.sum(1)
     middle = torch.tensor([(a + b - 1) / 2 for a, b in pairwise(edges)], device=device)
-    right = torch.bucketize(place.float(), middle).clamp(1, len(middle) - 1)
+    right = torch.bucketize(place, middle).clamp(1, len(middle) - 1)
     share = ((place - middle[right - 1]) / (middle[right] - middle[right - 1])).clamp(0, 1)
     spread = torch.zeros(points, len(middle), device=device)
-    spread[place, right - 1] = 1 - share
-    spread[place, right] += share
+    row = torch.arange(points, device=device)
+    spread[row, right - 1] = 1 - share
+    spread[row, right] += share
     return Grid(count, member / count.clamp(min=1)[:, None], spread)
 
 

@@ -135,6 +135,8 @@ def with_planes(state: Mapping[str, Tensor], planes: int) -> dict[str, Tensor]:
     for name in ("prior.log_shares", "tones.log_shares"):
         if name in state:  # the last row, that of any sound, stays the last one
             grown[name] = torch.cat([state[name], state[name][-1:].expand(planes, -1)])
+    if "tones.held" in state:
+        grown["tones.held"] = torch.cat([state["tones.held"], state["tones.held"][-1:].expand(planes)])
     return dict(state) | grown
 
 
@@ -215,8 +217,8 @@ class SpectralUNet(nn.Module):
             v = inverse_mdct(k * spectrum - level * variance.rsqrt() * residual.float(), circular)
             if self.tones is None or not pitch.any():
                 return v
-            clean = self.tones(x, alpha * x - sigma * v, level, alpha, sigma, shares, pitch, circular)
-            return (alpha * x - clean) / sigma.clamp(min=1e-6)
+            change = self.tones(x, alpha * x - sigma * v, level, alpha, sigma, shares, pitch, circular)
+            return v - change / sigma.clamp(min=1e-6)
 
     def _conditions(self, x: Tensor, cond: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the shares of the categories, (B, planes), and the pitch, (B,)."""

@@ -172,6 +172,7 @@ class UNet(nn.Module):
     """
 
     anchored = False
+    tones = None
     trained_times = "crash"
     plane_weights = PLANE_WEIGHTS
     with_planes = staticmethod(with_planes)

@@ -11,6 +11,7 @@ import ipywidgets
 from traitlets import TraitError
 
 from ..audio.loop import BPM
+from ..audio.notes import parse_key, parse_note
 from ..checkpoints.checkpoint import Checkpoint
 from ..clips.clip import Clip
 from ..errors import ArgumentError
@@ -76,6 +77,7 @@ class Tab(ipywidgets.VBox):
             control.disabled = not ckpt.categories
         if "guidance_scale" in self.controls:
             self.controls["guidance_scale"].disabled = not ckpt.categories
+            self.controls["note"].disabled = not ckpt.tonal_categories
 
     def work(self) -> Work:
         """Return a function of the checkpoint, ``on_step`` and ``cancel``; the controls are read at once."""
@@ -85,6 +87,7 @@ class Tab(ipywidgets.VBox):
         """Choose random settings."""
         if "category" in self.controls:
             self.controls["category"].value = chance.choice(self.controls["category"].options)
+            self.controls["note"].value = ""
         if "seed" in self.controls:
             self.controls["seed"].value = chance.randrange(LARGEST_SEED)
 
@@ -138,13 +141,18 @@ class Tab(ipywidgets.VBox):
         if category != ANY:
             scale = self.controls["guidance_scale"].value
             options |= {"category": category} | ({"guidance_scale": scale} if scale != 1 else {})
-        return options
+        return options | read_pitch(self.controls["note"].value)
 
     def _add_shared(self, category: str = ANY, n: int = 4, seed: bool = True) -> None:
         self.add(
             "category",
             "What kind of sound to make; 'any' leaves it to chance. Only for checkpoints with categories.",
             ipywidgets.Dropdown(options=[category], description="category"),
+        )
+        self.add(
+            "note",
+            "A note (A1, F#2, 55 Hz) or a key (A minor) for categories with a pitch; empty leaves it to each seed.",
+            ipywidgets.Text("", placeholder="A1, or A minor", description="note or key"),
         )
         self.add("n", "How many sounds to make.", ipywidgets.IntSlider(n, 1, MOST_CLIPS, description="how many"))
         if seed:
@@ -163,6 +171,18 @@ class Tab(ipywidgets.VBox):
             "Guidance scale: 1 follows the category as trained, 2 more strongly, 0 ignores it.",
             ipywidgets.FloatSlider(1.0, min=0.0, max=3.0, step=0.1, description="guidance"),
         )
+
+
+def read_pitch(text: str) -> dict[str, Any]:
+    """Return what somebody typed as the argument ``note`` or ``key``; nothing for nothing."""
+    if not (text := text.strip()):
+        return {}
+    try:
+        parse_key(text)
+    except ArgumentError:
+        parse_note(text)
+        return {"note": text}
+    return {"key": text}
 
 
 class Generate(Tab):

@@ -1,0 +1,90 @@
+"""``keybed``: one timbre over a range of notes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..audio.notes import Note, hz_key, key_hz, parse_note
+from ..checkpoints.checkpoint import Checkpoint
+from ..checks import whole
+from ..clips.clip import Clips
+from ..clips.provenance import Making
+from ..errors import ArgumentError
+from ..steps import OnStep
+from .generate import cut, fade_end
+from .length import LoopOptions
+from .options import SamplingOptions, flatten_options
+from .pitch import ASKED, Pitch
+from .sampling import Sampling, clips_of, require_checkpoint, resolve, seed_list
+
+MAX_KEYS = 128
+
+
+@flatten_options
+def keybed(
+    ckpt: Checkpoint,
+    low: Note = "C2",
+    high: Note = "C4",
+    step: int = 1,
+    seed: int = 0,
+    *,
+    duration_s: float | None = None,
+    options: SamplingOptions,
+) -> Clips:
+    """Make one sound at several notes, for an instrument: ``ddnb.pack(keybed(...), path, instruments=True)``.
+
+    Each is the sound of the same seed, whose noise at the harmonics is the same at every pitch, and so is the timbre.
+
+    Args:
+        ckpt: what ``load`` returned.
+        low, high: the lowest and the highest note, see ``note``; the highest is included if the steps reach it.
+        step: semitones from one note to the next; samplers transpose the notes between.
+        seed: the seed of all of them.
+        duration_s: seconds, up to 60 (default: as in training).
+
+    Returns:
+        The clips, from low to high; fewer than asked for after a cancel.
+
+    Raises:
+        ArgumentError: no category, or one without pitch; a range without notes; as for ``generate``.
+    """
+    require_checkpoint(ckpt)
+    if options.note is not None or options.key is not None:
+        raise ArgumentError("keybed takes its notes from low, high and step: leave note and key out.")
+    if not options.category:
+        known = f"one of {', '.join(ckpt.tonal_categories)}" if ckpt.tonal_categories else "of a network that has some"
+        raise ArgumentError(f"keybed needs a category with a pitch: {known}.")
+    keys = _keys(low, high, step)
+    (seed,) = seed_list(1, seed)
+    sampling = resolve(ckpt, replace(options, note=key_hz(keys[0])))
+    length = LoopOptions().length(ckpt, duration_s)
+    ts = sampling.times()
+
+    def work(batch: Sequence[int], on_step: OnStep) -> Tensor:
+        each = [_at(sampling, key) for key in batch]
+        x = torch.cat([one.starting_noise([seed], length) for one in each])
+        conds = [one.cond([seed], length) for one in each]
+        model = sampling.model(length, torch.cat([cond for cond in conds if cond is not None]))
+        return sampling.solve(model, x, ts, sampling.noise([seed] * len(batch), length.made), on_step)
+
+    made = [(key, cut(audio, length, LoopOptions(), ckpt)) for key, audio in sampling.run(work, keys)]
+    clips = [(seed, fade_end(audio, ckpt.sample_rate)) for _, audio in made]
+    making = Making("generate", **sampling.record(), frames=length.frames, asked=len(keys))
+    pitches_hz = tuple(key_hz(key) for key, _ in made)
+    return clips_of(clips, (ckpt.channels, length.frames), ckpt.sample_rate, ckpt, making, pitches_hz)
+
+
+def _keys(low: Note, high: Note, step: int) -> list[int]:
+    first, last = (round(hz_key(parse_note(note))) for note in (low, high))
+    keys = list(range(first, last + 1, whole("step", step, 1, MAX_KEYS)))
+    if not keys:
+        raise ArgumentError(f"low={low!r} is above high={high!r}: give the lowest note first.")
+    return keys
+
+
+def _at(sampling: Sampling, key: int) -> Sampling:
+    return replace(sampling, pitch=Pitch(ASKED, key_hz(key)))

@@ -1,0 +1,116 @@
+"""The pitch of each sound: asked for, tracked in the input, or drawn by the seed from what the category plays."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..audio.notes import HIGHEST_HZ, LOWEST_HZ, Note, hz_key, key_hz, parse_key, parse_note
+from ..audio.pitch import root_note
+from ..checkpoints.checkpoint import Checkpoint
+from ..clips.clip import Clip
+from ..errors import ArgumentError
+from .length import Length
+
+ASKED, DRAWN, TRACKED = "asked for", "drawn by the seed", "tracked in the input"
+
+
+@dataclass(frozen=True)
+class Pitch:
+    """What determines the pitch of the sounds of a call.
+
+    Attributes:
+        how: ``ASKED``, ``DRAWN`` or ``TRACKED``; empty for sounds without a pitch.
+        hz: of all sounds, where it is asked for or tracked.
+        keys: MIDI keys to draw from, each with its probability.
+        key: the key from which notes are drawn, as it was asked for.
+    """
+
+    how: str = ""
+    hz: float | None = None
+    keys: tuple[tuple[int, float], ...] = ()
+    key: str | None = None
+
+    def of(self, seed: int) -> float | None:
+        """Return the pitch of the sound of a seed in Hz; None for none."""
+        if self.how != DRAWN:
+            return self.hz
+        keys, weights = zip(*self.keys, strict=True)
+        return key_hz(random.Random(f"the note of seed {seed}").choices(keys, weights)[0])
+
+
+def resolve_pitch(
+    ckpt: Checkpoint,
+    shares: Mapping[str, float] | None,
+    note: Note | None,
+    key: str | None,
+    of_input: Clip | None = None,
+) -> Pitch:
+    """Return what determines the pitch of the sounds of a call.
+
+    Args:
+        ckpt: the network.
+        shares: of the categories asked for.
+        note, key: as in ``SamplingOptions``.
+        of_input: input audio, the pitch of which is the default.
+
+    Raises:
+        ArgumentError: no such note or key, or categories that have none.
+    """
+    hz, classes = check_pitch(note, key)
+    if (asked := f"note={note!r}" if hz is not None else f"key={key!r}" if classes is not None else "") and not (
+        ckpt.tonal_categories
+    ):
+        raise ArgumentError(f"{asked}: {ckpt.name} knows nothing of notes; leave it out.")
+    tonal = {name: share for name, share in (shares or {}).items() if name in ckpt.tonal_categories}
+    if not tonal:
+        if asked:
+            which, known = " and ".join(shares or ["any sound"]), ", ".join(ckpt.tonal_categories)
+            raise ArgumentError(f"{asked}: {which} has no pitch. Categories that have one: {known}.")
+        return Pitch()
+    if hz is not None:
+        return Pitch(ASKED, hz)
+    if of_input is not None and classes is None:
+        return Pitch(TRACKED, tracked) if (tracked := pitch_of(of_input)) else Pitch()
+    return Pitch(DRAWN, keys=_playable(ckpt, tonal, classes), key=key)
+
+
+def check_pitch(note: Note | None, key: str | None) -> tuple[float | None, tuple[int, ...] | None]:
+    """Return the pitch of a note in Hz and the pitch classes of a key; None for what is not given.
+
+    Raises:
+        ArgumentError: no such note or key, or both of them.
+    """
+    if note is not None and key is not None:
+        raise ArgumentError(f"note={note!r} and key={key!r}: give one of them.")
+    return None if note is None else parse_note(note), None if key is None else parse_key(key)
+
+
+def pitch_of(clip: Clip) -> float | None:
+    """Return the pitch of a sound in Hz: the one that it was made with, else what is clearly heard; None for none."""
+    if clip.making.note_hz is not None:
+        return clip.making.note_hz
+    found = root_note(clip.audio, clip.sample_rate)
+    return None if found is None else key_hz(found["note"] + found["cents"] / 100)
+
+
+def fit_circle_hz(hz: float | None, length: Length, sample_rate: int) -> float | None:
+    """Return the nearest pitch that has whole cycles in a loop; for other lengths the pitch itself."""
+    if hz is None or not length.loop:
+        return hz
+    return max(1, round(hz * length.frames / sample_rate)) * sample_rate / length.frames
+
+
+def _playable(
+    ckpt: Checkpoint, shares: Mapping[str, float], classes: tuple[int, ...] | None
+) -> tuple[tuple[int, float], ...]:
+    """Return the keys that these categories play, with their probabilities, moved to the nearest keys of a scale."""
+    lowest, highest = math.ceil(hz_key(LOWEST_HZ)), math.floor(hz_key(HIGHEST_HZ))
+    allowed = [key for key in range(lowest, highest + 1) if classes is None or key % 12 in classes]
+    keys: dict[int, float] = {}
+    for hz, probability in ckpt.usual_pitches(shares):
+        nearest = min(allowed, key=lambda key: abs(key - hz_key(hz)))
+        keys[nearest] = keys.get(nearest, 0.0) + probability
+    return tuple(sorted(keys.items()))
