@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddnb.nets.harmonics import CELLS, CORRELATION, FLOOR, HARMONICS, HOP, audible, demodulate, modulate
+from ddnb.nets.envelopes import HARMONICS, HOP, audible, demodulate, modulate
+from ddnb.nets.harmonics import CELLS, CORRELATION, FLOOR
 from ddnb.nets.prior import band_edges, grid, time_edges
 from ddnb.nets.spectral import SpectralUNet
 

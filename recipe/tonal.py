@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ddnb.audio.notes import key_hz
-from ddnb.nets.harmonics import demodulate
+from ddnb.nets.envelopes import demodulate
 
 from .data import CATEGORIES, FRAMES, SAMPLE_RATE, Prepared, pad
 from .synth import synthesize_labelled

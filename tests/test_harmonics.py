@@ -7,7 +7,8 @@ import torch
 
 from ddnb.errors import ArgumentError
 from ddnb.nets.build import build_network
-from ddnb.nets.harmonics import HARMONICS, HOP, Tones, audible, demodulate, exchange, modulate, smooth
+from ddnb.nets.envelopes import HARMONICS, HOP, audible, demodulate, exchange, modulate
+from ddnb.nets.harmonics import Tones, smooth
 from ddnb.nets.spectral import SpectralConfig, SpectralUNet, with_planes
 
 FRAMES = 32 * HOP
@@ -221,9 +222,9 @@ def test_long_sounds_keep_their_beginning_and_held_ones_are_stretched():
 
 @pytest.mark.parametrize("circular", [False, True])
 def test_long_whitening_equals_that_of_the_whole_matrix(circular, monkeypatch):
-    from ddnb.nets import harmonics
+    from ddnb.nets import envelopes
 
-    patched = harmonics._whitening.__wrapped__(160, circular, torch.device("cpu"))
-    monkeypatch.setattr(harmonics, "_FEW", 160)
-    whole = harmonics._whitening.__wrapped__(160, circular, torch.device("cpu"))
+    patched = envelopes._whitening.__wrapped__(160, circular, torch.device("cpu"))
+    monkeypatch.setattr(envelopes, "_FEW", 160)
+    whole = envelopes._whitening.__wrapped__(160, circular, torch.device("cpu"))
     torch.testing.assert_close(patched, whole, atol=1e-6, rtol=0)

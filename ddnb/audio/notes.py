@@ -102,5 +102,21 @@ def parse_key(key: str) -> tuple[int, ...]:
     return tuple(sorted((_pitch_class(letter, shift) + step) % 12 for step in steps))
 
 
+def read_pitch(text: str) -> dict[str, str]:
+    """Return what somebody typed as the argument ``note`` or ``key`` of a verb; nothing for nothing.
+
+    Raises:
+        ArgumentError: neither a note nor a key.
+    """
+    if not (text := text.strip()):
+        return {}
+    try:
+        parse_key(text)
+    except ArgumentError:
+        parse_note(text)
+        return {"note": text}
+    return {"key": text}
+
+
 def _pitch_class(letter: str, shift: str | None) -> int:
     return _LETTERS[letter.upper()] + _SHIFTS[shift or ""]

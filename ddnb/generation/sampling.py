@@ -22,7 +22,7 @@ from ..clips.clip import Clip, Clips
 from ..clips.provenance import MAX_CLIPS, Making, provenance_of
 from ..errors import ArgumentError, Cancelled, Interrupted, PartialResult
 from ..guidance import Guidance, guided, planes, shares
-from ..nets.harmonics import HARMONICS, HOP, exchange
+from ..nets.envelopes import HARMONICS, HOP, exchange
 from ..notices import warn
 from ..runtime import NO_MEMORY, in_batches, is_out_of_memory
 from ..sampler import MEMORYLESS, PARITY_SAMPLERS

@@ -37,7 +37,8 @@ from torch import Tensor, nn
 
 from ..errors import ArgumentError
 from ..schedule import alpha_sigma
-from .harmonics import HOP, Tones
+from .envelopes import HOP
+from .harmonics import Tones
 from .layers import HEAD_WIDTH, Attention, Block, Conv, normalize, set_to_zero
 from .mdct import inverse_mdct, mdct
 from .prior import Prior, band_edges

@@ -11,7 +11,7 @@ import ipywidgets
 from traitlets import TraitError
 
 from ..audio.loop import BPM
-from ..audio.notes import parse_key, parse_note
+from ..audio.notes import read_pitch
 from ..checkpoints.checkpoint import Checkpoint
 from ..clips.clip import Clip
 from ..errors import ArgumentError
@@ -75,9 +75,9 @@ class Tab(ipywidgets.VBox):
             control.value = wanted if wanted in control.options else ANY
             self._category = None if wanted in control.options else self._category
             control.disabled = not ckpt.categories
-        if "guidance_scale" in self.controls:
-            self.controls["guidance_scale"].disabled = not ckpt.categories
-            self.controls["note"].disabled = not ckpt.tonal_categories
+        for name, known in (("guidance_scale", ckpt.categories), ("note", ckpt.tonal_categories)):
+            if name in self.controls:
+                self.controls[name].disabled = not known
 
     def work(self) -> Work:
         """Return a function of the checkpoint, ``on_step`` and ``cancel``; the controls are read at once."""
@@ -137,10 +137,9 @@ class Tab(ipywidgets.VBox):
     def _options(self) -> dict[str, Any]:
         """Return the options that all functions take."""
         options = self._value("steps")
-        category = self.controls["category"].value
-        if category != ANY:
-            scale = self.controls["guidance_scale"].value
-            options |= {"category": category} | ({"guidance_scale": scale} if scale != 1 else {})
+        if (category := self.controls["category"].value) != ANY:
+            options |= {"category": category}
+            options |= self._value("guidance_scale") if self.controls["guidance_scale"].value != 1 else {}
         return options | read_pitch(self.controls["note"].value)
 
     def _add_shared(self, category: str = ANY, n: int = 4, seed: bool = True) -> None:
@@ -149,11 +148,8 @@ class Tab(ipywidgets.VBox):
             "What kind of sound to make; 'any' leaves it to chance. Only for checkpoints with categories.",
             ipywidgets.Dropdown(options=[category], description="category"),
         )
-        self.add(
-            "note",
-            "A note (A1, F#2, 55 Hz) or a key (A minor) for categories with a pitch; empty leaves it to each seed.",
-            ipywidgets.Text("", placeholder="A1, or A minor", description="note or key"),
-        )
+        hint = "A note (A1, F#2, 55 Hz) or a key (A minor), for categories with a pitch; empty: each seed draws one."
+        self.add("note", hint, ipywidgets.Text("", placeholder="A1, or A minor", description="note or key"))
         self.add("n", "How many sounds to make.", ipywidgets.IntSlider(n, 1, MOST_CLIPS, description="how many"))
         if seed:
             self.add(
@@ -171,18 +167,6 @@ class Tab(ipywidgets.VBox):
             "Guidance scale: 1 follows the category as trained, 2 more strongly, 0 ignores it.",
             ipywidgets.FloatSlider(1.0, min=0.0, max=3.0, step=0.1, description="guidance"),
         )
-
-
-def read_pitch(text: str) -> dict[str, Any]:
-    """Return what somebody typed as the argument ``note`` or ``key``; nothing for nothing."""
-    if not (text := text.strip()):
-        return {}
-    try:
-        parse_key(text)
-    except ArgumentError:
-        parse_note(text)
-        return {"note": text}
-    return {"key": text}
 
 
 class Generate(Tab):

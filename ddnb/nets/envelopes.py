@@ -1,0 +1,138 @@
+"""Envelopes of harmonics: a sound of a known pitch as slow sequences, in which white noise stays white."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.polynomial import Chebyshev
+from torch import Tensor
+
+from .mdct import cached
+
+HARMONICS = 64
+HOP = 1024
+"""Samples between two values of an envelope; windows are twice as long."""
+
+_HIGHEST = 0.4955  # cycles per sample: a harmonic above it is left out
+_FEW = 96  # frames
+_OVERLAP, _LEFT = 86 / 44_100, 0.05  # cycles per sample below which harmonics overlap; e of ``exchange``
+
+
+def demodulate(x: Tensor, pitch: Tensor, circular: bool) -> Tensor:
+    """Return the envelopes of the harmonics.
+
+    Unit white noise has unit variance there. On a line, envelopes have a value at both ends.
+
+    Args:
+        x: audio, (B, 1, T), T a multiple of ``HOP``.
+        pitch: cycles per sample, (B,), float64, on the CPU; 0 for none: all envelopes are 0. On a circle, multiples
+            of 1 / T.
+        circular: whether the end is followed by the beginning.
+
+    Returns:
+        Complex (B, HARMONICS, T / HOP), on a line one more.
+    """
+    before, after = (x[..., -HOP:], x[..., :0]) if circular else (torch.zeros_like(x[..., :HOP]),) * 2
+    frames = torch.cat([before, x, after], -1)[:, 0].unfold(-1, 2 * HOP, HOP)  # (B, N, 2 HOP)
+    inside, start = _oscillators(pitch, frames.shape[1], x.device)
+    found = torch.complex(*(frames @ part.mT for part in (inside.real, -inside.imag))).mT
+    return found * start.conj() @ _whitening(frames.shape[1], circular, x.device)
+
+
+def modulate(envelopes: Tensor, pitch: Tensor, circular: bool) -> Tensor:
+    """Return the sound of these envelopes, by the transpose of ``demodulate``, twice its real part: (B, 1, T)."""
+    inside, start = _oscillators(pitch, envelopes.shape[-1], envelopes.device)
+    turned = (envelopes @ _whitening(envelopes.shape[-1], circular, envelopes.device) * start).mT
+    frames = 2 * (turned.real @ inside.real - turned.imag @ inside.imag)
+    first, second = frames[..., :HOP], frames[..., HOP:]
+    parts = second + first.roll(-1, 1) if circular else second[:, :-1] + first[:, 1:]
+    return parts.flatten(1)[:, None]
+
+
+def exchange(noise: Tensor, envelopes: Tensor, pitch: Tensor, circular: bool) -> Tensor:
+    """Return white noise with other envelopes, themselves white noise: it stays white.
+
+    Two pitches with the same envelopes have the same timbre. With M what ``modulate`` does and G = M^H M, which is
+    nearly the identity unless harmonics overlap (below 86 Hz), the result is ``x - M q(G) M^H x + M p(G) a`` with
+    ``q(g) = 1 / (g + e)`` and ``p(g) = sqrt(g + 2 e) / (g + e)``: white for every e, and exchanged where g >> e.
+
+    Args:
+        noise: (B, 1, T).
+        envelopes: complex (B, HARMONICS, N), of unit variance.
+        pitch, circular: as in ``demodulate``; rows without a pitch stay as they are.
+    """
+    low = bool((pitch[pitch > 0] < _OVERLAP).any())
+    degree, domain = (24, (0.0, 6.5)) if low else (4, (0.7, 1.3))
+    remove = Chebyshev.interpolate(lambda g: 1 / (g + _LEFT), degree, domain)
+    add = Chebyshev.interpolate(lambda g: np.sqrt(g + 2 * _LEFT) / (g + _LEFT), degree, domain)
+
+    def gram(a: Tensor) -> Tensor:
+        return demodulate(modulate(a, pitch, circular), pitch, circular)
+
+    new = _apply(add, gram, envelopes * audible(pitch).to(noise.device))
+    old = _apply(remove, gram, demodulate(noise, pitch, circular))
+    return noise + modulate(new - old, pitch, circular)
+
+
+def _apply(polynomial: Chebyshev, operator: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Return a polynomial of a linear operator, applied to ``x``, by the recurrence of the Chebyshev polynomials."""
+    offset, scale = polynomial.mapparms()
+    before, now = x, offset * x + scale * operator(x)
+    total = polynomial.coef[0] * before + polynomial.coef[1] * now
+    for coefficient in polynomial.coef[2:]:
+        before, now = now, 2 * (offset * now + scale * operator(now)) - before
+        total = total + coefficient * now
+    return total
+
+
+def audible(pitch: Tensor) -> Tensor:
+    """Return which harmonics exist, (B, HARMONICS, 1): those of a pitch, below the Nyquist frequency."""
+    cycles = pitch[:, None] * torch.arange(1, HARMONICS + 1, device=pitch.device)
+    return ((cycles > 0) & (cycles < _HIGHEST))[..., None]
+
+
+def _oscillators(pitch: Tensor, frames: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the windowed oscillators (B, HARMONICS, 2 HOP) and their phases at the frames (B, HARMONICS, frames)."""
+    return _make_oscillators(tuple(pitch.tolist()), frames, device)
+
+
+@lru_cache(maxsize=2)  # all calls of a run have the same pitches
+@torch.inference_mode(False)
+def _make_oscillators(pitches: tuple[float, ...], frames: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    pitch = torch.tensor(pitches, dtype=torch.float64, device="cpu")  # Apple's GPUs have no float64
+    cycles = pitch[:, None, None] * torch.arange(1, HARMONICS + 1, device="cpu")[:, None]
+    n = torch.arange(2 * HOP, device="cpu")
+    # shifted by a hop, these windows add up to a constant: a steady tone is represented exactly
+    window = torch.sin(torch.pi / (2 * HOP) * (n + 0.5)).square() / (0.75 * HOP) ** 0.5
+    inside = torch.exp(2j * torch.pi * (cycles * (n - HOP)).frac().float()) * window * audible(pitch)
+    start = torch.exp(2j * torch.pi * (cycles * HOP * torch.arange(frames, device="cpu")).frac().float())
+    return inside.to(device), start.to(device)
+
+
+@cached
+def _whitening(frames: int, circular: bool, device: torch.device) -> Tensor:
+    """Return the inverse root of the Gram matrix of the windows; two neighbours share a sixth of their energy."""
+    some = min(frames, _FEW)
+    beside = torch.eye(some, dtype=torch.float64, device="cpu").roll(1, 0)
+    if not circular:
+        beside[0, -1] = 0
+    gram = torch.eye(some, dtype=torch.float64, device="cpu") + (beside + beside.T) / 6
+    if not circular:
+        gram[0, 0] = gram[-1, -1] = 0.5  # half of these windows lies outside
+    w, v = torch.linalg.eigh(gram)
+    root = (v * w**-0.5) @ v.T
+    if frames > some:  # it is the same in the middle of any length, and 1e-12 farther from the diagonal
+        middle, reach = root[some // 2], some // 4
+        whole = torch.zeros(frames, frames, dtype=torch.float64, device="cpu")
+        for away in range(-reach, reach + 1):
+            row = torch.arange(frames, device="cpu")
+            row = row if circular else row[(row + away >= 0) & (row + away < frames)]
+            whole[row, (row + away) % frames] = middle[some // 2 + away]
+        if not circular:
+            half = some // 2
+            whole[:reach, :half], whole[-reach:, -half:] = root[:reach, :half], root[-reach:, -half:]
+        root = whole
+    return root.to(device, torch.cfloat)
