@@ -83,7 +83,7 @@ def measure(made: Sounds, data: Prepared, categories: Sequence[str], frames: int
         "overlap": _overlap(sets, seed),
         "diversity": _diversity(sets, full if full.any() else np.ones_like(full)),
         "copies": _copies(made, trained, held_out),
-        "tones": {name: measure_tones(sets[name].sounds, categories) for name in ("made", "trained on", "held out")},
+        "tones": {name: measure_tones(sets[name].sounds, categories) for name in ("made", "held out")},
         "signals": {name: _signals(s.sounds, categories, frames) for name, s in sets.items()},
     }
     return _round(figures)

@@ -189,7 +189,7 @@ def _tone_table(figures: dict) -> list[str]:
         rows.append([category, *(" / ".join(values) for values in each)])
     lines = markdown_table(["category", *(title for title, _ in TONES.values())], rows)
     return [
-        "Made / training recordings / held-out recordings.",
+        "Made / held-out recordings, up to 32 of each category.",
         "",
         *lines,
         "",

@@ -13,7 +13,7 @@ from bench.sounds import Sounds
 from ddnb.audio.notes import parse_note
 
 CATEGORIES = ("bass", "synth", "tom", "kick", "perc")
-_MOST = 60  # sounds of a category that are measured
+_MOST = 32  # sounds of a category that are measured
 _LOUD_DB, _PITCHED, _STEADY_CENTS = -30.0, 0.6, 25.0
 _FRAME, _HOP = 4096, 512
 _LOWEST_HZ, _HIGHEST_HZ = 25.0, 2200.0
@@ -80,7 +80,7 @@ def _attack_ms(x: np.ndarray) -> float:
 
 
 def measure_tones(sounds: Sounds, categories: Sequence[str]) -> dict[str, dict[str, float | None]]:
-    """Return for each category with tones the figures of up to 60 sounds.
+    """Return for each category with tones the figures of up to 32 sounds.
 
     ``error_cents`` is the median distance to the note that a name states, as in ``seed 7, A1``.
     """

@@ -29,7 +29,6 @@ NOTES = {"bass": (4, 600), "synth": (1, 600)}
 DRUMS = {
     "kick": (6, 300, 0.06, (35.0, 130.0)),
     "tom": (8, 200, 0.06, (60.0, 350.0)),
-    "perc": (3, 200, 0.02, (80.0, 3000.0)),
 }
 """Category -> how often each recording counts, the number of procedural sounds, seconds from the peak to the tail, and
 the range of its pitch in Hz."""

@@ -22,7 +22,7 @@ from .harmonics import fit_tones
 from .prepare import FILE, NOTES_FILE
 from .tonal import NOTES, gather
 
-COMPONENTS = 480
+COMPONENTS = 384
 """Of all categories with a pitch together."""
 
 _KEPT = ("name", "licence", "credit", "data_sha256", "training", "peak_dbfs")
