@@ -114,7 +114,7 @@ widgets.player(
 
 # %% [markdown]
 # Hats and cymbals are bright and noisy; kicks and basses are low. Only a texture has no clear beginning
-# or end. The pitch of this small network's tones is unsteady: it does noisy sounds best.
+# or end.
 #
 # Categories can be mixed: two parts kick and one part clap, or a tom that is half a bass. And
 # `guidance_scale` above 1 exaggerates what is typical of a category, and gives less variety.
@@ -129,6 +129,24 @@ widgets.player(mixed + strong + [clips[0]], titles)
 # %% [markdown]
 # The last two have the same seed and the same category: first exaggerated, then as learned.
 # `width=0.5` turns a mono sound into stereo and leaves its mono mix unchanged.
+
+# %% [markdown]
+# ## Notes
+#
+# Kicks, toms, basses and synths have a pitch. Where you ask for none, each seed draws one; the name of
+# the sound says which. `note` asks for one, `key` draws from a scale:
+
+# %%
+pitched = "bass" if "bass" in ckpt.tonal_categories else None
+played = [ddnb.generate(ckpt, 1, seed, category=pitched, note=note)[0] for note in ("A1", "C2", "E2") if pitched]
+played += list(ddnb.generate(ckpt, 3, seed, category="synth", key="A minor")) if pitched else []
+notes = [f"{next(iter(clip.making.category))} {clip.provenance.root_note.name}" for clip in played]
+widgets.player(played, notes) if played else None
+
+# %% [markdown]
+# The three basses are one sound at three notes: the same seed has the same timbre at every pitch. A whole
+# keyboard of them is `ddnb.keybed(ckpt, "C1", "C3", 3, category="bass")`, and
+# `ddnb.pack(..., instruments=True)` makes it an instrument for your sampler.
 
 # %% [markdown]
 # ## Choose a model

@@ -56,8 +56,8 @@ print(summary())
 # ## A loop from noise
 #
 # - `checkpoint`: the model that makes the loops. `drums` is small and built in; its beats are below.
-# - `category`: what kind of loop. It does textures best; synths and basses have an unsteady pitch, and
-#   are quiet. Published models ignore this.
+# - `category`: what kind of loop. Synths and basses hold one note, the nearest that fits into the loop in
+#   whole cycles. Published models ignore this.
 # - `bpm`, `bars`: beats per minute, of the loops and of the beat; number of bars of 4/4 of the loops.
 # - `pattern`: of the beat further down.
 # - `seed`: a whole number that picks the sounds.

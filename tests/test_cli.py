@@ -324,3 +324,19 @@ def test_an_interrupted_beat_ends_quietly(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("ddnb.generation.beat.generate", lambda *_, **__: [])
     assert main(["beat", "--out", str(tmp_path)]) == 130
     assert "stopped after 0 of" in capsys.readouterr().err
+
+
+def test_notes_and_keys(tmp_path, capsys):
+    quick = ["--steps", "2", "--duration-s", "0.1"]
+    (wav,) = made(tmp_path / "a", "generate", "--category", "bass", "--note", "A1", "-n", "1", *quick)
+    assert wav.name == "bass_A1_drums_seed0.wav"
+    every = made(tmp_path / "b", "generate", "--key", "C major", "-n", "4", *quick)
+    assert {wav.name.split("_")[0] for wav in every} == {"kick", "tom", "bass", "synth"}, "those with a pitch"
+    assert not any("s" in wav.name.split("_")[1] for wav in every), "no sharps in C major"
+    keys = made(tmp_path / "c", "keybed", "--category", "synth", "--low", "C4", "--high", "G4", "--step", "4", *quick)
+    assert sorted(wav.name.split("_")[1] for wav in keys) == ["C4", "E4"]
+    capsys.readouterr()
+    for wrong in (["--note", "H9"], ["--note", "5 Hz"], ["--key", "H minor"], ["--category", "snare", "--note", "A1"]):
+        assert main(["generate", *wrong, *quick, "--out", str(tmp_path / "d")]) == 2
+        assert "Traceback" not in capsys.readouterr().err
+    assert not (tmp_path / "d").exists()

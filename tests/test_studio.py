@@ -6,6 +6,7 @@ import html.parser
 import importlib.util
 import io
 import json
+import random
 import sys
 import threading
 import time
@@ -853,3 +854,18 @@ def test_only_this_package_knows_a_screen():
             if isinstance(node, ast.Import | ast.ImportFrom):
                 names = {alias.name.partition(".")[0] for alias in node.names}
                 assert not {"ipywidgets", "IPython", "widgets"} & names, path.name
+
+
+def test_the_note_field_takes_a_note_or_a_key(drums):
+    panel = widgets.studio(drums, foreground=True)
+    tab = panel.tabs[0]
+    for name, value in {"steps": 2, "n": 2, "category": "bass", "note": "A1", "duration_s": 0.1}.items():
+        tab.controls[name].value = value
+    assert [clip.provenance.root_note.name for clip in go(panel, "Generate")] == ["A1", "A1"]
+    tab.controls["note"].value = "C major"
+    assert all("s" not in clip.provenance.root_note.name for clip in go(panel, "Generate"))
+    tab.controls["note"].value = "H9"
+    panel._make.click()
+    assert "no such note" in said(panel)
+    tab.surprise(random.Random(0))
+    assert tab.controls["note"].value == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from numbers import Integral, Real
@@ -110,12 +111,11 @@ def read_pitch(text: str) -> dict[str, str]:
     """
     if not (text := text.strip()):
         return {}
-    try:
+    with contextlib.suppress(ArgumentError):
         parse_key(text)
-    except ArgumentError:
-        parse_note(text)
-        return {"note": text}
-    return {"key": text}
+        return {"key": text}
+    parse_note(text)
+    return {"note": text}
 
 
 def _pitch_class(letter: str, shift: str | None) -> int:

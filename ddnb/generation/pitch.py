@@ -100,7 +100,9 @@ def fit_circle_hz(hz: float | None, length: Length, sample_rate: int) -> float |
     """Return the nearest pitch that has whole cycles in a loop; for other lengths the pitch itself."""
     if hz is None or not length.loop:
         return hz
-    return max(1, round(hz * length.frames / sample_rate)) * sample_rate / length.frames
+    duration_s = length.frames / sample_rate
+    low, high = math.ceil(LOWEST_HZ * duration_s), math.floor(HIGHEST_HZ * duration_s)
+    return max(1, low, min(round(hz * duration_s), high)) / duration_s
 
 
 def _playable(
