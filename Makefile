@@ -16,7 +16,7 @@ PARALLEL_NOTEBOOKS := -n $(JOBS) --maxprocesses 4 --dist loadgroup
 STACK_TESTS := tests/test_widgets.py tests/test_studio.py tests/test_notebooks.py
 STACK_MARKS := not slow and not network and not gpu and not browser
 
-.PHONY: help samples test test-all test-slow test-notebooks test-colab test-current test-browser lint notebooks lab app bench dataset train-default judge address clean
+.PHONY: help samples test test-all test-slow test-notebooks test-colab test-current test-browser lint notebooks lab app bench dataset train-default tune-default judge address clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -98,6 +98,9 @@ dataset: $(VENV)/tested ## prepare the recordings for the embedded default in bu
 
 train-default: $(VENV)/tested ## train the embedded default, or resume its training: make train-default MINUTES=10
 	$(BIN)/python -m recipe.train build/runs/drums --minutes $(MINUTES)
+
+tune-default: $(VENV)/tested ## add tones to the trained network: build/drums.safetensors
+	$(BIN)/python -m recipe.tune build/runs/drums/last.safetensors build/drums.safetensors
 
 judge: $(VENV)/tested ## measure the embedded default, results in bench/results/drums
 	$(BIN)/python -m bench.judge drums --per-category 32 --out bench/results/drums
