@@ -145,8 +145,8 @@ def test_a_noisy_tone_is_found_where_its_pitch_is_known(circular):
 def test_a_loop_does_not_depend_on_where_it_begins():
     net, x, t = small(), draw(1, 1, FRAMES), torch.tensor([0.7])
     shift = net.config.stride
-    v = net(x, t, conditions(A2), circular=True)
-    turned = net(x.roll(shift, -1), t, conditions(A2), circular=True).roll(-shift, -1)
+    v = net(x, t, conditions(ON_A_CIRCLE), circular=True)
+    turned = net(x.roll(shift, -1), t, conditions(ON_A_CIRCLE), circular=True).roll(-shift, -1)
     assert (v - turned).abs().max() < 1e-4 * v.abs().max()
 
 

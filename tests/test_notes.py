@@ -58,7 +58,8 @@ def test_names_and_pitches_of_keys_lead_back(key):
 
 
 def test_keys():
-    assert parse_key("C") == parse_key("C major") == parse_key("A minor") == parse_key("am") == (0, 2, 4, 5, 7, 9, 11)
+    for name in ("C", "C major", "A minor", "am", "A Minor"):
+        assert parse_key(name) == (0, 2, 4, 5, 7, 9, 11)
     assert parse_key("Bb major") == parse_key("A#") == parse_key("G minor")
     for wrong in ("H minor", "A dorian", "A1", "", 5, None):
         with pytest.raises(ArgumentError, match="no such key"):
@@ -130,6 +131,43 @@ def test_a_record_makes_the_same_note_again(ckpt, tmp_path):
 def test_refusals(ckpt, wrong, why):
     with pytest.raises(ArgumentError, match=why):
         ddnb.generate(ckpt, 1, **wrong)
+
+
+def test_a_loop_that_cannot_hold_the_note_says_so(ckpt):
+    with pytest.raises(ArgumentError, match="holds whole cycles of 43.07 Hz, not of 41.20 Hz"):
+        ddnb.generate(ckpt, 1, category="tone", note="E1", loop=True, duration_s=4096 / RATE, **QUICK)
+
+
+def test_a_seed_has_one_sound_in_any_batch(ckpt):
+    """Low and high notes in one batch, too."""
+    keys = {"category": "tone", "low": "E1", "high": "E4", "step": 12, "seed": 1, **QUICK}
+    one, four = (ddnb.keybed(ckpt, batch_size=size, **keys).audio for size in (1, 4))
+    np.testing.assert_allclose(four, one, atol=2e-5)
+
+
+def test_the_part_that_is_varied_is_tracked(ckpt):
+    t = np.arange(RATE) / RATE
+    both = np.concatenate([np.sin(2 * np.pi * hz * t) + 0.4 * np.sin(4 * np.pi * hz * t) for hz in (123.0, 440.0)])
+    sound = (0.3 * both[None].astype(np.float32), RATE)
+    for where, hz in (({"offset_s": 1.0}, 440), ({"duration_s": 0.6}, 123)):
+        clip = ddnb.vary(ckpt, sound, 0.3, 1, category="tone", **where, **QUICK)[0]
+        assert clip.making.note_hz == pytest.approx(hz, rel=0.003)
+
+
+def test_a_sound_that_stays_keeps_its_own_note(ckpt):
+    sound = ddnb.generate(ckpt, 1, category="tone", note="A2", **QUICK)[0]
+    kept = [
+        ddnb.vary(ckpt, sound, 0.1, 1, note="D3", **QUICK)[0],
+        ddnb.inpaint(ckpt, sound, 0.3, 0.4, 1, note="D3", method="replace", **QUICK)[0],
+        ddnb.interpolate(ckpt, sound, sound, 2, note="D3", **QUICK)[0],
+    ]
+    assert all(clip.provenance.root_note is None and "D3" not in clip.name for clip in kept)
+    assert ddnb.vary(ckpt, sound, 0.8, 1, note="D3", **QUICK)[0].provenance.root_note.name == "D3"
+
+
+def test_a_path_to_a_category_without_pitch_takes_a_note(ckpt):
+    clips = ddnb.interpolate(ckpt, 1, 2, 3, category="tone", to_category="noise", note="A2", **QUICK)
+    assert np.isfinite(clips.audio).all() and clips[0].making.note_hz == 110
 
 
 def test_networks_without_notes_refuse_them():

@@ -95,11 +95,11 @@ def parse_key(key: str) -> tuple[int, ...]:
     Raises:
         ArgumentError: no such key.
     """
-    match = re.fullmatch(_TONIC + r"\s*(maj(?:or)?|min(?:or)?|m)?", key.strip()) if isinstance(key, str) else None
+    match = re.fullmatch(_TONIC + r"\s*((?i:maj(?:or)?|min(?:or)?)|m)?", key.strip()) if isinstance(key, str) else None
     if match is None:
         raise ArgumentError(f'key={key!r}: no such key; give a tonic and a scale, "A minor" or "F# major".')
     letter, shift, scale = match.groups()
-    steps = _SCALES["minor" if scale in ("m", "min", "minor") else "major"]
+    steps = _SCALES["minor" if scale and (scale == "m" or scale.lower().startswith("min")) else "major"]
     return tuple(sorted((_pitch_class(letter, shift) + step) % 12 for step in steps))
 
 

@@ -25,6 +25,9 @@ from .record import FileFacts, LevelFacts, MusicFacts, SoundRecord
 LONGEST_NAME = 140
 """Characters of a clip's name, so that a suffix and a number still fit into what every system takes."""
 
+_ANOTHER = 0.5
+"""Strength from which on a variation has the note that was asked for."""
+
 _NO_MAKING = Making()
 
 
@@ -294,7 +297,9 @@ class Clips(Sequence[Clip]):
         making, hz = self.provenance.making, self.pitches_hz[index] if self.pitches_hz else None
         if making is None or hz is None:
             return self.provenance
-        note = RootNote.of(hz, making.note_from or "")
+        # a note asked for changes little of a sound that stays or is only filled in
+        heard = making.verb == "generate" or making.note_from != "asked for" or (making.strength or 0) >= _ANOTHER
+        note = RootNote.of(hz, making.note_from or "") if heard else None
         return replace(self.provenance, making=replace(making, note_hz=hz), root_note=note)
 
     def save(self, folder: str | Path, bits: str = "24", chunks: bool = True) -> list[Path]:

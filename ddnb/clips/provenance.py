@@ -36,7 +36,7 @@ _RANGES = {
     "beats_per_bar": (0, 10_000),
     "bpm": (20, 999),
     "note": (0, 127),
-    "note_hz": (LOWEST_HZ / 2, 2 * HIGHEST_HZ),
+    "note_hz": (LOWEST_HZ, HIGHEST_HZ),
     "sample_rate": (1000, 768_000),
     "frames": (1, 2**31),
     "gain_db": (-1000, 1000),

@@ -276,13 +276,19 @@ def _to_flac(wav: Path, bits: str) -> Path:
     return flac
 
 
+_IN_TUNE = 10  # cents
+
+
 def _keybed(packed: Sequence[Packed]) -> list[int] | None:
     """Return the MIDI key of each sound, if they are one sound at several notes."""
     clips = [each.clip for each in packed]
     notes = [clip.provenance.root_note for clip in clips]
-    same = {(clip.seed, clip.kind, tuple(_categories(clip)), clip.making.verb) for clip in clips}
-    keys = [note.note for note in notes if note is not None]
-    one = len(same) == 1 and clips[0].kind == "one-shot" and len(set(keys)) == len(clips) > 1
+    first = replace(clips[0].making, note_hz=None)
+    same = all((clip.seed, replace(clip.making, note_hz=None)) == (clips[0].seed, first) for clip in clips)
+    keys = [note.note for note in notes if note is not None and abs(note.cents) < _IN_TUNE]
+    one = (
+        same and clips[0].making.verb == "generate" and clips[0].kind == "one-shot" and len(set(keys)) == len(clips) > 1
+    )
     return keys if one else None
 
 

@@ -17,6 +17,7 @@ from ..errors import ArgumentError
 from ..steps import OnStep
 from .length import Length, LoopOptions
 from .options import SamplingOptions, flatten_options
+from .pitch import require_cycles
 from .sampling import clips_of, resolve, seed_list
 
 _FADE_S = 0.01
@@ -59,6 +60,7 @@ def generate(
     if within("width", width, 0, 1) and ckpt.channels != 1:
         raise ArgumentError(f"width={width!r}: {ckpt.name} is stereo already; leave it out.")
     length = tempo.length(ckpt, duration_s)
+    require_cycles(sampling.pitch, length, ckpt.sample_rate, tempo.max_cents)
     ts = sampling.times()
 
     def work(batch: Sequence[int], on_step: OnStep) -> Tensor:

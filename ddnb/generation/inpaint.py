@@ -88,7 +88,8 @@ def inpaint(
         asked=len(seeds),
         loop=loop or None,
     )
-    pitches_hz = sampling.pitches_hz([seed for seed, _ in made])
+    length = loop_length(x.shape[-1], ckpt.net.config, ckpt.frames) if loop else None
+    pitches_hz = sampling.pitches_hz([seed for seed, _ in made], length)
     return clips_of(made, source.audio.shape, source.sample_rate, ckpt, making, pitches_hz)
 
 

@@ -265,15 +265,17 @@ def _make_path(
     exact: bool | None,
 ) -> _Path:
     first = ends[0] if isinstance(ends[0], Clip) else None
-    sampling = resolve(ckpt, replace(options, category=wanted[0] or wanted[1] or {}), first)
+    each = [shares(ckpt.categories, category) if category else {} for category in wanted]
+    sampling = resolve(ckpt, replace(options, category=dict.fromkeys((*each[0], *each[1]), 1.0)), first)
     if sampling.name in STOCHASTIC_SAMPLERS:
         raise ArgumentError(f"{sampling.name} adds noise, so it cannot be inverted: take iplms, the default.")
-    each = [shares(ckpt.categories, category) if category else {} for category in wanted]
     pitches_hz = [_end_pitch(ckpt, end, share, options) for end, share in zip(ends, each, strict=True)]
     return _Path(sampling, sampling.times(start_time(ckpt, depth)), exact, each, (pitches_hz[0], pitches_hz[1]))
 
 
 def _end_pitch(ckpt: Checkpoint, end: int | Clip, share: dict[str, float], options: SamplingOptions) -> float | None:
+    if not set(share) & set(ckpt.tonal_categories):
+        return None
     if isinstance(end, Clip):
         return resolve_pitch(ckpt, share, options.note, options.key, end).of(0)
     return resolve_pitch(ckpt, share, options.note, options.key).of(end)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from ..audio.notes import Note, hz_key, key_hz, parse_note
+from ..audio.notes import HIGHEST_HZ, LOWEST_HZ, Note, hz_key, key_hz, parse_note
 from ..checkpoints.checkpoint import Checkpoint
 from ..checks import whole
 from ..clips.clip import Clips
@@ -60,7 +61,11 @@ def keybed(
         raise ArgumentError(f"keybed needs a category with a pitch: {known}.")
     keys = _keys(low, high, step)
     (seed,) = seed_list(1, seed)
-    sampling = resolve(ckpt, replace(options, note=key_hz(keys[0])))
+    sampling = resolve(ckpt, options)
+    if not sampling.pitch.how:
+        which, known = " and ".join(sampling.shares or ()), ", ".join(ckpt.tonal_categories) or "none"
+        raise ArgumentError(f"category={options.category!r}: {which} has no pitch. Categories that have one: {known}.")
+    sampling = _at(sampling, keys[0])
     length = LoopOptions().length(ckpt, duration_s)
     ts = sampling.times()
 
@@ -80,6 +85,7 @@ def keybed(
 
 def _keys(low: Note, high: Note, step: int) -> list[int]:
     first, last = (round(hz_key(parse_note(note))) for note in (low, high))
+    first, last = max(first, math.ceil(hz_key(LOWEST_HZ))), min(last, math.floor(hz_key(HIGHEST_HZ)))
     keys = list(range(first, last + 1, whole("step", step, 1, MAX_KEYS)))
     if not keys:
         raise ArgumentError(f"low={low!r} is above high={high!r}: give the lowest note first.")

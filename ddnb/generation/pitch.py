@@ -90,7 +90,7 @@ def check_pitch(note: Note | None, key: str | None) -> tuple[float | None, tuple
 
 def pitch_of(clip: Clip) -> float | None:
     """Return the pitch of a sound in Hz: the one that it was made with, else what is clearly heard; None for none."""
-    if clip.making.note_hz is not None:
+    if clip.making.note_hz is not None and clip.provenance.root_note is not None:
         return clip.making.note_hz
     found = root_note(clip.audio, clip.sample_rate)
     return None if found is None else key_hz(found["note"] + found["cents"] / 100)
@@ -101,8 +101,26 @@ def fit_circle_hz(hz: float | None, length: Length, sample_rate: int) -> float |
     if hz is None or not length.loop:
         return hz
     duration_s = length.frames / sample_rate
-    low, high = math.ceil(LOWEST_HZ * duration_s), math.floor(HIGHEST_HZ * duration_s)
-    return max(1, low, min(round(hz * duration_s), high)) / duration_s
+    low, high = max(1, math.ceil(LOWEST_HZ * duration_s)), math.floor(HIGHEST_HZ * duration_s)
+    return max(low, min(round(hz * duration_s), high)) / duration_s if low <= high else hz
+
+
+def require_cycles(pitch: Pitch, length: Length, sample_rate: int, max_cents: float) -> None:
+    """Check that an asked pitch is near one that has whole cycles in a loop.
+
+    Raises:
+        ArgumentError: it is farther than ``max_cents``.
+    """
+    if pitch.hz is None or not length.loop:
+        return
+    fitting = fit_circle_hz(pitch.hz, length, sample_rate) or pitch.hz
+    cents = 1200 * math.log2(fitting / pitch.hz)
+    if abs(cents) > max_cents:
+        raise ArgumentError(
+            f"A loop of {length.frames / sample_rate:.3f} s holds whole cycles of {fitting:.2f} Hz, not of "
+            f"{pitch.hz:.2f} Hz ({cents:+.0f} cents): take more bars or a higher note, or accept it with "
+            f"max_cents={abs(cents) + 1:.0f}."
+        )
 
 
 def _playable(

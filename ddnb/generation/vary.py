@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from ..steps import OnStep
 from .generate import cut
 from .length import MAX_DURATION_S, MAX_LOOP_S, Length, LoopOptions
 from .options import SamplingOptions, flatten_options
+from .pitch import require_cycles
 from .sampling import Sampling, clips_of, fit, level_gain, require_checkpoint, resolve, seed_list, start_time
 
 
@@ -69,9 +71,10 @@ def vary(
     require_checkpoint(ckpt)
     strength = within("strength", strength, 0, 1)
     source, seeds = input_clip(audio), seed_list(n, seed)
-    sampling = resolve(ckpt, options, source)
+    sampling = resolve(ckpt, options, _heard(source, offset_s, duration_s))
     x0, length = _input(ckpt, source, offset_s, duration_s, tempo)
     unchanged = [(seed, x0.reshape(-1, length.frames)) for seed in seeds]
+    require_cycles(sampling.pitch, length, ckpt.sample_rate, tempo.max_cents)
     made = _varied(sampling, x0, length, strength, seeds) if strength else unchanged
     made = [(seed, cut(x, length, tempo, ckpt)) for seed, x in made]
     if match_level:
@@ -89,6 +92,13 @@ def vary(
     )
     pitches_hz = sampling.pitches_hz([seed for seed, _ in made], length)
     return clips_of(made, (len(x0) * x0.shape[1], length.frames), ckpt.sample_rate, ckpt, making, pitches_hz)
+
+
+def _heard(source: Clip, offset_s: float, duration_s: float | None) -> Clip:
+    """Return the part of the input that is varied, whose pitch counts."""
+    part = from_offset(source, offset_s)
+    frames = part.audio.shape[-1] if duration_s is None else max(1, round(duration_s * part.sample_rate))
+    return replace(part, audio=part.audio[:, :frames])
 
 
 def _input(

@@ -64,8 +64,19 @@ def exchange(noise: Tensor, envelopes: Tensor, pitch: Tensor, circular: bool) ->
         envelopes: complex (B, HARMONICS, N), of unit variance.
         pitch, circular: as in ``demodulate``; rows without a pitch stay as they are.
     """
-    low = bool((pitch[pitch > 0] < _OVERLAP).any())
-    degree, domain = (24, (0.0, 6.5)) if low else (4, (0.7, 1.3))
+    overlap = pitch < _OVERLAP
+    out = noise.clone()
+    for rows, degree, domain in ((overlap, 24, (0.0, 6.5)), (~overlap, 4, (0.7, 1.3))):  # a row as in any batch
+        if rows.any():
+            here = rows.to(noise.device)
+            out[here] = _exchange(noise[here], envelopes[here], pitch[rows], circular, degree, domain)
+    return out
+
+
+def _exchange(
+    noise: Tensor, envelopes: Tensor, pitch: Tensor, circular: bool, degree: int, domain: tuple[float, float]
+) -> Tensor:
+    """Exchange with polynomials of this degree, for eigenvalues of G in this domain."""
     remove = Chebyshev.interpolate(lambda g: 1 / (g + _LEFT), degree, domain)
     add = Chebyshev.interpolate(lambda g: np.sqrt(g + 2 * _LEFT) / (g + _LEFT), degree, domain)
 

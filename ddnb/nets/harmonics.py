@@ -180,11 +180,10 @@ class Tones(nn.Module):
             alpha, sigma: (B, 1, 1).
             shares: of the categories, (B, planes).
             pitch: cycles per sample, (B,), 0 for none.
-            circular: whether the sound is a loop; the pitch is then rounded to a multiple of 1 / T.
+            circular: whether the sound is a loop; the pitch is then a multiple of 1 / T; in a window of a
+                longer loop, a multiple of one over the length of that.
         """
         alpha, there, pitch = alpha.clamp(min=_LEAST), pitch > 0, pitch.cpu().double()
-        if circular:
-            pitch = (pitch * x.shape[-1]).round() / x.shape[-1]
         noisy, known = (demodulate(each, pitch, circular) for each in (x, clean))
         shares = torch.cat([shares, 1 - shares.sum(1, keepdim=True)], 1).float() * self._have_tones()
         part = shares.sum(1, keepdim=True)
