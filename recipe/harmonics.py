@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ddnb.nets.envelopes import HARMONICS, HOP, audible, demodulate, modulate
+from ddnb.nets.envelopes import HARMONICS, HOP, audible, demodulate, restore
 from ddnb.nets.harmonics import CELLS, CORRELATION, FLOOR
 from ddnb.nets.prior import band_edges, grid, time_edges
 from ddnb.nets.spectral import SpectralUNet
@@ -85,5 +85,5 @@ def _describe(net: SpectralUNet, x: Tensor, pitch: Tensor) -> tuple[Tensor, Tens
     whole = alike @ times.points / (loud @ times.points).clamp(min=1e-9)
     quiet = _QUIET * loud.amax(-1, keepdim=True) + 1e-9  # where that is all there is, the whole sound tells
     correlation = ((alike + quiet * whole[..., None]) / (loud + quiet)).clamp(0, 0.999)
-    residual = cell_energies(net, x - modulate(envelopes, pitch, False)).log() / 2
+    residual = cell_energies(net, x - restore(envelopes, pitch, False)).log() / 2
     return levels.clamp(min=math.log(FLOOR)), residual, (1 - correlation).log()

@@ -18,7 +18,8 @@ HOP = 1024
 
 _HIGHEST = 0.4955  # cycles per sample: a harmonic above it is left out
 _FEW = 96  # frames
-_OVERLAP, _LEFT = 86 / 44_100, 0.05  # cycles per sample below which harmonics overlap; e of ``exchange``
+_OVERLAP, _OVERLAP_AT_ENDS = 86 / 44_100, 125 / 44_100  # cycles per sample below which harmonics overlap
+_LEFT = 0.05  # e of ``exchange``
 
 
 def demodulate(x: Tensor, pitch: Tensor, circular: bool) -> Tensor:
@@ -50,6 +51,23 @@ def modulate(envelopes: Tensor, pitch: Tensor, circular: bool) -> Tensor:
     first, second = frames[..., :HOP], frames[..., HOP:]
     parts = second + first.roll(-1, 1) if circular else second[:, :-1] + first[:, 1:]
     return parts.flatten(1)[:, None]
+
+
+def restore(envelopes: Tensor, pitch: Tensor, circular: bool) -> Tensor:
+    """Return the sound that a sound's own envelopes describe: as ``modulate``, but nothing is counted twice.
+
+    Harmonics overlap below 86 Hz, and below 125 Hz in the halved windows at the ends. There M M^H would amplify what
+    two of them share up to threefold. With weights W at the ends its eigenvalues g are below 2, and those of
+    ``M W (2 - M^H M W) M^H``, g (2 - g), at most 1; a tone, for which g is 1, stays as it is.
+    """
+    weight = torch.ones(len(pitch), 1, envelopes.shape[-1])
+    if not circular:
+        weight[..., 0] = weight[..., -1] = (pitch / _OVERLAP_AT_ENDS).clamp(max=1).float()[:, None]
+    weight, low = weight.to(envelopes.device), (pitch < _OVERLAP) & (pitch > 0)
+    if low.any():
+        again = demodulate(modulate(weight * envelopes, pitch, circular), pitch, circular)
+        envelopes = torch.where(low.to(envelopes.device)[:, None, None], 2 * envelopes - again, envelopes)
+    return modulate(weight * envelopes, pitch, circular)
 
 
 def exchange(noise: Tensor, envelopes: Tensor, pitch: Tensor, circular: bool) -> Tensor:

@@ -22,7 +22,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .envelopes import HARMONICS, HOP, audible, demodulate, modulate
+from .envelopes import HARMONICS, HOP, audible, demodulate, restore
 from .mdct import inverse_mdct, mdct
 from .prior import Grid, Limits, band_edges, grid, limit, time_edges
 
@@ -190,7 +190,7 @@ class Tones(nn.Module):
         shares = shares / part.clamp(min=1e-6)
         weights = self.weigh(noisy, alpha, sigma, shares, pitch, circular)
         envelopes = self._envelopes(noisy, weights, alpha, sigma, shares, circular) * audible(pitch).to(x.device)
-        inside = modulate(known, pitch, circular)
+        inside = restore(known, pitch, circular)
         beside = mdct(clean - inside, self.hop, circular)
         residual = self._residual(weights, beside.shape[-1], shares, circular)
         # the estimate beside the harmonics was filtered for the level of all: filter it for that of the residual
@@ -198,7 +198,7 @@ class Tones(nn.Module):
         beside = beside * allowed.clamp(max=1)
         noise = (sigma / alpha.clamp(min=1e-6)).square()
         handed_over = noise / (noise + _HANDOVER**2)
-        changed = modulate(handed_over * (envelopes - known), pitch, circular)
+        changed = restore(handed_over * (envelopes - known), pitch, circular)
         change = part[..., None] * (inverse_mdct(beside, circular) + inside + changed - clean)
         return torch.where(there[:, None, None], change, 0.0)
 
