@@ -7,7 +7,7 @@ import torch
 
 from ddnb.errors import ArgumentError
 from ddnb.nets.build import build_network
-from ddnb.nets.envelopes import HARMONICS, HOP, audible, demodulate, exchange, modulate
+from ddnb.nets.envelopes import HARMONICS, HOP, audible, demodulate, exchange, modulate, restore
 from ddnb.nets.harmonics import Tones, smooth
 from ddnb.nets.spectral import SpectralConfig, SpectralUNet, with_planes
 
@@ -228,3 +228,17 @@ def test_long_whitening_equals_that_of_the_whole_matrix(circular, monkeypatch):
     monkeypatch.setattr(envelopes, "_FEW", 160)
     whole = envelopes._whitening.__wrapped__(160, circular, torch.device("cpu"))
     torch.testing.assert_close(patched, whole, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("hz", [38.0, 55.0, 90.0, 220.0])
+def test_what_overlapping_harmonics_share_is_counted_once(hz):
+    """The projection amplifies nothing, not even at the ends, and keeps a tone."""
+    pitch = pitches(hz / 44100)
+    x = draw(1, 1, FRAMES)
+    for _ in range(20):
+        x = x / x.norm()
+        x = restore(demodulate(x, pitch, False), pitch, False)
+    assert x.norm() < 1.3
+    sound = tone(hz / 44100)
+    error = restore(demodulate(sound, pitch, False), pitch, False) - sound
+    assert error.square().mean() < 0.01 * sound.square().mean()
