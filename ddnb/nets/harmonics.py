@@ -38,7 +38,7 @@ CORRELATION = (0.0, 0.998)
 _EVIDENCE = 8  # values of a cell that count as independent of one another
 # of 5 frames, chance makes the mean square 6 times what it should be once in 200 million times
 _LIMITS = Limits(near=5, plausible=(1 / 6, 4), floor=FLOOR, loudest=200.0)
-_IMPOSSIBLE = -1e3  # ln of a share
+NO_TONES, _IMPOSSIBLE = -1e4, -1e3  # ln of a share: as it is written, and from which on it is impossible
 _LEAST = 0.05  # of alpha: from noise alone the mean of all sounds is silence, and so would be a run of one step
 # a sound that is longer than usual should at this share of its length not be this much below its peak (nepers);
 # what speaks against it grows with the length, up to this many times the usual one

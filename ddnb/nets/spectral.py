@@ -38,7 +38,7 @@ from torch import Tensor, nn
 from ..errors import ArgumentError
 from ..schedule import alpha_sigma
 from .envelopes import HOP
-from .harmonics import Tones
+from .harmonics import NO_TONES, Tones
 from .layers import HEAD_WIDTH, Attention, Block, Conv, normalize, set_to_zero
 from .mdct import inverse_mdct, mdct
 from .prior import Prior, band_edges
@@ -133,11 +133,13 @@ def with_planes(state: Mapping[str, Tensor], planes: int) -> dict[str, Tensor]:
     """Add ``planes`` categories that sound like any sound until they are trained; return a new state dict."""
     category = state["category.weight"]
     grown = {"category.weight": torch.cat([category, category.new_zeros(len(category), planes)], 1)}
-    for name in ("prior.log_shares", "tones.log_shares"):
-        if name in state:  # the last row, that of any sound, stays the last one
-            grown[name] = torch.cat([state[name], state[name][-1:].expand(planes, -1)])
-    if "tones.held" in state:
-        grown["tones.held"] = torch.cat([state["tones.held"], state["tones.held"][-1:].expand(planes)])
+    shares = state["prior.log_shares"]  # the last row, that of any sound, stays the last one
+    grown["prior.log_shares"] = torch.cat([shares, shares[-1:].expand(planes, -1)])
+    if "tones.log_shares" in state:  # nothing is known of the pitch of new categories: they have none
+        shares, held = state["tones.log_shares"], state["tones.held"]
+        none = torch.full_like(shares[:1], NO_TONES).expand(planes, -1)
+        grown["tones.log_shares"] = torch.cat([shares[:-1], none, shares[-1:]])
+        grown["tones.held"] = torch.cat([held[:-1], held.new_zeros(planes), held[-1:]])
     return dict(state) | grown
 
 
