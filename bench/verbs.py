@@ -34,8 +34,9 @@ from bench.recordings import SUSTAINED, Recording, describe_counts, draw_recordi
 from bench.seams import measure_seams
 from ddnb import inpainting
 from ddnb.generation.interpolate import FAITHFUL_DB
+from ddnb.generation.levels import level_gain
 from ddnb.generation.options import SamplingOptions
-from ddnb.generation.sampling import level_gain, resolve
+from ddnb.generation.sampling import resolve
 from ddnb.inversion import bdia_generate, bdia_invert, snr_db
 from ddnb.sampler import ddim, heun, invert, iplms, v_iplms
 from ddnb.schedule import time_grid

@@ -145,7 +145,7 @@ widgets.player(played, notes) if played else None
 
 # %% [markdown]
 # The three basses are one sound at three notes: the same seed has the same timbre at every pitch. A whole
-# keyboard of them is `ddnb.keybed(ckpt, "C1", "C3", 3, category="bass")`, and
+# keyboard of them is `ddnb.keybed(ckpt, "bass", "C1", "C3")`, and
 # `ddnb.pack(..., instruments=True)` makes it an instrument for your sampler.
 
 # %% [markdown]

@@ -31,7 +31,7 @@ _KEPT = ("name", "licence", "credit", "data_sha256", "training", "peak_dbfs")
 def add_tones(net: SpectralUNet, components: int) -> SpectralUNet:
     """Return a network with the same weights and room for this number of components."""
     tuned = SpectralUNet(replace(net.config, tones=components)).requires_grad_(False)
-    tuned.load_state_dict(net.state_dict(), strict=False)
+    tuned.load_state_dict(tuned.state_dict() | net.state_dict())
     return tuned
 
 

@@ -15,8 +15,8 @@ from test_harmonics import small
 import ddnb
 from ddnb.audio.notes import hz_key, key_hz, note_name, parse_key, parse_note
 from ddnb.checkpoints.checkpoint import Checkpoint
+from ddnb.clips.provenance import DRAWN, TRACKED
 from ddnb.errors import ArgumentError
-from ddnb.generation.pitch import DRAWN, TRACKED
 
 RATE = 44_100
 QUICK = {"steps": 3}
@@ -211,19 +211,19 @@ def test_guidance_keeps_the_pitch(ckpt):
 
 
 def test_a_keybed_is_the_sound_of_a_seed_at_several_notes(ckpt, tmp_path):
-    clips = ddnb.keybed(ckpt, "A2", "D3", 2, seed=3, category="tone", **QUICK)
+    clips = ddnb.keybed(ckpt, "tone", "A2", "D3", 2, seed=3, **QUICK)
     assert [clip.provenance.root_note.name for clip in clips] == ["A2", "B2", "Cs3"]
     for clip, note in zip(clips, ("A2", "B2", "C#3"), strict=True):
         assert np.array_equal(clip.audio, ddnb.generate(ckpt, 1, 3, category="tone", note=note, **QUICK)[0].audio)
     (again,) = ddnb.remake(clips[1].save(tmp_path), ckpt)
     assert np.array_equal(again.audio, clips[1].audio)
-    together = ddnb.keybed(ckpt, "A2", "D3", 2, 3, category="tone", batch_size=3, **QUICK)
+    together = ddnb.keybed(ckpt, "tone", "A2", "D3", 2, 3, batch_size=3, **QUICK)
     np.testing.assert_allclose(together.audio, clips.audio, atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("wrong", "why"),
-    [({"category": "noise"}, "noise has no pitch"), ({}, "needs a category with a pitch: one of tone"),
+    [({"category": "noise"}, "noise has no pitch"), ({"category": None}, "needs a category with a pitch: one of tone"),
      ({"category": "tone", "note": "A2"}, "leave note and key out"), ({"category": "tone", "step": 0}, "step=0"),
      ({"category": "tone", "low": "C4", "high": "C3"}, "give the lowest note first")],
 )  # fmt: skip
@@ -233,7 +233,7 @@ def test_keybeds_that_are_refused(ckpt, wrong, why):
 
 
 def test_a_pack_of_a_keybed_is_an_instrument(ckpt, tmp_path):
-    clips = ddnb.keybed(ckpt, "A2", "F3", 4, category="tone", **QUICK)
+    clips = ddnb.keybed(ckpt, category="tone", low="A2", high="F3", step=4, **QUICK)
     with zipfile.ZipFile(ddnb.pack(list(clips), tmp_path / "bass.zip", instruments=True)) as file:
         lines = [line for line in file.read("bass/bass.sfz").decode().splitlines() if line.startswith("<region>")]
     keys = [dict(part.split("=", 1) for part in line.split()[1:]) for line in lines]

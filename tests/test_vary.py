@@ -17,7 +17,7 @@ from ddnb.audio.loop import loop_frames, seam_db
 from ddnb.clips.clip import Clip
 from ddnb.clips.provenance import Provenance
 from ddnb.clips.source import input_clip, samples_sha256
-from ddnb.generation.sampling import level_gain
+from ddnb.generation.levels import level_gain
 from ddnb.generation.vary import vary_folder
 from ddnb.sampler import SAMPLERS
 from ddnb.schedule import GRIDS, time_grid

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import torch
@@ -53,7 +54,7 @@ class Checkpoint:
         """The names of the categories that take a pitch; empty for networks that take none."""
         if self.net.tones is None:
             return ()
-        return tuple(name for name, tonal in zip(self.categories, self.net.tones.tonal, strict=False) if tonal)
+        return tuple(compress(self.categories, self.net.tones.tonal))
 
     def usual_pitches(self, shares: Mapping[str, float]) -> list[tuple[float, float]]:
         """Return the pitches in Hz of the sounds of some tonal categories in training, and their probabilities."""

@@ -201,7 +201,8 @@ def run_keybed(arguments: argparse.Namespace) -> int:
     given = {name: getattr(arguments, name) for name in ("low", "high", "step", "duration_s")}
     with progress_bar("generating", "") as bar:
         on_step = share_of(bar, 0, 1, 1)
-        clips = keybed(ckpt, seed=arguments.seed[0], on_step=on_step, **given, **_sampling_options(arguments))
+        options = {"category": None} | _sampling_options(arguments)
+        clips = keybed(ckpt, seed=arguments.seed[0], on_step=on_step, **given, **options)
         making = clips.provenance.making
         output = Output(arguments.out, arguments.bits, (making and making.asked) or 1)
         output.write(clips)

@@ -19,7 +19,7 @@ from ..display.html import sounds_html
 from ..display.shown import Shown
 from ..errors import ArgumentError
 from ..files import atomically, claim_pair, file_sha256, safe_name
-from .provenance import InputRecord, Making, Provenance, RootNote
+from .provenance import ASKED, InputRecord, Making, Provenance, RootNote
 from .record import FileFacts, LevelFacts, MusicFacts, SoundRecord
 
 LONGEST_NAME = 140
@@ -298,7 +298,7 @@ class Clips(Sequence[Clip]):
         if making is None or hz is None:
             return self.provenance
         # a note asked for changes little of a sound that stays or is only filled in
-        heard = making.verb == "generate" or making.note_from != "asked for" or (making.strength or 0) >= _ANOTHER
+        heard = making.verb == "generate" or making.note_from != ASKED or (making.strength or 0) >= _ANOTHER
         note = RootNote.of(hz, making.note_from or "") if heard else None
         return replace(self.provenance, making=replace(making, note_hz=hz), root_note=note)
 

@@ -25,6 +25,9 @@ from ..checkpoints.download import SCHEMES
 from ..checkpoints.registry import list_checkpoints
 from ..errors import RecordError
 
+ASKED, DRAWN, TRACKED = "asked for", "drawn by the seed", "tracked in the input"
+"""Where the note of a sound is from."""
+
 MAX_CLIPS = 10_000
 """Clips of one call at most."""
 

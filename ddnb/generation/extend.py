@@ -20,8 +20,9 @@ from ..inpainting import DEFAULT_METHOD
 from ..steps import OnStep, derived_seed
 from .inpaint import FADE_S, ancestral_record, fill_in, merge_known, resolve_ancestral
 from .length import MAX_DURATION_S, MAX_LOOP_S
+from .levels import level_gain
 from .options import SamplingOptions, flatten_options
-from .sampling import Sampling, clips_of, level_gain, require_checkpoint, seed_list
+from .sampling import Sampling, clips_of, require_checkpoint, seed_list
 
 _MAX_GAIN = 10 ** (3 / 20)  # per window; 25 ancestral steps lose 1.5 dB each, with a network that follows its context
 

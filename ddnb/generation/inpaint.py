@@ -20,8 +20,9 @@ from ..errors import ArgumentError
 from ..inpainting import DEFAULT_METHOD, METHODS
 from ..steps import OnStep
 from .length import MAX_DURATION_S, Length, loop_length
+from .levels import level_gain
 from .options import SamplingOptions, flatten_options
-from .sampling import Sampling, clips_of, fit, level_gain, require_checkpoint, resolve, seed_list
+from .sampling import Sampling, clips_of, fit, require_checkpoint, resolve, seed_list
 
 FADE_S = 0.01
 """Length of the crossfade between the known sound and what the network made, on the known side of a gap."""

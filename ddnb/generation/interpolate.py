@@ -22,7 +22,7 @@ from ..audio.io import to_channels
 from ..checkpoints.checkpoint import Checkpoint
 from ..checks import whole, within
 from ..clips.clip import Clip, Clips
-from ..clips.provenance import InputRecord, Making
+from ..clips.provenance import ASKED, InputRecord, Making
 from ..clips.source import AnySound, input_clip, input_name, input_record, network_input
 from ..errors import ArgumentError
 from ..guidance import Category, shares
@@ -32,19 +32,17 @@ from ..sampler import STOCHASTIC_SAMPLERS, invert, sampler
 from ..steps import Model, OnStep
 from .generate import fade_end
 from .length import Length, frames_of
+from .levels import level_gain, start_time
 from .options import SamplingOptions, flatten_options
-from .pitch import ASKED, Pitch, resolve_pitch
+from .pitch import Pitch, condition, resolve_pitch
 from .sampling import (
     Sampling,
     category_of,
     clips_of,
-    condition,
     fit,
-    level_gain,
     require_checkpoint,
     resolve,
     seed_list,
-    start_time,
 )
 
 FAITHFUL_DB = 20.0

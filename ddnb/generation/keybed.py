@@ -13,13 +13,14 @@ from ..audio.notes import HIGHEST_HZ, LOWEST_HZ, Note, hz_key, key_hz, parse_not
 from ..checkpoints.checkpoint import Checkpoint
 from ..checks import whole
 from ..clips.clip import Clips
-from ..clips.provenance import Making
+from ..clips.provenance import ASKED, Making
 from ..errors import ArgumentError
+from ..guidance import Category
 from ..steps import OnStep
 from .generate import cut, fade_end
 from .length import LoopOptions
 from .options import SamplingOptions, flatten_options
-from .pitch import ASKED, Pitch
+from .pitch import Pitch
 from .sampling import Sampling, clips_of, require_checkpoint, resolve, seed_list
 
 MAX_KEYS = 128
@@ -28,9 +29,10 @@ MAX_KEYS = 128
 @flatten_options
 def keybed(
     ckpt: Checkpoint,
+    category: Category,
     low: Note = "C2",
     high: Note = "C4",
-    step: int = 1,
+    step: int = 3,
     seed: int = 0,
     *,
     duration_s: float | None = None,
@@ -42,6 +44,7 @@ def keybed(
 
     Args:
         ckpt: what ``load`` returned.
+        category: one of ``ckpt.tonal_categories``, or several with weights.
         low, high: the lowest and the highest note, see ``note``; the highest is included if the steps reach it.
         step: semitones from one note to the next; samplers transpose the notes between.
         seed: the seed of all of them.
@@ -56,15 +59,15 @@ def keybed(
     require_checkpoint(ckpt)
     if options.note is not None or options.key is not None:
         raise ArgumentError("keybed takes its notes from low, high and step: leave note and key out.")
-    if not options.category:
+    if not category:
         known = f"one of {', '.join(ckpt.tonal_categories)}" if ckpt.tonal_categories else "of a network that has some"
         raise ArgumentError(f"keybed needs a category with a pitch: {known}.")
     keys = _keys(low, high, step)
     (seed,) = seed_list(1, seed)
-    sampling = resolve(ckpt, options)
+    sampling = resolve(ckpt, replace(options, category=category))
     if not sampling.pitch.how:
         which, known = " and ".join(sampling.shares or ()), ", ".join(ckpt.tonal_categories) or "none"
-        raise ArgumentError(f"category={options.category!r}: {which} has no pitch. Categories that have one: {known}.")
+        raise ArgumentError(f"category={category!r}: {which} has no pitch. Categories that have one: {known}.")
     sampling = _at(sampling, keys[0])
     length = LoopOptions().length(ckpt, duration_s)
     ts = sampling.times()

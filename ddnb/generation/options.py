@@ -76,11 +76,11 @@ def flatten_options(function: Callable[..., Result]) -> Callable[..., Result]:
 
     ``def generate(ckpt, *, options: SamplingOptions)`` becomes ``generate(ckpt, *, category=None, steps=None, ...)``,
     in its signature and its documentation too. A ready group is taken as well: ``generate(ckpt,
-    options=SamplingOptions())``.
+    options=SamplingOptions())``. A field that is a parameter of the function as well is left to that.
     """
     hints = get_type_hints(function)
     groups = {name: kind for name, kind in hints.items() if isinstance(kind, type) and issubclass(kind, OptionGroup)}
-    owner = {f.name: group for group, kind in groups.items() for f in fields(kind)}  # type: ignore[arg-type]
+    owner = {f.name: group for group, kind in groups.items() for f in fields(kind) if f.name not in hints}  # type: ignore[arg-type]
 
     @functools.wraps(function)
     def call(*arguments: Any, **named: Any) -> Any:
@@ -100,6 +100,7 @@ def flatten_options(function: Callable[..., Result]) -> Callable[..., Result]:
         )
         for kind in groups.values()
         for f in fields(kind)  # type: ignore[arg-type]
+        if f.name in owner
     ]
     call.__signature__ = signature.replace(parameters=[*kept, *flat])  # type: ignore[attr-defined]
     documented = [f"    {p.name}: {_help(groups[owner[p.name]], p.name)}" for p in flat]

@@ -1,25 +1,28 @@
-"""The pitch of each sound: asked for, tracked in the input, or drawn by the seed from what the category plays."""
+"""The pitch of each sound, asked for, tracked in the input, or drawn by the seed; and the planes that state it."""
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import torch
+from torch import Tensor
 
 from ..audio.notes import HIGHEST_HZ, LOWEST_HZ, Note, hz_key, key_hz, parse_key, parse_note
 from ..audio.pitch import root_note
 from ..checkpoints.checkpoint import Checkpoint
 from ..clips.clip import Clip
+from ..clips.provenance import ASKED, DRAWN, TRACKED
 from ..errors import ArgumentError
+from ..guidance import planes
 from .length import Length
-
-ASKED, DRAWN, TRACKED = "asked for", "drawn by the seed", "tracked in the input"
 
 
 @dataclass(frozen=True)
 class Pitch:
-    """What determines the pitch of the sounds of a call.
+    """The pitch of the sounds of a call, or how each seed draws its own.
 
     Attributes:
         how: ``ASKED``, ``DRAWN`` or ``TRACKED``; empty for sounds without a pitch.
@@ -121,6 +124,30 @@ def require_cycles(pitch: Pitch, length: Length, sample_rate: int, max_cents: fl
             f"{pitch.hz:.2f} Hz ({cents:+.0f} cents): take more bars or a higher note, or accept it with "
             f"max_cents={abs(cents) + 1:.0f}."
         )
+
+
+def condition(
+    ckpt: Checkpoint,
+    shares: Sequence[Mapping[str, float]],
+    pitches_hz: Sequence[float | None],
+    length: Length | None = None,
+    rows: int = 1,
+) -> Tensor:
+    """Return conditioning planes of sounds, each for so many rows: categories and, where any has one, the pitch.
+
+    A loop that is made longer or shorter than it is gets the pitch that becomes the right one when it is resampled.
+    """
+    cond = torch.cat([planes(ckpt.categories, each) for each in shares])
+    if any(pitches_hz):
+        cond = torch.cat([cond, cycles(ckpt, pitches_hz, length)[:, None, None].float()], 1)
+    return cond.repeat_interleave(rows, 0)
+
+
+def cycles(ckpt: Checkpoint, pitches_hz: Sequence[float | None], length: Length | None) -> Tensor:
+    """Return pitches in cycles per sample of what the network makes, float64 (n,), 0 for none."""
+    changed = length.frames / length.made if length is not None and length.loop else 1.0
+    hz = torch.tensor([hz or 0.0 for hz in pitches_hz], dtype=torch.float64)
+    return hz * (changed / ckpt.sample_rate)
 
 
 def _playable(

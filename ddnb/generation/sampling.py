@@ -4,9 +4,8 @@ cancelling."""
 from __future__ import annotations
 
 import functools
-import math
 import queue
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -21,7 +20,7 @@ from ..checks import whole
 from ..clips.clip import Clip, Clips
 from ..clips.provenance import MAX_CLIPS, Making, provenance_of
 from ..errors import ArgumentError, Cancelled, Interrupted, PartialResult
-from ..guidance import Guidance, guided, planes, shares
+from ..guidance import Guidance, guided, shares
 from ..nets.envelopes import HARMONICS, HOP, exchange
 from ..notices import warn
 from ..runtime import NO_MEMORY, in_batches, is_out_of_memory
@@ -33,7 +32,7 @@ from ..threads import single_thread
 from ..windows import rolled, windowed
 from .length import Length
 from .options import DEFAULT_SAMPLER, DEFAULT_STEPS, SamplingOptions
-from .pitch import Pitch, fit_circle_hz, resolve_pitch
+from .pitch import Pitch, condition, cycles, fit_circle_hz, resolve_pitch
 
 FEW_STEPS = 9
 """Up to this many steps the Karras grid is the better one, above it the log-SNR grid."""
@@ -201,30 +200,6 @@ class Sampling:
                 yield from _side_by_side(work, items, size, report, cores, self.cancel)
 
 
-def condition(
-    ckpt: Checkpoint,
-    shares: Sequence[Mapping[str, float]],
-    pitches_hz: Sequence[float | None],
-    length: Length | None = None,
-    rows: int = 1,
-) -> Tensor:
-    """Return conditioning planes of sounds, each for so many rows: categories and, where any has one, the pitch.
-
-    A loop that is made longer or shorter than it is gets the pitch that becomes the right one when it is resampled.
-    """
-    cond = torch.cat([planes(ckpt.categories, each) for each in shares])
-    if any(pitches_hz):
-        cond = torch.cat([cond, cycles(ckpt, pitches_hz, length)[:, None, None].float()], 1)
-    return cond.repeat_interleave(rows, 0)
-
-
-def cycles(ckpt: Checkpoint, pitches_hz: Sequence[float | None], length: Length | None) -> Tensor:
-    """Return pitches in cycles per sample of what the network makes, float64 (n,), 0 for none."""
-    changed = length.frames / length.made if length is not None and length.loop else 1.0
-    hz = torch.tensor([hz or 0.0 for hz in pitches_hz], dtype=torch.float64)
-    return hz * (changed / ckpt.sample_rate)
-
-
 class _Report:
     """Counts the steps of a call and reports them to the caller's ``on_step``."""
 
@@ -376,31 +351,6 @@ def seed_list(n: int | None, seed: int | Sequence[int]) -> list[int]:
     if min(seeds) < 0 or max(seeds) >= 2**63:
         raise ArgumentError(f"seed={seed}: give whole numbers from 0 to 2**63 - 1.")
     return seeds
-
-
-def level_gain(ckpt: Checkpoint, audio: np.ndarray) -> float:
-    """Return the factor that brings a sound to the peak of those the network was trained on.
-
-    1 where that is not known: networks trained on sounds at their own levels know all of them.
-    """
-    if "peak_dbfs" not in ckpt.info or not audio.any():
-        return 1.0
-    return _trained_peak(ckpt) / float(np.abs(audio).max())
-
-
-def start_time(ckpt: Checkpoint, strength: float) -> float:
-    """Return the time at which a run of this strength begins.
-
-    ``tan(strength pi / 2)`` is the noise level relative to sounds at full scale, so that a strength means the same for
-    networks trained on quieter sounds: their noise is lower by as much.
-    """
-    if strength == 1:
-        return 1.0
-    return 2 / math.pi * math.atan(_trained_peak(ckpt) * math.tan(strength * math.pi / 2))
-
-
-def _trained_peak(ckpt: Checkpoint) -> float:
-    return 10 ** (ckpt.info.get("peak_dbfs", 0.0) / 20)
 
 
 def fit(audio: np.ndarray, frames: int) -> np.ndarray:

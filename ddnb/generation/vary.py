@@ -24,9 +24,10 @@ from ..schedule import alpha_sigma
 from ..steps import OnStep
 from .generate import cut
 from .length import MAX_DURATION_S, MAX_LOOP_S, Length, LoopOptions
+from .levels import level_gain, start_time
 from .options import SamplingOptions, flatten_options
 from .pitch import require_cycles
-from .sampling import Sampling, clips_of, fit, level_gain, require_checkpoint, resolve, seed_list, start_time
+from .sampling import Sampling, clips_of, fit, require_checkpoint, resolve, seed_list
 
 
 @flatten_options

@@ -58,7 +58,8 @@ def restore(envelopes: Tensor, pitch: Tensor, circular: bool) -> Tensor:
 
     Harmonics overlap below 86 Hz, and below 125 Hz in the halved windows at the ends. There M M^H would amplify what
     two of them share up to threefold. With weights W at the ends its eigenvalues g are below 2, and those of
-    ``M W (2 - M^H M W) M^H``, g (2 - g), at most 1; a tone, for which g is 1, stays as it is.
+    ``M W (2 - M^H M W) M^H``, g (2 - g), at most 1; a tone, for which g is 1, stays as it is. From 86 to 125 Hz, where
+    there is no second term, up to 1.35 is left at the ends.
     """
     weight = torch.ones(len(pitch), 1, envelopes.shape[-1])
     if not circular:

@@ -79,7 +79,7 @@ class Prior(nn.Module):
 
 
 class Limits(NamedTuple):
-    """What limits a level: frames that are about equally loud, the range of its square re their mean square, and the
+    """The limits of a level: frames that are about equally loud, the range of its square re their mean square, and the
     range of the level itself."""
 
     near: int
