@@ -239,7 +239,7 @@ watch.show(result)
 
 # %% [markdown]
 # Compare the spectrograms in order. The first guess is a dull blur, close to the average of all
-# kicks that the model knows, and about 30 dB quieter than the sound: you may not hear it. The large shapes
+# kicks that the model knows, and about 20 dB quieter than the sound. The large shapes
 # come next, and the fine, high details last. The guess of the last step is the sound itself.
 #
 # How much noise is left after each step is a choice, called the time grid. These are the four to
@@ -341,7 +341,7 @@ if runtime.in_colab():
 # @title Check of what the text claims (for maintainers)
 if (checkpoint, category, seed, steps) == ("drums", "kick", 7, 25):
     first, finished = (abs(watch.kept[step]).max() for step in (1, 25))
-    assert 0.02 < first / finished < 0.05  # about 30 dB
+    assert 0.06 < first / finished < 0.12  # about 20 dB
     more = [ddnb.generate(ckpt, 1, seed, category=wanted, sampler=name)[0].audio for name in names]
     for few, many in zip(sounds[1:], more[1:], strict=True):
         assert abs(many - more[0]).std() < abs(few.audio - sounds[0].audio).std()

@@ -188,6 +188,17 @@ def test_a_chain_of_two_networks(ckpt, drums, tmp_path):
         ddnb.remake(path)
 
 
+@pytest.mark.parametrize("category", ["bass", "kick"])
+def test_an_input_that_is_made_again_has_the_note_it_was_made_with(category, drums):
+    """Also where no note can be measured: the same variation is made of the clip and of its record."""
+    clip = ddnb.generate(drums, 1, 0, steps=3, category=category)[0]
+    again = ddnb.remake(clip.reproducible().to_dict(), drums)[0]
+    assert (again.name, again.provenance.root_note) == (clip.name, clip.provenance.root_note)
+    one, other = (ddnb.vary(drums, each, 1, 1, strength=0.3, steps=3)[0] for each in (clip, again))
+    assert one.making.note_hz == other.making.note_hz == clip.making.note_hz
+    np.testing.assert_array_equal(one.audio, other.audio)
+
+
 def test_no_category_is_not_that_of_the_clip(drums, tmp_path):
     kick = ddnb.generate(drums, 1, category="kick", steps=1, duration_s=0.02)[0]
     for options in ({}, {"category": None}, {"category": {"snare": 3, "tom": 1}, "guidance_scale": 2}):

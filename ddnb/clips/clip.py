@@ -19,14 +19,11 @@ from ..display.html import sounds_html
 from ..display.shown import Shown
 from ..errors import ArgumentError
 from ..files import atomically, claim_pair, file_sha256, safe_name
-from .provenance import ASKED, InputRecord, Making, Provenance, RootNote
+from .provenance import InputRecord, Making, Provenance, RootNote
 from .record import FileFacts, LevelFacts, MusicFacts, SoundRecord
 
 LONGEST_NAME = 140
 """Characters of a clip's name, so that a suffix and a number still fit into what every system takes."""
-
-_ANOTHER = 0.5
-"""Strength from which on a variation has the note that was asked for."""
 
 _NO_MAKING = Making()
 
@@ -297,10 +294,8 @@ class Clips(Sequence[Clip]):
         making, hz = self.provenance.making, self.pitches_hz[index] if self.pitches_hz else None
         if making is None or hz is None:
             return self.provenance
-        # a note asked for changes little of a sound that stays or is only filled in
-        heard = making.verb == "generate" or making.note_from != ASKED or (making.strength or 0) >= _ANOTHER
-        note = RootNote.of(hz, making.note_from or "") if heard else None
-        return replace(self.provenance, making=replace(making, note_hz=hz), root_note=note)
+        making = replace(making, note_hz=hz)
+        return replace(self.provenance, making=making, root_note=making.root_note)
 
     def save(self, folder: str | Path, bits: str = "24", chunks: bool = True) -> list[Path]:
         """Write every clip, as ``Clip.save`` does; return the paths of the WAV files."""

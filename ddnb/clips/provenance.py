@@ -31,6 +31,7 @@ ASKED, DRAWN, TRACKED = "asked for", "drawn by the seed", "tracked in the input"
 MAX_CLIPS = 10_000
 """Clips of one call at most."""
 
+_ANOTHER = 0.5  # the strength from which on a variation takes the note that was asked for
 _MAX_DEPTH = 100  # sounds made from sounds made from sounds
 _RANGES = {
     "seed": (0, 2**63 - 1),
@@ -143,6 +144,17 @@ class Making(Plain):
     swing: float | None = None
     sounds: Mapping[str, InputRecord] | None = None
     seed: int | None = None
+
+    @property
+    def heard_hz(self) -> float | None:
+        """The pitch that the sound has: a note asked for changes little of a sound that stays or is only filled in."""
+        heard = self.verb == "generate" or self.note_from != ASKED or (self.strength or 0) >= _ANOTHER
+        return self.note_hz if heard else None
+
+    @property
+    def root_note(self) -> RootNote | None:
+        """The note of that pitch."""
+        return None if self.heard_hz is None else RootNote.of(self.heard_hz, self.note_from or "")
 
 
 @dataclass(frozen=True)

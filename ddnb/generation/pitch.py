@@ -93,8 +93,8 @@ def check_pitch(note: Note | None, key: str | None) -> tuple[float | None, tuple
 
 def pitch_of(clip: Clip) -> float | None:
     """Return the pitch of a sound in Hz: the one that it was made with, else what is clearly heard; None for none."""
-    if clip.making.note_hz is not None and clip.provenance.root_note is not None:
-        return clip.making.note_hz
+    if clip.making.heard_hz is not None:
+        return clip.making.heard_hz
     found = root_note(clip.audio, clip.sample_rate)
     return None if found is None else key_hz(found["note"] + found["cents"] / 100)
 
