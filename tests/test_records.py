@@ -194,7 +194,7 @@ def test_an_input_that_is_made_again_has_the_note_it_was_made_with(category, dru
     clip = ddnb.generate(drums, 1, 0, steps=3, category=category)[0]
     again = ddnb.remake(clip.reproducible().to_dict(), drums)[0]
     assert (again.name, again.provenance.root_note) == (clip.name, clip.provenance.root_note)
-    one, other = (ddnb.vary(drums, each, 1, 1, strength=0.3, steps=3)[0] for each in (clip, again))
+    one, other = (ddnb.vary(drums, each, 0.3, 1, steps=3)[0] for each in (clip, again))
     assert one.making.note_hz == other.making.note_hz == clip.making.note_hz
     np.testing.assert_array_equal(one.audio, other.audio)
 

@@ -19,7 +19,7 @@ from ..display.html import sounds_html
 from ..display.shown import Shown
 from ..errors import ArgumentError
 from ..files import atomically, claim_pair, file_sha256, safe_name
-from .provenance import InputRecord, Making, Provenance, RootNote
+from .provenance import InputRecord, Making, Provenance
 from .record import FileFacts, LevelFacts, MusicFacts, SoundRecord
 
 LONGEST_NAME = 140
