@@ -73,7 +73,7 @@ checkpoint = "drums"  # @param ["drums", "glitch-440k", "maestro-150k", "honk-14
 category = "kick"  # @param ["any", "kick", "snare", "closed_hat", "bass", "synth", "texture"] {allow-input: true}
 how_many = 4  # @param {type:"slider", min:1, max:16, step:1}
 seed = 7  # @param {type:"integer"}
-steps = 25  # @param {type:"slider", min:1, max:100, step:1}
+steps = 16  # @param {type:"slider", min:1, max:100, step:1}
 
 # %% [markdown]
 # Now load the model, make the sounds and show them. Turn the volume down a little before you press
@@ -198,26 +198,26 @@ ddnb.generate(ckpt, seed=[seed, 2026], category=wanted, steps=steps)
 # ## Steps
 #
 # A sound starts as pure noise, and each step removes some of it. More steps take more time and give
-# a cleaner sound, up to a point. One seed with 4, 9 and 25 steps:
+# a cleaner sound, up to a point. One seed with 4, 9 and 16 steps:
 
 # %%
-few, some, many = (ddnb.generate(ckpt, 1, seed, category=wanted, steps=count)[0] for count in (4, 9, 25))
-widgets.player([few, some, many], ["4 steps", "9 steps", "25 steps"])
+few, some, many = (ddnb.generate(ckpt, 1, seed, category=wanted, steps=count)[0] for count in (4, 9, 16))
+widgets.player([few, some, many], ["4 steps", "9 steps", "16 steps"])
 
 # %% [markdown]
 # Listen to the highs, and to the quiet parts: that is where too few steps leave hiss or a watery
-# sound. Where can you no longer tell two apart? That number is enough: 25 is a
-# good start, and the default.
+# sound. Where can you no longer tell two apart? That number is enough: 16 is the default
+# of `drums`. The published models need 25.
 
 # %% [markdown]
 # ## Samplers
 #
-# A sampler is the method that turns the network's output into the next step. The default is
-# `iplms`, and `dpmpp_2m` is another modern one. `v-iplms` is the sampler of the original Dance
-# Diffusion notebook, rounding errors included, for those who want to make an old sound again:
+# A sampler is the method that turns the network's output into the next step. `dpmpp_3m` is the
+# default of `drums`, `iplms` that of the published models. `v-iplms` is the sampler of the original
+# Dance Diffusion notebook, rounding errors included, for those who want to make an old sound again:
 
 # %%
-names = ["iplms", "dpmpp_2m", "v-iplms"]
+names = ["dpmpp_3m", "iplms", "v-iplms"]
 sounds = [ddnb.generate(ckpt, 1, seed, category=wanted, steps=12, sampler=name)[0] for name in names]
 widgets.player(sounds, names)
 
@@ -229,12 +229,12 @@ widgets.player(sounds, names)
 # ## A look inside
 #
 # Before each step the network guesses the finished sound. `generate` passes these guesses to the
-# function that you give as `on_step`; here four of 25 are kept. What do you expect the first guess
+# function that you give as `on_step`; here four of 16 are kept. What do you expect the first guess
 # to sound like?
 
 # %%
-watch = widgets.Snapshots(at=[1, 5, 12, 25])
-result = ddnb.generate(ckpt, 1, seed, category=wanted, steps=25, on_step=watch)
+watch = widgets.Snapshots(at=[1, 4, 8, 16])
+result = ddnb.generate(ckpt, 1, seed, category=wanted, steps=16, on_step=watch)
 watch.show(result)
 
 # %% [markdown]
@@ -334,14 +334,14 @@ if runtime.in_colab():
 # ask before you release something made with them.
 #
 # Further reading: Salimans and Ho 2022, arXiv 2202.00512 (the network's task); Zhang and Chen 2022,
-# arXiv 2204.13902 (`iplms`); Lu and others 2022, arXiv 2211.01095 (`dpmpp_2m`); Karras and others
+# arXiv 2204.13902 (`iplms`); Lu and others 2022, arXiv 2211.01095 (`dpmpp_3m`); Karras and others
 # 2022, arXiv 2206.00364 (time grids).
 
 # %% cellView="form" tags=["remove-cell"]
 # @title Check of what the text claims (for maintainers)
-if (checkpoint, category, seed, steps) == ("drums", "kick", 7, 25):
-    first, finished = (abs(watch.kept[step]).max() for step in (1, 25))
+if (checkpoint, category, seed, steps) == ("drums", "kick", 7, 16):
+    first, finished = (abs(watch.kept[step]).max() for step in (1, 16))
     assert 0.06 < first / finished < 0.12  # about 20 dB
-    more = [ddnb.generate(ckpt, 1, seed, category=wanted, sampler=name)[0].audio for name in names]
+    more = [ddnb.generate(ckpt, 1, seed, category=wanted, steps=25, sampler=name)[0].audio for name in names]
     for few, many in zip(sounds[1:], more[1:], strict=True):
         assert abs(many - more[0]).std() < abs(few.audio - sounds[0].audio).std()

@@ -57,7 +57,7 @@ class Toy:
 
     def __init__(self, v, channels=1, stride=8, anchored=False):
         self.v, self.anchored, self.config = v, anchored, self
-        self.single_threaded, self.tones = True, None
+        self.single_threaded, self.tones, self.sampling = True, None, ("iplms", 25)
         self.channels, self.stride, self.min_loop_frames, self.min_frames = channels, stride, 2 * stride, 3 * stride
 
     def legal_frames(self, frames):

@@ -30,20 +30,14 @@ SOURCES = sorted((ROOT / "notebooks").rglob("*.py"))
 FROM_SCRATCH = {"from_scratch"}
 """Verbs of the notebooks whose lesson is the function itself: they alone may define one."""
 
-FEW_STEPS = {
-    "\nfrom ddnb import runtime, widgets": (
-        "\nfrom ddnb import runtime, widgets\nfrom ddnb.generation import sampling\n\nsampling.DEFAULT_STEPS = 12"
-    )
-}
 FASTER = {
-    "02_vary": FEW_STEPS,
     "03_interpolate": {  # with all steps: with fewer, sounds do not come back, and a warning would say nothing
         "positions = 7  # @param": "positions = 3  # @param",
         "depths = [0.3, 0.6, 1.0]": "depths = [0.3, 1.0]",
         "clap, hat, 4)": "clap, hat, 2)",
         "clap, hat, 4, exact=False": "clap, hat, 2, exact=False",
     },
-    "04_loops_and_beats": FEW_STEPS | {"bars=6,": "bars=3,"},
+    "04_loops_and_beats": {"bars=6,": "bars=3,"},
     "05_finetune": {
         "steps = 800  # @param": "steps = 24  # @param",
         'settings |= {"steps": steps,': 'settings |= {"steps": steps, "validate_every": 12,',

@@ -56,6 +56,16 @@ class Checkpoint:
             return ()
         return tuple(compress(self.categories, self.net.tones.tonal))
 
+    @property
+    def default_sampler(self) -> str:
+        """The sampler that suits its network best, a key of ``sampler.SAMPLERS``."""
+        return self.net.sampling[0]
+
+    @property
+    def default_steps(self) -> int:
+        """The steps from which on more change little."""
+        return self.net.sampling[1]
+
     def usual_pitches(self, shares: Mapping[str, float]) -> list[tuple[float, float]]:
         """Return the pitches in Hz of the sounds of some tonal categories in training, and their probabilities."""
         assert self.net.tones is not None

@@ -22,7 +22,7 @@ from ..generation.inpaint import inpaint
 from ..generation.interpolate import interpolate
 from ..generation.keybed import keybed
 from ..generation.length import LoopOptions
-from ..generation.options import DEFAULT_STEPS, SamplingOptions
+from ..generation.options import SamplingOptions
 from ..generation.pitch import check_pitch
 from ..generation.sampling import default_batch_size, seed_list
 from ..generation.vary import vary
@@ -136,7 +136,7 @@ def _add_generate(commands: Commands) -> None:
 def run_generate(arguments: argparse.Namespace) -> int:
     """Generate sounds; without a category, of each category in turn."""
     seeds = _seeds(arguments, arguments.n)  # numbers are checked before a download
-    time_grid(arguments.grid or "log_snr", DEFAULT_STEPS if arguments.steps is None else arguments.steps)
+    time_grid(arguments.grid or "log_snr", 1 if arguments.steps is None else arguments.steps)
     within("--width", arguments.width, 0, 1)
     check_pitch(arguments.note, arguments.key)
     if arguments.bpm is not None:
@@ -370,7 +370,7 @@ def _add_beat(commands: Commands) -> None:
     swing = "0.5 (straight) to 0.75; 0.667 makes triplets (default: the pattern's)"
     parser.add_argument("--swing", type=float, help=swing)
     parser.add_argument("--seed", type=int, default=0, help="seed of the generated sounds (default: 0)")
-    parser.add_argument("--steps", type=int, help=f"network calls per sound (default: {DEFAULT_STEPS})")
+    parser.add_argument("--steps", type=int, help="network calls per sound (default: that of the network)")
     add_output(parser)
     parser.set_defaults(run=run_beat)
 

@@ -21,7 +21,7 @@ from ..inpainting import DEFAULT_METHOD, METHODS
 from ..steps import OnStep
 from .length import MAX_DURATION_S, Length, loop_length
 from .levels import level_gain
-from .options import SamplingOptions, flatten_options
+from .options import FILLING_STEPS, SamplingOptions, flatten_options
 from .sampling import Sampling, clips_of, fit, require_checkpoint, resolve, seed_list
 
 FADE_S = 0.01
@@ -100,7 +100,7 @@ def resolve_ancestral(ckpt: Checkpoint, source: Clip, method: str, options: Samp
         raise ArgumentError(f"Unknown method {method!r}. Known: {', '.join(METHODS)}.")
     if options.sampler is not None:
         raise ArgumentError(f"sampler={options.sampler!r}: gaps are filled by a method instead ({', '.join(METHODS)}).")
-    return resolve(ckpt, options, source)
+    return resolve(ckpt, replace(options, steps=FILLING_STEPS if options.steps is None else options.steps), source)
 
 
 def ancestral_record(sampling: Sampling, method: str) -> dict:

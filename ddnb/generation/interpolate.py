@@ -266,7 +266,7 @@ def _make_path(
     each = [shares(ckpt.categories, category) if category else {} for category in wanted]
     sampling = resolve(ckpt, replace(options, category=dict.fromkeys((*each[0], *each[1]), 1.0)), first)
     if sampling.name in STOCHASTIC_SAMPLERS:
-        raise ArgumentError(f"{sampling.name} adds noise, so it cannot be inverted: take iplms, the default.")
+        raise ArgumentError(f"{sampling.name} adds noise, so it cannot be inverted: leave the sampler out.")
     pitches_hz = [_end_pitch(ckpt, end, share, options) for end, share in zip(ends, each, strict=True)]
     return _Path(sampling, sampling.times(start_time(ckpt, depth)), exact, each, (pitches_hz[0], pitches_hz[1]))
 

@@ -12,8 +12,7 @@ from ..audio.notes import Note
 from ..guidance import Category
 from ..steps import Event, OnStep
 
-DEFAULT_SAMPLER = "iplms"
-DEFAULT_STEPS = 25
+FILLING_STEPS = 25
 
 Result = TypeVar("Result")
 
@@ -54,9 +53,11 @@ class SamplingOptions(OptionGroup):
         None, "share from 0 (default) to 1 of the level added by strong guidance that is taken back"
     )
     steps: int | None = option(
-        None, f"network calls per sound (default: {DEFAULT_STEPS}; the sampler heun needs twice that); more is cleaner"
+        None,
+        f"network calls per sound (default: ckpt.default_steps, or {FILLING_STEPS} to fill in; the sampler heun needs "
+        "twice that); more is cleaner",
     )
-    sampler: str | None = option(None, f"a key of sampler.SAMPLERS (default: {DEFAULT_SAMPLER})")
+    sampler: str | None = option(None, "a key of sampler.SAMPLERS (default: ckpt.default_sampler)")
     grid: str | None = option(
         None,
         "a key of schedule.GRIDS (default: log_snr, up to 9 steps karras, and crash for the samplers that repeat an "

@@ -157,7 +157,7 @@ class _Maker:
         making = clip.provenance.making
         if making is not None and provenance.making is not None:  # the note was given to it, whatever it was from
             making = replace(making, note_from=provenance.making.note_from, key=provenance.making.key)
-        note = provenance.root_note or (making and making.root_note)  # the record of an input has none
+        note = provenance.root_note or (making.root_note if making else None)  # the record of an input has none
         made_by = replace(clip.provenance, making=making, edits=provenance.edits, root_note=note)
         return replace(clip, audio=audio, provenance=made_by)
 

@@ -31,7 +31,7 @@ from ..steps import Event, Model, OnStep, derived_seed, seeded_noise
 from ..threads import single_thread
 from ..windows import rolled, windowed
 from .length import Length
-from .options import DEFAULT_SAMPLER, DEFAULT_STEPS, SamplingOptions
+from .options import SamplingOptions
 from .pitch import Pitch, condition, cycles, fit_circle_hz, resolve_pitch
 
 FEW_STEPS = 9
@@ -290,8 +290,8 @@ def resolve(ckpt: Checkpoint, options: SamplingOptions, of_input: Clip | None = 
         raise ArgumentError("guidance follows a category: say which, with category=...")
     wanted = shares(ckpt.categories, category) if category else None
     pitch = resolve_pitch(ckpt, wanted, options.note, options.key, of_input)
-    steps = DEFAULT_STEPS if options.steps is None else whole("steps", options.steps)
-    name = DEFAULT_SAMPLER if options.sampler is None else options.sampler
+    steps = ckpt.default_steps if options.steps is None else whole("steps", options.steps)
+    name = ckpt.default_sampler if options.sampler is None else options.sampler
     sampler_named(name)
     grid = _default_grid(name, steps) if options.grid is None else options.grid
     time_grid(grid, steps)

@@ -157,6 +157,7 @@ class SpectralUNet(nn.Module):
     anchored = True
     single_threaded = True
     trained_times = "log_normal"
+    sampling = "dpmpp_3m", 16
     plane_weights = ("category.weight",)
     with_planes = staticmethod(with_planes)
 

@@ -174,6 +174,7 @@ class UNet(nn.Module):
     anchored = False
     tones = None
     trained_times = "crash"
+    sampling = "iplms", 25
     plane_weights = PLANE_WEIGHTS
     with_planes = staticmethod(with_planes)
 

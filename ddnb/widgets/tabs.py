@@ -21,6 +21,7 @@ from ..generation.generate import generate
 from ..generation.inpaint import inpaint
 from ..generation.interpolate import interpolate
 from ..generation.length import MAX_DURATION_S
+from ..generation.options import FILLING_STEPS
 from ..generation.vary import vary
 from .jobs import FITTING
 from .region import Region
@@ -75,9 +76,16 @@ class Tab(ipywidgets.VBox):
             control.value = wanted if wanted in control.options else ANY
             self._category = None if wanted in control.options else self._category
             control.disabled = not ckpt.categories
+        if "steps" in self.controls:
+            control, before = self.controls["steps"], self.defaults["steps"]
+            self.defaults["steps"] = self._default_steps(ckpt)
+            control.value = self.defaults["steps"] if control.value == before else control.value
         for name, known in (("guidance_scale", ckpt.categories), ("note", ckpt.tonal_categories)):
             if name in self.controls:
                 self.controls[name].disabled = not known
+
+    def _default_steps(self, ckpt: Checkpoint) -> int:
+        return ckpt.default_steps
 
     def work(self) -> Work:
         """Return a function of the checkpoint, ``on_step`` and ``cancel``; the controls are read at once."""
@@ -294,6 +302,9 @@ class Inpaint(Tab):
         fill = self.way.value == self.WAYS[0]
         self.controls["duration_s"].disabled = fill
         self.region.slider.disabled = not fill
+
+    def _default_steps(self, ckpt: Checkpoint) -> int:
+        return FILLING_STEPS
 
     def _read_state(self) -> dict[str, Any]:
         return super()._read_state() | {"way": self.way.value, "region": list(self.region.value)}
