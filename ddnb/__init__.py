@@ -34,6 +34,7 @@ from .generation.remake import remake
 from .generation.vary import vary, vary_folder
 from .similarity.check import originality
 from .similarity.report import Originality
+from .training.fit import fit
 from .training.loop import finetune
 from .training.report import DatasetReport, check_dataset
 
@@ -57,6 +58,7 @@ __all__ = [
     "convert",
     "extend",
     "finetune",
+    "fit",
     "generate",
     "inpaint",
     "interpolate",

@@ -1,4 +1,4 @@
-"""Sounds of a known pitch, from which ``harmonics.fit_tones`` takes the components of tones.
+"""Sounds of a known pitch, from which ``tune.fit_tones`` takes the components of tones.
 
 The pitch of a rendered note is that of its key, of a procedural sound the one it was made with, of a recorded kick or
 tom that of its tail. As instruments are tuned by ear, the first and the last are corrected by some cents, to where the
@@ -7,7 +7,6 @@ envelopes of the harmonics change least.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ddnb.audio.notes import key_hz
-from ddnb.nets.envelopes import demodulate
+from ddnb.audio.pitch import tail_hz
+from ddnb.training.components import tune
 
 from .data import CATEGORIES, FRAMES, SAMPLE_RATE, Prepared, pad
 from .synth import synthesize_labelled
@@ -33,9 +33,7 @@ DRUMS = {
 """Category -> how often each recording counts, the number of procedural sounds, seconds from the peak to the tail, and
 the range of its pitch in Hz."""
 
-_BATCH = 32
 _TUNING = (-24.0, -12.0, -6.0, 0.0, 6.0, 12.0, 24.0)  # cents
-_TAIL_S = 0.5
 _IN_TUNE = (0.6, 0.75)  # share of the energy in harmonics, correlation of neighbouring frames: else it is no tone
 _ANY = (0.0, -1.0)
 
@@ -73,17 +71,7 @@ def gather(data: Prepared, notes: Prepared) -> Tonal:
 
 
 def _tails_hz(x: Tensor, after_s: float, low: float, high: float) -> Tensor:
-    return torch.tensor([tail_hz(sound, after_s, low, high) for sound in x[:, 0].numpy()])
-
-
-def tail_hz(sound: np.ndarray, after_s: float, low: float, high: float) -> float:
-    """Return the strongest frequency, in Hz, from ``low`` to ``high``, from so many seconds after the peak on."""
-    first = int(np.abs(sound).argmax()) + round(after_s * SAMPLE_RATE)
-    tail = sound[first : first + round(_TAIL_S * SAMPLE_RATE)]
-    size = 1 << 18
-    spectrum = np.abs(np.fft.rfft(tail * np.hanning(len(tail)), size))
-    hz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE)
-    return float(hz[np.where((hz > low) & (hz < high), spectrum, -1).argmax()])
+    return torch.tensor([tail_hz(sound, SAMPLE_RATE, after_s, (low, high)) for sound in x[:, 0].numpy()])
 
 
 def _generator(category: str) -> torch.Generator:
@@ -110,27 +98,10 @@ def _in_tune(
     cents: tuple[float, ...] = _TUNING,
 ) -> Tonal:
     """Correct the pitches by some cents; keep sounds with at least this share of energy, and correlation."""
-    pitch, share, correlation = (
-        torch.cat(each) for each in zip(*_tuned(x, hz.double() / SAMPLE_RATE, cents), strict=True)
-    )
+    pitch, share, correlation = tune(x, hz.double() / SAMPLE_RATE, cents)
     kept = (share >= least[0]) & (correlation >= least[1])
     labels = torch.full((int(kept.sum()),), CATEGORIES.index(category))
     return Tonal(x[kept], pitch[kept], labels)
-
-
-def _tuned(x: Tensor, pitch: Tensor, cents: tuple[float, ...]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Yield batches of corrected pitch, share of the energy in harmonics, and correlation of neighbouring frames."""
-    for some, start in zip(x.split(_BATCH), pitch.split(_BATCH), strict=True):
-        best = start, torch.zeros(len(some)), torch.full((len(some),), -2.0)
-        for change in cents:
-            tried = start * 2 ** (change / 1200)
-            envelopes = demodulate(some, tried, False)
-            power = envelopes.abs().square().sum((1, 2))
-            alike = (envelopes[..., 1:] * envelopes[..., :-1].conj()).real.sum((1, 2)) / power.clamp(min=1e-9)
-            found = tried, 2 * power / some.square().sum((1, 2)).clamp(min=1e-9), alike
-            better = alike > best[2]
-            best = tuple(torch.where(better, new, old) for new, old in zip(found, best, strict=True))  # type: ignore[assignment]
-        yield best
 
 
 def _at_level(sounds: np.ndarray) -> Tensor:

@@ -7,6 +7,7 @@ some minutes. It needs the files of ``make dataset``.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +16,14 @@ import torch
 from ddnb.checkpoints.checkpoint import Checkpoint, weights_sha256
 from ddnb.checkpoints.formats import write_safetensors
 from ddnb.checkpoints.loading import load
+from ddnb.nets.envelopes import HOP
+from ddnb.nets.prior import IMPOSSIBLE
 from ddnb.nets.spectral import SpectralUNet
+from ddnb.training.components import TONES, find_tones, put
 
 from .data import CATEGORIES, load_prepared
-from .harmonics import fit_tones
 from .prepare import FILE, NOTES_FILE
-from .tonal import NOTES, gather
+from .tonal import NOTES, Tonal, gather
 
 COMPONENTS = 384
 """Of all categories with a pitch together."""
@@ -35,6 +38,24 @@ def add_tones(net: SpectralUNet, components: int) -> SpectralUNet:
     return tuned
 
 
+def fit_tones(net: SpectralUNet, sounds: Tonal, held: Collection[int] = (), seed: int = 0) -> None:
+    """Set the components of a network's tones to those of sounds, equally many for each category that has any.
+
+    Args:
+        net: a network with ``tones``.
+        sounds: at the level of the network's training data.
+        held: the categories that last as long as the asked sound.
+    """
+    state, present = net.state_dict(), sounds.labels.unique().tolist()
+    state[TONES + "log_shares"].fill_(IMPOSSIBLE)
+    state[TONES + "held"].fill_(0)[list(held)] = sounds.x.shape[-1] // HOP
+    for label in present:
+        mine, generator = sounds.labels == label, torch.Generator().manual_seed(seed + label)
+        most = net.config.tones // len(present)
+        state = put(state, TONES, label, find_tones(net.config, sounds.x[mine], sounds.pitch[mine], most, generator))
+    net.load_state_dict(state)
+
+
 def main() -> None:
     """Open the network, fit its tones, and write it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -46,7 +67,7 @@ def main() -> None:
     net = add_tones(ckpt.net, COMPONENTS)
     sounds = gather(load_prepared(given.data / FILE), load_prepared(given.data / NOTES_FILE))
     print(f"{len(sounds.x)} sounds of known pitch")
-    fit_tones(net, *sounds, held=[CATEGORIES.index(category) for category in NOTES])
+    fit_tones(net, sounds, held=[CATEGORIES.index(category) for category in NOTES])
     write(given.out, ckpt, net)
 
 

@@ -18,11 +18,12 @@ from ddnb.nets.spectral import SpectralConfig, SpectralUNet
 from recipe import fluid, prepare, sources
 from recipe.augment import make_variant
 from recipe.data import CATEGORIES, FRAMES, LEAD, SAMPLE_RATE, Prepared, load_prepared, pad, save_prepared
-from recipe.harmonics import fit_tones
 from recipe.pool import PEAK, load_pool
 from recipe.prior import fit_prior
 from recipe.soundfont import SoundFont
 from recipe.synth import synthesize, synthesize_labelled
+from recipe.tonal import Tonal
+from recipe.tune import fit_tones
 
 ROOT = Path(__file__).parent.parent
 ONE_SHOTS = [c for c in CATEGORIES if c != "texture"]
@@ -383,7 +384,7 @@ def test_components_of_tones_are_fitted_to_the_sounds():
     k = torch.arange(1, 9)[:, None]
     tone = (0.1 / k ** rolloff[:, None, None] * torch.sin(2 * torch.pi * k * pitch[:, None, None] * n)).sum(1)
     x = tone.float()[:, None] * torch.hann_window(16_384)
-    fit_tones(net, x, pitch, torch.tensor([0] * 4 + [2] * 4))
+    fit_tones(net, Tonal(x, pitch, torch.tensor([0] * 4 + [2] * 4)))
     tones = net.tones
     shares = tones.log_shares.exp()
     assert shares[0].tolist() == pytest.approx([0.5, 0.5, 0, 0]) and shares[2].tolist() == pytest.approx(
@@ -396,5 +397,3 @@ def test_components_of_tones_are_fitted_to_the_sounds():
     expected = math.log(4) * torch.where(means < 100, 1.0, 2.0)
     assert falls.tolist() == pytest.approx(expected.tolist(), abs=0.1)
     assert (tones.correlation[:, 0] > 0.95).all() and (tones.log_residual.exp().amax((1, 2)) < 0.02).all()
-    with pytest.raises(ValueError, match="has no tones"):
-        fit_tones(SpectralUNet(SpectralConfig()), x, pitch, rolloff)

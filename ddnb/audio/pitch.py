@@ -16,6 +16,7 @@ _SUSTAINED_S = 0.2
 _CLEAR = 0.9  # of 1, for an exactly periodic sound
 _STEADY_CENTS = 30.0
 _SHARE = 0.9
+_TAIL_S, _TAIL_SIZE = 0.5, 1 << 18
 
 
 def root_note(audio: np.ndarray, sample_rate: int) -> dict[str, Any] | None:
@@ -48,6 +49,25 @@ def root_note(audio: np.ndarray, sample_rate: int) -> dict[str, Any] | None:
     note = round(key)
     cents = round(100 * (key - note), 1)
     return {"note": note, "name": note_name(note), "cents": cents, "how": "measured, steady and clear"}
+
+
+def tail_hz(sound: np.ndarray, sample_rate: int, after_s: float, between: tuple[float, float]) -> float:
+    """Return the strongest frequency of the half second that begins so many seconds after the peak, in Hz.
+
+    Drums have no steady pitch, but their tails are near one.
+
+    Args:
+        sound: (frames,).
+        sample_rate: Hz.
+        after_s: seconds.
+        between: the lowest and the highest frequency, Hz.
+    """
+    low, high = between
+    first = int(np.abs(sound).argmax()) + round(after_s * sample_rate)
+    tail = sound[first : first + round(_TAIL_S * sample_rate)]
+    spectrum = np.abs(np.fft.rfft(tail * np.hanning(len(tail)), _TAIL_SIZE))
+    hz = np.fft.rfftfreq(_TAIL_SIZE, 1 / sample_rate)
+    return float(hz[np.where((hz > low) & (hz < high), spectrum, -1).argmax()])
 
 
 def _estimate_pitch(piece: np.ndarray, sample_rate: int) -> tuple[float, float]:

@@ -70,6 +70,7 @@ _FACTS = {
     "finetuned_from": _is_text,
     "data_sha256": _is_text,
     "training": _are_plain_values,
+    "fitted_to": _are_plain_values,
 }
 
 # Harmless globals in old Lightning files. They are replaced by empty stand-ins, never imported.

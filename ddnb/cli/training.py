@@ -1,4 +1,4 @@
-"""Commands for training: ``finetune``, ``check-dataset``."""
+"""Commands for sounds of one's own: ``fit``, ``finetune``, ``check-dataset``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tqdm import tqdm
 from ..checkpoints.loading import load
 from ..runtime import pick
 from ..training.config import TrainingConfig
+from ..training.fit import fit, require_new_file
 from ..training.loop import CONFIGS, TrainingStep, finetune, from_scratch
 from ..training.report import check_dataset
 from ..training.run_folder import RunFolder
@@ -34,8 +35,38 @@ _REPORT_S = 30.0  # a line at least this often
 
 def add_commands(commands: Commands) -> None:
     """Add the commands."""
+    _add_fit(commands)
     _add_finetune(commands)
     _add_check_dataset(commands)
+
+
+def _add_fit(commands: Commands) -> None:
+    about = (
+        "Give the built-in network the sound of a folder, in seconds and without training. Class folders (kick/...) "
+        "set the categories of these names, other names become new categories."
+    )
+    parser = commands.add_parser(
+        "fit", help="make the built-in network sound like a folder, at once", description=about
+    )
+    parser.add_argument("folder", type=Path, help="sound files, or class folders of them")
+    parser.add_argument("--out", type=Path, required=True, help="the new checkpoint, a .safetensors file")
+    add_checkpoint(parser)
+    parser.set_defaults(run=run_fit)
+
+
+def run_fit(arguments: argparse.Namespace) -> int:
+    """Fit a checkpoint to a folder and write it."""
+    if not arguments.folder.expanduser().is_dir():  # before a download
+        raise FileNotFoundError(f"There is no folder of sounds at {arguments.folder}.")
+    require_new_file(arguments.out)
+    ckpt = load_checkpoint(arguments)
+    with progress_bar("reading", "file") as bar:
+        fitted = fit(ckpt, arguments.folder, arguments.out, on_file=bar)
+    for name, count in fitted.info["fitted_to"].items():
+        LOG.info("%s: fitted to %s", name, count)
+    print(arguments.out)
+    LOG.info("Wrote %s", arguments.out)
+    return 0
 
 
 def _add_finetune(commands: Commands) -> None:

@@ -14,9 +14,11 @@ from .unet import UNet, UNetConfig
 Network = UNet | SpectralUNet
 Config = UNetConfig | SpectralConfig
 
+_ALIGNMENT = 64  # bytes
+
 
 def build_network(state: Mapping[str, Tensor]) -> Network:
-    """Return the network of a state dict; its parameters are the tensors of the state dict, not copies.
+    """Return the network of a state dict; the parameters of a published one are its tensors, not copies.
 
     Raises:
         KeyError: a name that every such network has is missing.
@@ -25,8 +27,15 @@ def build_network(state: Mapping[str, Tensor]) -> Network:
     kind = spectral if spectral.ANCHOR in state else unet
     config = kind.config_from_shapes({name: tuple(tensor.shape) for name, tensor in state.items()})
     net = build_empty(config)
+    if kind is spectral:
+        state = {name: _aligned(tensor) for name, tensor in state.items()}
     net.load_state_dict(state, assign=True)
     return net
+
+
+def _aligned(tensor: Tensor) -> Tensor:
+    """Return a tensor at an address where PyTorch puts its own; in a mapped file, rounding depends on the header."""
+    return tensor if tensor.is_meta or tensor.data_ptr() % _ALIGNMENT == 0 else tensor.clone()
 
 
 def build_empty(config: Config) -> Network:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from .envelopes import HARMONICS, HOP, audible, demodulate, restore
 from .mdct import inverse_mdct, mdct
-from .prior import Grid, Limits, band_edges, grid, limit, time_edges
+from .prior import IMPOSSIBLE, Grid, Limits, band_edges, grid, limit, time_edges
 
 CELLS = (15, 12)
 """Groups of harmonics, and stretches of time, of a component."""
@@ -38,7 +38,6 @@ CORRELATION = (0.0, 0.998)
 _EVIDENCE = 8  # values of a cell that count as independent of one another
 # of 5 frames, chance makes the mean square 6 times what it should be once in 200 million times
 _LIMITS = Limits(near=5, plausible=(1 / 6, 4), floor=FLOOR, loudest=200.0)
-NO_TONES, _IMPOSSIBLE = -1e4, -1e3  # ln of a share: as it is written, and from which on it is impossible
 _LEAST = 0.05  # of alpha: from noise alone the mean of all sounds is silence, and so would be a run of one step
 # a sound that is longer than usual should at this share of its length not be this much below its peak (nepers);
 # what speaks against it grows with the length, up to this many times the usual one
@@ -152,7 +151,7 @@ class Tones(nn.Module):
         return self._have_tones()[:-1].tolist()
 
     def _have_tones(self) -> Tensor:
-        return self.log_shares.amax(1) > _IMPOSSIBLE
+        return self.log_shares.amax(1) > IMPOSSIBLE / 10
 
     def usual_pitches(self, shares: Tensor) -> list[tuple[float, float]]:
         """Return the mean pitch of each component in cycles per sample, and its probability, for shares (planes,)."""

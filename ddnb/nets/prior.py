@@ -18,6 +18,8 @@ from .mdct import cached
 
 FLOOR = 2e-4
 """Of S, re full scale: below it there is nothing to hear."""
+IMPOSSIBLE = -1e4
+"""ln of the share of a component in a category that does not have it; anything below a tenth of that means the same."""
 _EVIDENCE = 16  # coefficients of a cell that count as independent of one another
 _NEAR = 9  # frames that are about equally loud
 _PLAUSIBLE = (1 / 6, 2)  # chance makes their mean square 6 times what it should be once in ten million times

@@ -38,10 +38,10 @@ from torch import Tensor, nn
 from ..errors import ArgumentError
 from ..schedule import alpha_sigma
 from .envelopes import HOP
-from .harmonics import NO_TONES, Tones
+from .harmonics import Tones
 from .layers import HEAD_WIDTH, Attention, Block, Conv, normalize, set_to_zero
 from .mdct import inverse_mdct, mdct
-from .prior import Prior, band_edges
+from .prior import IMPOSSIBLE, Prior, band_edges
 from .unet import require_shapes
 
 ANCHOR = "prior.log_levels"
@@ -137,7 +137,7 @@ def with_planes(state: Mapping[str, Tensor], planes: int) -> dict[str, Tensor]:
     grown["prior.log_shares"] = torch.cat([shares, shares[-1:].expand(planes, -1)])
     if "tones.log_shares" in state:  # nothing is known of the pitch of new categories: they have none
         shares, held = state["tones.log_shares"], state["tones.held"]
-        none = torch.full_like(shares[:1], NO_TONES).expand(planes, -1)
+        none = torch.full_like(shares[:1], IMPOSSIBLE).expand(planes, -1)
         grown["tones.log_shares"] = torch.cat([shares[:-1], none, shares[-1:]])
         grown["tones.held"] = torch.cat([held[:-1], held.new_zeros(planes), held[-1:]])
     return dict(state) | grown

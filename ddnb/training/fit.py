@@ -1,0 +1,204 @@
+"""``fit``: give the built-in network the sound of a folder at once, without training.
+
+What the network knows of its categories beside its weights, envelopes and tones, is found again among the user's files.
+It is the first step of every fine-tuning of such a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..audio.notes import key_hz
+from ..audio.pitch import root_note, tail_hz
+from ..checkpoints.checkpoint import Checkpoint, weights_sha256
+from ..checkpoints.formats import write_safetensors
+from ..errors import ArgumentError, DatasetError
+from ..files import safe_name
+from ..nets.prior import IMPOSSIBLE
+from ..nets.spectral import SpectralConfig, SpectralUNet, with_planes
+from .batches import Piece, pieces
+from .components import PRIOR, TONES, find_envelopes, find_tones, put, sizes_of, tune
+from .dataset import Dataset, OnFile, decode
+from .starting import MAX_CATEGORIES, should_crop
+
+MOST_SOUNDS = 800
+"""Sounds of a category that are used at most."""
+
+_ENVELOPES, _TONES = 16, 96
+_CENTS = (-24.0, -12.0, -6.0, 0.0, 6.0, 12.0, 24.0)
+_TAIL_AFTER_S = 0.06
+_RANGE = 2.0  # deviations of ln(pitch) around the components that a category has
+_IN_TUNE = (0.6, 0.75)  # share of the energy in harmonics, correlation of neighbouring frames: else it is no tone
+_MOSTLY = 0.5  # share of the sounds of a new category that have a pitch: then it has one
+
+
+def fit(
+    ckpt: Checkpoint, folder: str | Path, out: str | Path | None = None, on_file: OnFile | None = None
+) -> Checkpoint:
+    """Return a checkpoint that sounds like a folder, within seconds: nothing is trained.
+
+    The levels and tones of each category are found again among the files. Class folders (``kick/...``) set the
+    categories of these names; other names become new categories. A folder without class folders is one category, of
+    its own name.
+
+    Args:
+        ckpt: the built-in network, or one that was fitted or fine-tuned from it.
+        folder: sound files, or class folders of them, see ``check_dataset``.
+        out: a new ``.safetensors`` file to write.
+        on_file: called while sounds are read as ``on_file(done, total)``.
+
+    Raises:
+        ArgumentError: another kind of network, or ``out`` with another suffix.
+        DatasetError: no usable sound, or too many class folders.
+        FileNotFoundError: no such folder.
+        FileExistsError: ``out`` exists.
+    """
+    if not isinstance(ckpt.net, SpectralUNet):
+        raise ArgumentError(f"{ckpt.name} cannot be fitted, only 'drums' and what was made from it: use finetune.")
+    target = None if out is None else require_new_file(out)
+    data = decode(folder, ckpt.sample_rate, ckpt.channels, on_file)
+    data = in_classes(data, Path(folder).expanduser().resolve().name)
+    categories = tuple(dict.fromkeys((*ckpt.categories, *data.categories)))
+    if len(categories) > MAX_CATEGORIES:
+        raise DatasetError(
+            f"{len(categories)} categories with those of {ckpt.name}: expected at most {MAX_CATEGORIES}."
+        )
+    state = with_planes(ckpt.net.state_dict(), len(categories) - len(ckpt.categories))
+    found = pieces(data, ckpt.frames, should_crop(ckpt, data), categories)
+    state, counts = fit_state(ckpt, state, data, found)
+    net = network_of(ckpt.net, state)
+    facts = _facts(ckpt, data, categories, counts) | {"weights_sha256": weights_sha256(net.state_dict())}
+    if target is not None:
+        shape = {"sample_rate": ckpt.sample_rate, "frames": ckpt.frames}
+        write_safetensors(target, net.state_dict(), facts | shape)
+    facts["source"] = str(target or f"fit:{facts['name']}")
+    return replace(ckpt, net=net.to(ckpt.device).eval().requires_grad_(False), info=facts)
+
+
+def require_new_file(out: str | Path) -> Path:
+    """Return the path of a checkpoint that can be written.
+
+    Raises:
+        ArgumentError: another suffix.
+        FileExistsError: it exists.
+    """
+    path = Path(out).expanduser()
+    if path.suffix != ".safetensors":
+        raise ArgumentError(f"{path.name}: end the name in .safetensors.")
+    if path.exists():
+        raise FileExistsError(f"{path} exists already; remove it or choose another name.")
+    return path
+
+
+def in_classes(data: Dataset, name: str) -> Dataset:
+    """Return the data with a class for each sound: where there are no class folders, one of this name."""
+    if data.categories:
+        return data
+    return replace(data, sounds=tuple(replace(sound, category=name) for sound in data.sounds))
+
+
+def _facts(ckpt: Checkpoint, data: Dataset, categories: tuple[str, ...], counts: dict[str, str]) -> dict[str, Any]:
+    kept = {name: ckpt.info[name] for name in ("licence", "credit", "peak_dbfs") if name in ckpt.info}
+    return kept | {
+        "name": safe_name(" ".join(data.categories))[:40] or "fitted",
+        "categories": list(categories),
+        "finetuned_from": ckpt.name,
+        "data_sha256": data.fingerprint,
+        "fitted_to": counts,
+    }
+
+
+def network_of(net: SpectralUNet, state: dict[str, Tensor]) -> SpectralUNet:
+    """Return a network of such a state dict, which may have other numbers of components and categories."""
+    planes = state["category.weight"].shape[1]
+    made = SpectralUNet(replace(net.config, planes=planes, **sizes_of(state)))
+    made.load_state_dict(state)
+    return made
+
+
+def fit_state(
+    ckpt: Checkpoint, state: dict[str, Tensor], data: Dataset, found: Sequence[Piece]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Find the components of each category again.
+
+    Args:
+        ckpt: the checkpoint that the state dict is from.
+        state: with planes for all categories, on the CPU.
+        data: the sounds.
+        found: the pieces of them to use, with the labels of their categories; those without one are not used.
+
+    Returns:
+        The state dict; and for each category how many sounds, and how many with a pitch.
+    """
+    config, counts = ckpt.net.config, {}
+    assert isinstance(config, SpectralConfig)
+    for label in sorted({piece.label for piece in found} - {-1}):
+        generator = torch.Generator().manual_seed(label)
+        mine = [piece for piece in found if piece.label == label]
+        mine = [mine[i] for i in torch.randperm(len(mine), generator=generator)[:MOST_SOUNDS].tolist()]
+        x = _read(ckpt, data, mine)
+        envelopes = find_envelopes(config, x, _ENVELOPES, generator, _is_stationary(state, label))
+        state = put(state, PRIOR, label, envelopes)
+        category = str(data.sounds[mine[0].sound].category)
+        counts[category] = f"{len(mine)} sounds"
+        if TONES + "log_shares" not in state:
+            continue
+        pitch = _find_pitches(state, label, x, ckpt.sample_rate)
+        tonal = pitch > 0
+        counts[category] += f", {int(tonal.sum())} with a pitch" if tonal.any() else ""
+        tones = find_tones(config, x[tonal], pitch[tonal], _TONES, generator) if tonal.any() else None
+        state = put(state, TONES, label, tones)
+    return state, counts
+
+
+def _read(ckpt: Checkpoint, data: Dataset, found: Sequence[Piece]) -> Tensor:
+    """Return the beginnings of pieces at the level of the network's training, (n, 1, T)."""
+    x = np.zeros((len(found), 1, ckpt.frames), np.float32)
+    for row, piece in zip(x, found, strict=True):
+        frames = min(piece.frames, ckpt.frames)
+        row[:, :frames] = data.audio[piece.start : piece.start + frames].T
+    if (peak_dbfs := ckpt.info.get("peak_dbfs")) is not None:
+        x *= 10 ** (peak_dbfs / 20) / np.abs(x).max((1, 2), keepdims=True).clip(min=1e-6)
+    return torch.from_numpy(x)
+
+
+def _is_stationary(state: dict[str, Tensor], label: int) -> bool:
+    """Return whether the envelopes of a category do not change in time."""
+    shares = state[PRIOR + "log_shares"]
+    levels = state[PRIOR + "log_levels"][shares[label] > IMPOSSIBLE / 10]
+    return bool((levels == levels[..., :1]).all())
+
+
+def _find_pitches(state: dict[str, Tensor], label: int, x: Tensor, sample_rate: int) -> Tensor:
+    """Return the pitch of each sound in cycles per sample, float64, 0 for none.
+
+    It is measured where it is certain. Else, in a category that has a pitch, it is that of the tail, within the usual
+    range; where sounds last as long as one asks, they must also be in tune with it.
+    """
+    notes = [root_note(sound, sample_rate) for sound in x.numpy()]
+    hz = torch.tensor([key_hz(note["note"] + note["cents"] / 100) if note else 0.0 for note in notes]).double()
+    known = state[TONES + "log_shares"][label] > IMPOSSIBLE / 10
+    if not known.any():
+        if (hz > 0).double().mean() < _MOSTLY:
+            return torch.zeros_like(hz)
+    else:
+        mean, deviation = state[TONES + "log_pitch"][known].double().unbind(1)
+        low, high = (mean - _RANGE * deviation).min(), (mean + _RANGE * deviation).max()
+        between = float(low.exp()) * sample_rate, float(high.exp()) * sample_rate
+        for i in (hz == 0).nonzero()[:, 0].tolist():
+            hz[i] = tail_hz(x[i, 0].numpy(), sample_rate, _TAIL_AFTER_S, between)
+    certain, has = torch.tensor([note is not None for note in notes]), hz > 0
+    pitch = hz / sample_rate
+    if has.any():
+        pitch[has], share, correlation = tune(x[has], pitch[has], _CENTS)
+        held = bool(state[TONES + "held"][label] > 0)
+        in_tune = certain[has] | (not held) | ((share >= _IN_TUNE[0]) & (correlation >= _IN_TUNE[1]))
+        pitch[has] = torch.where(in_tune, pitch[has], 0.0)
+    return pitch

@@ -1,0 +1,123 @@
+"""A network fitted to a folder: what changes, what stays, and what cannot be fitted."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import ddnb
+from ddnb.audio.pitch import root_note
+from ddnb.cli.main import main
+from ddnb.errors import ArgumentError, DatasetError
+
+RATE = 44_100
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("DDNB_CACHE", str(tmp_path / "cache"))
+
+
+def tick(seed, frames=8000):
+    """Noise above 5 kHz that dies away within 20 ms."""
+    noise = np.random.default_rng(seed).standard_normal(frames)
+    spectrum = np.fft.rfft(noise)
+    spectrum[: 5000 * frames // RATE] = 0
+    return 0.1 * np.fft.irfft(spectrum, frames) * np.exp(-np.arange(frames) / 400)
+
+
+def tone(hz, seconds=1.2):
+    n = np.arange(round(seconds * RATE))
+    return sum(0.3 / k * np.sin(2 * np.pi * k * hz * n / RATE) for k in range(1, 6)) * np.exp(-n / RATE)
+
+
+def write(folder, sounds, gain=1.0):
+    folder.mkdir(parents=True)
+    for number, sound in enumerate(sounds):
+        soundfile.write(folder / f"{number}.wav", gain * sound, RATE, "FLOAT")
+    return folder.parent
+
+
+def above_4_khz(clip):
+    power = np.abs(np.fft.rfft(clip.audio[0])) ** 2
+    return power[round(4000 * clip.duration_s) :].sum() / power.sum()
+
+
+def test_sounds_of_the_category_follow_the_folder_and_others_stay(drums, tmp_path):
+    fitted = ddnb.fit(drums, write(tmp_path / "sounds" / "kick", map(tick, range(6))))
+    assert fitted.categories == drums.categories and fitted.info["fitted_to"]["kick"].startswith("6 sounds")
+    before, after = (ddnb.generate(ckpt, 4, category="kick", steps=8) for ckpt in (drums, fitted))
+    assert max(map(above_4_khz, before)) < 0.1 and min(map(above_4_khz, after)) > 0.9
+    for category in ("snare", "synth"):
+        one, other = (ddnb.generate(ckpt, 1, 3, category=category, steps=8)[0].audio for ckpt in (drums, fitted))
+        np.testing.assert_allclose(one, other, atol=2e-4 * np.abs(one).max())
+    weights = dict(drums.net.named_parameters())
+    assert all(torch.equal(value, weights[name]) for name, value in fitted.net.named_parameters())
+
+
+def test_a_folder_without_class_folders_is_a_category_of_its_name(drums, tmp_path):
+    write(tmp_path / "my ticks", map(tick, range(3)))
+    fitted = ddnb.fit(drums, tmp_path / "my ticks")
+    assert fitted.categories == (*drums.categories, "my ticks") and fitted.tonal_categories == drums.tonal_categories
+    assert above_4_khz(ddnb.generate(fitted, 1, category="my ticks", steps=8)[0]) > 0.9
+
+
+def test_a_new_category_of_tones_has_a_pitch(drums, tmp_path):
+    fitted = ddnb.fit(drums, write(tmp_path / "sounds" / "bell", map(tone, (220.0, 330.0, 440.0))))
+    assert "bell" in fitted.tonal_categories and fitted.info["fitted_to"] == {"bell": "3 sounds, 3 with a pitch"}
+    clip = ddnb.generate(fitted, 1, category="bell", note="C4")[0]
+    found = root_note(clip.audio, RATE)
+    assert found["name"] == "C4" and abs(found["cents"]) < 10
+
+
+def test_the_file_holds_the_same_network(drums, tmp_path):
+    write(tmp_path / "sounds" / "bell", map(tone, (220.0, 330.0)))
+    fitted = ddnb.fit(drums, tmp_path / "sounds", tmp_path / "mine.safetensors")
+    loaded = ddnb.load(tmp_path / "mine.safetensors", device="cpu")
+    assert loaded.info == fitted.info and loaded.info["finetuned_from"] == "drums"
+    one, other = (ddnb.generate(ckpt, 1, category="bell", steps=3) for ckpt in (fitted, loaded))
+    np.testing.assert_array_equal(one.audio, other.audio)
+    path = one.save(tmp_path / "made")[0]
+    np.testing.assert_array_equal(ddnb.remake(path, tmp_path / "mine.safetensors").audio, one.audio)
+
+
+def test_fitting_again_changes_nothing_and_the_level_of_the_files_does_not_matter(drums, tmp_path):
+    for name, gain in (("loud", 1.0), ("quiet", 0.01)):
+        write(tmp_path / name / "snare", map(tick, range(4)), gain)
+        write(tmp_path / name / "bell", map(tone, (220.0, 330.0, 440.0)), gain)
+    loud, quiet = tmp_path / "loud", tmp_path / "quiet"
+    once = ddnb.fit(drums, loud)
+    for again in (ddnb.fit(once, loud), ddnb.fit(drums, quiet)):
+        for name, value in once.net.state_dict().items():
+            torch.testing.assert_close(again.net.state_dict()[name], value, atol=1e-4, rtol=1e-4)
+
+
+def test_what_cannot_be_fitted(drums, small, tmp_path):
+    sounds = write(tmp_path / "sounds" / "kick", [tick(0)])
+    with pytest.raises(ArgumentError, match="cannot be fitted, only 'drums'"):
+        ddnb.fit(small, sounds)
+    with pytest.raises(ArgumentError, match="end the name in .safetensors"):
+        ddnb.fit(drums, sounds, tmp_path / "mine.ckpt")
+    (tmp_path / "there.safetensors").write_bytes(b"mine")
+    with pytest.raises(FileExistsError, match="exists already"):
+        ddnb.fit(drums, sounds, tmp_path / "there.safetensors")
+    assert (tmp_path / "there.safetensors").read_bytes() == b"mine"
+    with pytest.raises(DatasetError, match="None of the 1 sound files"):
+        ddnb.fit(drums, write(tmp_path / "silence" / "kick", [np.zeros(9000)]))
+    many = [write(tmp_path / "many" / f"class {i}", [tick(i)]) for i in range(22)]
+    with pytest.raises(DatasetError, match="33 categories with those of drums: expected at most 32"):
+        ddnb.fit(drums, many[0])
+
+
+def test_one_file_is_enough(drums, tmp_path):
+    fitted = ddnb.fit(drums, write(tmp_path / "sounds" / "kick", [tick(0)]))
+    assert above_4_khz(ddnb.generate(fitted, 1, category="kick", steps=8)[0]) > 0.9
+
+
+def test_the_command(tmp_path, capsys, caplog):
+    write(tmp_path / "sounds" / "bell", map(tone, (220.0, 330.0)))
+    out = tmp_path / "mine.safetensors"
+    assert main(["fit", str(tmp_path / "sounds"), "--out", str(out), "--device", "cpu"]) == 0
+    assert capsys.readouterr().out.strip() == str(out) and out.is_file()
+    assert "bell: fitted to 2 sounds, 2 with a pitch" in caplog.text
+    assert main(["fit", str(tmp_path / "sounds"), "--out", str(out)]) != 0
