@@ -45,7 +45,7 @@ def above_4_khz(clip):
 
 def test_sounds_of_the_category_follow_the_folder_and_others_stay(drums, tmp_path):
     fitted = ddnb.fit(drums, write(tmp_path / "sounds" / "kick", map(tick, range(6))))
-    assert fitted.categories == drums.categories and fitted.info["fitted_to"]["kick"].startswith("6 sounds")
+    assert fitted.categories == drums.categories and fitted.info["fitted_to"] == {"kick": "6 sounds"}
     before, after = (ddnb.generate(ckpt, 4, category="kick", steps=8) for ckpt in (drums, fitted))
     assert max(map(above_4_khz, before)) < 0.1 and min(map(above_4_khz, after)) > 0.9
     for category in ("snare", "synth"):
@@ -58,13 +58,13 @@ def test_sounds_of_the_category_follow_the_folder_and_others_stay(drums, tmp_pat
 def test_a_folder_without_class_folders_is_a_category_of_its_name(drums, tmp_path):
     write(tmp_path / "my ticks", map(tick, range(3)))
     fitted = ddnb.fit(drums, tmp_path / "my ticks")
-    assert fitted.categories == (*drums.categories, "my ticks") and fitted.tonal_categories == drums.tonal_categories
+    assert fitted.categories == (*drums.categories, "my ticks")
     assert above_4_khz(ddnb.generate(fitted, 1, category="my ticks", steps=8)[0]) > 0.9
 
 
 def test_a_new_category_of_tones_has_a_pitch(drums, tmp_path):
     fitted = ddnb.fit(drums, write(tmp_path / "sounds" / "bell", map(tone, (220.0, 330.0, 440.0))))
-    assert "bell" in fitted.tonal_categories and fitted.info["fitted_to"] == {"bell": "3 sounds, 3 with a pitch"}
+    assert "bell" in fitted.tonal_categories and fitted.info["fitted_to"] == {"bell": "3 sounds, 3 of a certain pitch"}
     clip = ddnb.generate(fitted, 1, category="bell", note="C4")[0]
     found = root_note(clip.audio, RATE)
     assert found["name"] == "C4" and abs(found["cents"]) < 10
@@ -83,7 +83,7 @@ def test_the_file_holds_the_same_network(drums, tmp_path):
 
 def test_fitting_again_changes_nothing_and_the_level_of_the_files_does_not_matter(drums, tmp_path):
     for name, gain in (("loud", 1.0), ("quiet", 0.01)):
-        write(tmp_path / name / "snare", map(tick, range(4)), gain)
+        write(tmp_path / name / "snare", [tick(i) + 0.2 * tone(180 + 10 * i)[:8000] for i in range(4)], gain)
         write(tmp_path / name / "bell", map(tone, (220.0, 330.0, 440.0)), gain)
     loud, quiet = tmp_path / "loud", tmp_path / "quiet"
     once = ddnb.fit(drums, loud)
@@ -119,5 +119,5 @@ def test_the_command(tmp_path, capsys, caplog):
     out = tmp_path / "mine.safetensors"
     assert main(["fit", str(tmp_path / "sounds"), "--out", str(out), "--device", "cpu"]) == 0
     assert capsys.readouterr().out.strip() == str(out) and out.is_file()
-    assert "bell: fitted to 2 sounds, 2 with a pitch" in caplog.text
+    assert "bell: fitted to 2 sounds, 2 of a certain pitch" in caplog.text
     assert main(["fit", str(tmp_path / "sounds"), "--out", str(out)]) != 0

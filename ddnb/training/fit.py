@@ -36,7 +36,7 @@ _CENTS = (-24.0, -12.0, -6.0, 0.0, 6.0, 12.0, 24.0)
 _TAIL_AFTER_S = 0.06
 _RANGE = 2.0  # deviations of ln(pitch) around the components that a category has
 _IN_TUNE = (0.6, 0.75)  # share of the energy in harmonics, correlation of neighbouring frames: else it is no tone
-_MOSTLY = 0.5  # share of the sounds of a new category that have a pitch: then it has one
+_TAILS_HZ = (60.0, 1200.0)  # of a category whose pitch nobody has found yet
 
 
 def fit(
@@ -144,17 +144,16 @@ def fit_state(
         mine = [piece for piece in found if piece.label == label]
         mine = [mine[i] for i in torch.randperm(len(mine), generator=generator)[:MOST_SOUNDS].tolist()]
         x = _read(ckpt, data, mine)
-        envelopes = find_envelopes(config, x, _ENVELOPES, generator, _is_stationary(state, label))
-        state = put(state, PRIOR, label, envelopes)
+        stationary = _is_stationary(state, label)
+        state = put(state, PRIOR, label, find_envelopes(config, x, _ENVELOPES, generator, stationary))
         category = str(data.sounds[mine[0].sound].category)
         counts[category] = f"{len(mine)} sounds"
-        if TONES + "log_shares" not in state:
-            continue
-        pitch = _find_pitches(state, label, x, ckpt.sample_rate)
-        tonal = pitch > 0
-        counts[category] += f", {int(tonal.sum())} with a pitch" if tonal.any() else ""
-        tones = find_tones(config, x[tonal], pitch[tonal], _TONES, generator) if tonal.any() else None
-        state = put(state, TONES, label, tones)
+        if TONES + "log_shares" in state and not stationary:
+            pitch, certain = _find_pitches(state, label, x, ckpt.sample_rate)
+            has = pitch > 0
+            tones = find_tones(config, x[has], pitch[has], _TONES, generator) if has.any() else None
+            state = put(state, TONES, label, tones)
+            counts[category] += f", {int(certain.sum())} of a certain pitch" if certain.any() else ""
     return state, counts
 
 
@@ -176,29 +175,31 @@ def _is_stationary(state: dict[str, Tensor], label: int) -> bool:
     return bool((levels == levels[..., :1]).all())
 
 
-def _find_pitches(state: dict[str, Tensor], label: int, x: Tensor, sample_rate: int) -> Tensor:
-    """Return the pitch of each sound in cycles per sample, float64, 0 for none.
+def _find_pitches(state: dict[str, Tensor], label: int, x: Tensor, sample_rate: int) -> tuple[Tensor, Tensor]:
+    """Return the pitch of each sound in cycles per sample, float64, 0 for none, and whether it is certain; both (n,).
 
-    It is measured where it is certain. Else, in a category that has a pitch, it is that of the tail, within the usual
-    range; where sounds last as long as one asks, they must also be in tune with it.
+    Where it is not certain it is that of the tail, near which most of a drum's tone is. Where sounds last as long as
+    one asks, they must then be in tune with it, or noise would become a tone.
     """
     notes = [root_note(sound, sample_rate) for sound in x.numpy()]
-    hz = torch.tensor([key_hz(note["note"] + note["cents"] / 100) if note else 0.0 for note in notes]).double()
+    between = _range_hz(state, label, sample_rate)
+    hz = [
+        key_hz(note["note"] + note["cents"] / 100) if note else tail_hz(sound, sample_rate, _TAIL_AFTER_S, between)
+        for note, sound in zip(notes, x[:, 0].numpy(), strict=True)
+    ]
+    tuned = tune(x, torch.tensor(hz, dtype=torch.float64) / sample_rate, _CENTS)
+    certain = torch.tensor([note is not None for note in notes])
+    if bool(state[TONES + "held"][label] > 0):
+        in_tune = (tuned.share >= _IN_TUNE[0]) & (tuned.correlation >= _IN_TUNE[1])
+        return torch.where(certain | in_tune, tuned.pitch, 0.0), certain
+    return tuned.pitch, certain
+
+
+def _range_hz(state: dict[str, Tensor], label: int, sample_rate: int) -> tuple[float, float]:
+    """Return the range of the pitches of a category, in Hz; a usual one where it has none."""
     known = state[TONES + "log_shares"][label] > IMPOSSIBLE / 10
     if not known.any():
-        if (hz > 0).double().mean() < _MOSTLY:
-            return torch.zeros_like(hz)
-    else:
-        mean, deviation = state[TONES + "log_pitch"][known].double().unbind(1)
-        low, high = (mean - _RANGE * deviation).min(), (mean + _RANGE * deviation).max()
-        between = float(low.exp()) * sample_rate, float(high.exp()) * sample_rate
-        for i in (hz == 0).nonzero()[:, 0].tolist():
-            hz[i] = tail_hz(x[i, 0].numpy(), sample_rate, _TAIL_AFTER_S, between)
-    certain, has = torch.tensor([note is not None for note in notes]), hz > 0
-    pitch = hz / sample_rate
-    if has.any():
-        pitch[has], share, correlation = tune(x[has], pitch[has], _CENTS)
-        held = bool(state[TONES + "held"][label] > 0)
-        in_tune = certain[has] | (not held) | ((share >= _IN_TUNE[0]) & (correlation >= _IN_TUNE[1]))
-        pitch[has] = torch.where(in_tune, pitch[has], 0.0)
-    return pitch
+        return _TAILS_HZ
+    mean, deviation = state[TONES + "log_pitch"][known].double().unbind(1)
+    low, high = (mean - _RANGE * deviation).min(), (mean + _RANGE * deviation).max()
+    return float(low.exp()) * sample_rate, float(high.exp()) * sample_rate
