@@ -8,8 +8,7 @@ from statistics import median
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..display.text import duration, shown
-from .dataset import Dataset, Sound
-from .starting import MAX_CATEGORIES
+from .dataset import MAX_CATEGORIES, Dataset, Sound
 
 MIN_STEPS, MAX_STEPS = 500, 3000
 _NAMES = 5

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from itertools import pairwise
-from typing import NamedTuple
+from statistics import median
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,6 +31,11 @@ class Piece(NamedTuple):
     frames: int
     label: int
     sound: int
+
+
+def should_crop(data: Dataset, frames: int) -> bool:
+    """Return whether to cut clips from anywhere in the sounds: the median one is over twice as long as a clip."""
+    return median(sound.frames for sound in data.sounds) > 2 * frames
 
 
 def pieces(data: Dataset, frames: int, crop: bool, categories: Sequence[str] = ()) -> list[Piece]:
@@ -103,6 +109,7 @@ def draw(
     crop: bool,
     augment: Augment | None,
     seed: int,
+    level_dbfs: float | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Draw training clips; each pass over the data has an order of its own.
 
@@ -114,6 +121,7 @@ def draw(
         crop: begin anywhere in a sound, else at its beginning.
         augment: random changes; None for none.
         seed: seed of the order and of the changes.
+        level_dbfs: the peak that each sound gets before the changes; None for its own.
 
     Returns:
         Clips, float32 (B, channels, frames), and the numbers of their categories, int64 (B,).
@@ -124,16 +132,18 @@ def draw(
         epoch, place = divmod(item, len(found))
         piece = found[_order(len(found), seed, epoch)[place]]
         rng = np.random.default_rng([seed, 3, item])
-        spare, late, gain = piece.frames - frames, 0, 1.0
+        spare, late, gain_db, sign = piece.frames - frames, 0, 0.0, 1
+        if level_dbfs is not None:
+            gain_db = level_dbfs - data.sounds[piece.sound].peak_dbfs
         offset = int(rng.integers(spare + 1)) if crop and spare > 0 else 0
         if augment is not None:
             latest = min(round(augment.shift_s * data.sample_rate), frames // 4)
             late = 0 if crop and spare > 0 else int(rng.integers(latest + 1))
-            gain = 10 ** (-rng.uniform(0, augment.quieter_db) / 20)
-            gain *= -1 if augment.invert and rng.random() < 0.5 else 1
+            gain_db -= rng.uniform(0, augment.quieter_db)
+            sign = -1 if augment.invert and rng.random() < 0.5 else 1
         start, length = piece.start + offset, min(piece.frames - offset, frames - late)
         clip[late : late + length] = data.audio[start : start + length]
-        clip *= gain
+        clip *= sign * 10 ** (gain_db / 20)
         labels[row] = piece.label
     return clips.transpose(0, 2, 1), labels
 
@@ -152,12 +162,21 @@ class BatchReader:
         config: the settings of the run; ``crop`` and ``batch_size`` must be chosen.
         frames: length of a clip.
         process, processes: number of this process, and how many share a batch.
+        level_dbfs: see ``draw``.
     """
 
     def __init__(
-        self, data: Dataset, found: Sequence[Piece], config: TrainingConfig, frames: int, process: int, processes: int
+        self,
+        data: Dataset,
+        found: Sequence[Piece],
+        config: TrainingConfig,
+        frames: int,
+        process: int,
+        processes: int,
+        level_dbfs: float | None = None,
     ):
         self.data, self.pieces, self.config, self.frames = data, found, config, frames
+        self.level_dbfs = level_dbfs
         self.process, self.processes = process, processes
         self._thread = ThreadPoolExecutor(1)
         self._ahead: dict[int, Future[tuple[np.ndarray, np.ndarray]]] = {}
@@ -186,7 +205,8 @@ class BatchReader:
         first = number * config.batch_size * self.processes * config.shorten + self.process * size
         items = range(first, first + size)
         augment = Augment() if config.augment else None
-        clips, labels = draw(self.data, self.pieces, items, frames, crop=config.crop, augment=augment, seed=config.seed)
+        options: dict[str, Any] = {"crop": config.crop, "augment": augment, "seed": config.seed}
+        clips, labels = draw(self.data, self.pieces, items, frames, level_dbfs=self.level_dbfs, **options)
         if parts > 1:  # the end of a shortened clip is not the end of the sound
             clips[..., -_FADE:] *= np.linspace(1, 0, _FADE, dtype=np.float32)
         if self.is_loop(number):

@@ -101,6 +101,12 @@ class TrainingConfig:
         "train class folders as categories; by default where there are two or more, or one and a checkpoint that has "
         "categories",
     )
+    fit: bool | None = _setting(
+        None,
+        _FLAG,
+        "begin by fitting the network to the sounds, see the command fit; by default where there are categories and it "
+        "is the built-in network or made from it",
+    )
     class_dropout: float = _setting(
         0.15, _SHARE, "share of the clips that are trained without their category, which guidance needs"
     )

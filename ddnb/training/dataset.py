@@ -24,6 +24,7 @@ from ..runtime import cache_dir
 EXAMPLES = ASSETS / "one-shots"
 """Twelve real drum sounds in class folders, CC0, that come with the package."""
 
+MAX_CATEGORIES = 32
 MIN_DURATION_S = 0.01
 FULL_SCALE = 0.999
 _BLOCK = 1 << 18  # frames

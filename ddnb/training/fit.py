@@ -23,10 +23,9 @@ from ..errors import ArgumentError, DatasetError
 from ..files import safe_name
 from ..nets.prior import IMPOSSIBLE
 from ..nets.spectral import SpectralConfig, SpectralUNet, with_planes
-from .batches import Piece, pieces
+from .batches import Piece, pieces, should_crop
 from .components import PRIOR, TONES, find_envelopes, find_tones, put, sizes_of, tune
-from .dataset import Dataset, OnFile, decode
-from .starting import MAX_CATEGORIES, should_crop
+from .dataset import MAX_CATEGORIES, Dataset, OnFile, decode
 
 MOST_SOUNDS = 800
 """Sounds of a category that are used at most."""
@@ -71,7 +70,7 @@ def fit(
             f"{len(categories)} categories with those of {ckpt.name}: expected at most {MAX_CATEGORIES}."
         )
     state = with_planes(ckpt.net.state_dict(), len(categories) - len(ckpt.categories))
-    found = pieces(data, ckpt.frames, should_crop(ckpt, data), categories)
+    found = pieces(data, ckpt.frames, should_crop(data, ckpt.frames), categories)
     state, counts = fit_state(ckpt, state, data, found)
     net = network_of(ckpt.net, state)
     facts = _facts(ckpt, data, categories, counts) | {"weights_sha256": weights_sha256(net.state_dict())}

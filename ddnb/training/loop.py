@@ -24,6 +24,7 @@ from filelock import BaseFileLock
 
 from ..checkpoints.checkpoint import Checkpoint, weights_sha256
 from ..errors import ArgumentError, RunError
+from ..nets.spectral import SpectralUNet
 from ..nets.unet import UNet, UNetConfig
 from ..notices import warn
 from ..runtime import pick
@@ -31,6 +32,7 @@ from ..steps import Event
 from .artifacts import keep_best, make_demo, start_trackers
 from .config import TrainingConfig
 from .dataset import Dataset, OnFile, decode
+from .fit import in_classes
 from .processes import agree, is_set_anywhere
 from .run_folder import RunFolder
 from .trainer import Trainer
@@ -43,8 +45,11 @@ CONFIGS = {
 }
 """Networks to train from scratch."""
 
-_KEPT_CHOICES = ("batch_size", "learning_rate", "crop", "categories")
+_KEPT_CHOICES = ("batch_size", "learning_rate", "crop", "categories", "fit")
 """Settings that, once chosen for a run, are not chosen anew when it is resumed."""
+
+_BEFORE_0_2 = {"fit": False}
+"""Settings that version 0.1 does not store, and what it did."""
 
 _MAY_CHANGE = {"batch_size", "accumulate", "steps", "dtype", "recompute_levels", "ema_on_cpu", "validate_every"}
 _MAY_CHANGE |= {"save_every", "demo_every", "demos", "keep_best", "save_dtype", "disk_budget_gb", "licence", "wandb"}
@@ -206,8 +211,11 @@ def _open_run(
         stored = {}
     for name in _KEPT_CHOICES if stored else ():
         if getattr(config, name) is None:
-            config = replace(config, **{name: stored["recipe"][name]})
+            config = replace(config, **{name: stored["recipe"].get(name, _BEFORE_0_2.get(name))})
     data = folder if isinstance(folder, Dataset) else decode(folder, ckpt.sample_rate, ckpt.channels, on_file)
+    can_fit = isinstance(ckpt.net, SpectralUNet) and config.fit is not False and config.categories is not False
+    if can_fit and not isinstance(folder, Dataset):
+        data = in_classes(data, Path(folder).expanduser().resolve().name)
     trainer = Trainer(ckpt, data, config, device)
     settings = trainer.describe_run()
     if stored:
@@ -258,7 +266,7 @@ def _check_same_run(stored: dict[str, Any], settings: dict[str, Any], run: RunFo
             f"The sounds have changed since the run in {run.path} began. To train on the new ones, begin another run "
             f"from {run.last_path}; to resume this one, put the old sounds back."
         )
-    defaults = asdict(TrainingConfig())  # for settings that older versions do not store
+    defaults = asdict(TrainingConfig()) | _BEFORE_0_2  # for settings that older versions do not store
     before, after = (defaults | s["recipe"] | {"clips_per_step": s["clips_per_step"]} for s in (stored, settings))
     if changed := [k for k in after if k not in _MAY_CHANGE and before.get(k) != after[k]]:
         listed = ", ".join(f"{k}={before.get(k)!r} (now {after[k]!r})" for k in changed)

@@ -12,11 +12,11 @@ import numpy as np
 from ..checkpoints.checkpoint import Checkpoint
 from ..display.text import shown
 from .advice import MAX_STEPS, MIN_STEPS, advise, describe_contents, describe_faults, describe_time, describe_unused
+from .batches import should_crop
 from .config import TrainingConfig
-from .dataset import Dataset, OnFile, decode
+from .dataset import MAX_CATEGORIES, Dataset, OnFile, decode
 from .near_copies import compute_feature, find_near_copies
 from .report_html import dataset_html
-from .starting import MAX_CATEGORIES, should_crop
 from .trainer import Trainer
 
 QUIET_DBFS = -30.0
@@ -109,7 +109,7 @@ def check_dataset(
     data = decode(folder, rate, channels, lambda done, total: on_file(done, 2 * total))
     onsets, features = _examine(data, on_file)
     names = [s.name for s in data.sounds]
-    crop = ckpt is not None and should_crop(ckpt, data)
+    crop = ckpt is not None and should_crop(data, ckpt.frames)
     steps = _suggest_steps(data, ckpt.frames if ckpt and crop else None)
     return DatasetReport(
         Path(folder).expanduser().resolve().name,

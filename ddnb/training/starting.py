@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from statistics import median
 from typing import Any
 
 import torch
@@ -15,17 +14,15 @@ from ..checkpoints.loading import load
 from ..errors import ArgumentError, DatasetError
 from ..nets.build import Network, build_empty
 from ..nets.lora import add_columns, add_low_rank
+from ..nets.spectral import SpectralUNet
 from ..nets.unet import UNet, recompute
+from .batches import Piece, should_crop
+from .components import sizes_of
 from .config import TrainingConfig
-from .dataset import Dataset
+from .dataset import MAX_CATEGORIES, Dataset
+from .fit import fit_state
 
-MAX_CATEGORIES = 32
 _WEIGHT_DECAY = 0.01
-
-
-def should_crop(ckpt: Checkpoint, data: Dataset) -> bool:
-    """Return whether to cut clips from anywhere in the sounds: the median one is over twice as long as a clip."""
-    return median(s.frames for s in data.sounds) > 2 * ckpt.frames
 
 
 def choose_settings(config: TrainingConfig, ckpt: Checkpoint, data: Dataset) -> TrainingConfig:
@@ -35,9 +32,11 @@ def choose_settings(config: TrainingConfig, ckpt: Checkpoint, data: Dataset) -> 
     choices: dict[str, Any] = {
         "learning_rate": rate,
         "times": ckpt.net.trained_times,
-        "crop": should_crop(ckpt, data),
+        "crop": should_crop(data, ckpt.frames),
         "categories": folders > 1 or (folders == 1 and bool(ckpt.categories)),
     }
+    can_fit = isinstance(ckpt.net, SpectralUNet) and not ckpt.info.get("untrained")
+    choices["fit"] = can_fit and bool(choices["categories"] if config.categories is None else config.categories)
     return replace(config, **{name: value for name, value in choices.items() if getattr(config, name) is None})
 
 
@@ -56,16 +55,28 @@ def check_sizes(config: TrainingConfig, ckpt: Checkpoint, categories: int) -> No
         raise DatasetError(f"{categories} class folders: expected at most {MAX_CATEGORIES}, or categories=False.")
 
 
-def copy_for_training(ckpt: Checkpoint, new_categories: int, config: TrainingConfig, device: torch.device) -> Network:
-    """Return the checkpoint's network in float32 with planes for new categories and, if configured, LoRA.
+def copy_for_training(
+    ckpt: Checkpoint,
+    new_categories: int,
+    config: TrainingConfig,
+    device: torch.device,
+    data: Dataset,
+    found: Sequence[Piece],
+) -> Network:
+    """Return the checkpoint's network in float32 with planes for new categories and, if configured, fitted and LoRA.
 
     With LoRA it shares the frozen weights with the checkpoint, if device and precision allow; else all are copies.
     """
     exact = _load_full_precision(ckpt)
     own = not config.lora_rank  # frozen weights are only read
-    state = {k: v.detach().to(device, torch.float32, copy=own) for k, v in exact.net.state_dict().items()}
-    net = build_empty(replace(exact.net.config, planes=exact.net.config.planes + new_categories))
-    net.load_state_dict(net.with_planes(state, new_categories), assign=True)
+    state = exact.net.with_planes(exact.net.state_dict(), new_categories)
+    sizes = {"planes": exact.net.config.planes + new_categories}
+    if config.fit:
+        state, _ = fit_state(exact, {name: value.cpu() for name, value in state.items()}, data, found)
+        sizes |= sizes_of(state)
+    net = build_empty(replace(exact.net.config, **sizes))
+    state = {k: v.detach().to(device, torch.float32, copy=own) for k, v in state.items()}
+    net.load_state_dict(state, assign=True)
     add_columns(net, new_categories)
     if config.lora_rank:
         add_low_rank(net, config.lora_rank, config.seed)

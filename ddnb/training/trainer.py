@@ -71,7 +71,9 @@ class Trainer:
         new = [name for name in data.categories if name not in ckpt.categories] if config.categories else []
         self.categories = (*ckpt.categories, *new)
         check_sizes(config, ckpt, len(self.categories))
-        self.net = copy_for_training(ckpt, len(new), config, self.device)
+        found = pieces(data, ckpt.frames, bool(config.crop), self.categories if config.categories else ())
+        self.pieces, self.held_out = hold_out(found, config.validation, _VALIDATION_CLIPS, config.seed)
+        self.net = copy_for_training(ckpt, len(new), config, self.device, data, self.pieces)
         self.model = self.accelerator.prepare(self.net)
         self.trainable = {name: p for name, p in self.net.named_parameters() if p.requires_grad}
         self.ema = Ema(self.trainable, config.ema_decay, torch.device("cpu") if config.ema_on_cpu else None)
@@ -79,8 +81,6 @@ class Trainer:
         self.optimizer = make_optimizer(self.trainable.values(), self.peak_rate, self.device)
         self.dtype = pick(self.device, config.dtype).dtype
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-        found = pieces(data, ckpt.frames, bool(config.crop), self.categories if config.categories else ())
-        self.pieces, self.held_out = hold_out(found, config.validation, _VALIDATION_CLIPS, config.seed)
         self.step, self.reported_step, self.keep_best = 0, -1, config.keep_best
         self._updating = False
         self.loss: float | None = None
@@ -90,7 +90,8 @@ class Trainer:
         self.batch_size = config.batch_size or self._fitting_batch(config)
         self.config = replace(config, batch_size=self.batch_size)
         place = self.accelerator.process_index, self.accelerator.num_processes
-        self.batches = BatchReader(data, self.pieces, self.config, ckpt.frames, *place)
+        self.level_dbfs = ckpt.info.get("peak_dbfs") if config.fit else None
+        self.batches = BatchReader(data, self.pieces, self.config, ckpt.frames, *place, self.level_dbfs)
 
     @property
     def is_consistent(self) -> bool:
@@ -281,6 +282,7 @@ class Trainer:
             for first in range(mine.start, mine.stop, self.batch_size):
                 items = range(first, min(first + self.batch_size, mine.stop))
                 options: dict[str, Any] = {"crop": self.config.crop, "augment": None, "seed": 0}
+                options["level_dbfs"] = self.level_dbfs
                 clips, labels = draw(self.data, self.held_out, items, self.ckpt.frames, **options)
                 t = self.warp_times((torch.tensor([*items]) + 0.5) / n)
                 noise = seeded_noise(items, clips.shape[1:])
@@ -310,7 +312,9 @@ class Trainer:
         facts |= {} if info.get("untrained") else {"finetuned_from": self.ckpt.name}
         facts |= {"categories": list(self.categories)} if self.categories else {}
         low, usual, high = np.percentile([sound.peak_dbfs for sound in self.data.sounds], [5, 50, 95])
-        if high - low < _SAME_LEVEL_DB and not self.config.crop:
+        if self.level_dbfs is not None:
+            facts["peak_dbfs"] = self.level_dbfs
+        elif high - low < _SAME_LEVEL_DB and not self.config.crop:
             facts["peak_dbfs"] = round(float(usual), 2)
         return state, facts | {
             "name": name,
