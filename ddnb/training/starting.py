@@ -74,7 +74,7 @@ def copy_for_training(
     if config.fit:
         state, _ = fit_state(exact, {name: value.cpu() for name, value in state.items()}, data, found)
         sizes |= sizes_of(state)
-    net = build_empty(replace(exact.net.config, **sizes))
+    net = build_empty(replace(exact.net.config, **sizes))  # type: ignore[arg-type]
     state = {k: v.detach().to(device, torch.float32, copy=own) for k, v in state.items()}
     net.load_state_dict(state, assign=True)
     add_columns(net, new_categories)
