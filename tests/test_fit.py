@@ -121,3 +121,29 @@ def test_the_command(tmp_path, capsys, caplog):
     assert capsys.readouterr().out.strip() == str(out) and out.is_file()
     assert "bell: fitted to 2 sounds, 2 of a certain pitch" in caplog.text
     assert main(["fit", str(tmp_path / "sounds"), "--out", str(out)]) != 0
+
+
+def test_fine_tuning_begins_with_the_fitted_network_at_its_level(drums, tmp_path):
+    sounds = write(tmp_path / "sounds" / "kick", map(tick, range(4)))  # fewer than 5: none is held out
+    fitted, run = ddnb.fit(drums, sounds), tmp_path / "run"
+    options = {"steps": 2, "batch_size": 1, "validation": 0, "demos": 1, "device": "cpu"}
+    first = next(iter(ddnb.finetune(drums, sounds, run, **options)))
+    clip = ddnb.read_clip(next(first.demo.glob("kick*.wav")))
+    assert above_4_khz(clip) > 0.9 and -30 < 20 * np.log10(np.abs(clip.audio).max()) < 0
+    for _ in ddnb.finetune(drums, sounds, run, **options):  # resumed
+        pass
+    trained = ddnb.load(run, device="cpu")
+    assert trained.info["peak_dbfs"] == drums.info["peak_dbfs"]
+    for name, value in fitted.net.state_dict().items():
+        if name.startswith(("prior.", "tones.")):
+            assert torch.equal(trained.net.state_dict()[name], value), name
+    plain = ddnb.finetune(drums, sounds, tmp_path / "plain", fit=False, **options)
+    assert above_4_khz(ddnb.read_clip(next(next(iter(plain)).demo.glob("kick*.wav")))) < 0.1
+
+
+def test_a_waveform_network_is_not_fitted(small, tmp_path):
+    sounds = write(tmp_path / "sounds" / "kick", map(tick, range(4)))
+    for _ in ddnb.finetune(small, sounds, tmp_path / "run", steps=1, batch_size=1, demos=0, validation=0, device="cpu"):
+        pass
+    with pytest.raises(ArgumentError, match="cannot be fitted"):
+        list(ddnb.finetune(small, sounds, tmp_path / "other", steps=1, fit=True, device="cpu"))

@@ -59,8 +59,7 @@ def fit(
         FileNotFoundError: no such folder.
         FileExistsError: ``out`` exists.
     """
-    if not isinstance(ckpt.net, SpectralUNet):
-        raise ArgumentError(f"{ckpt.name} cannot be fitted, only 'drums' and what was made from it: use finetune.")
+    start = require_fittable(ckpt)
     target = None if out is None else require_new_file(out)
     data = decode(folder, ckpt.sample_rate, ckpt.channels, on_file)
     data = in_classes(data, Path(folder).expanduser().resolve().name)
@@ -72,13 +71,20 @@ def fit(
     state = with_planes(ckpt.net.state_dict(), len(categories) - len(ckpt.categories))
     found = pieces(data, ckpt.frames, should_crop(data, ckpt.frames), categories)
     state, counts = fit_state(ckpt, state, data, found)
-    net = network_of(ckpt.net, state)
+    net = network_of(start, state)
     facts = _facts(ckpt, data, categories, counts) | {"weights_sha256": weights_sha256(net.state_dict())}
     if target is not None:
         shape = {"sample_rate": ckpt.sample_rate, "frames": ckpt.frames}
         write_safetensors(target, net.state_dict(), facts | shape)
     facts["source"] = str(target or f"fit:{facts['name']}")
     return replace(ckpt, net=net.to(ckpt.device).eval().requires_grad_(False), info=facts)
+
+
+def require_fittable(ckpt: Checkpoint) -> SpectralUNet:
+    """Return the network of a checkpoint; raise ArgumentError for one that has nothing to fit."""
+    if not isinstance(ckpt.net, SpectralUNet):
+        raise ArgumentError(f"{ckpt.name} cannot be fitted, only 'drums' and what was made from it: use finetune.")
+    return ckpt.net
 
 
 def require_new_file(out: str | Path) -> Path:
