@@ -40,7 +40,7 @@ FOLDERS = {
 }
 """Folder -> category and files of the kits."""
 
-HELD_OUT = {"basses": ("bass", "fluid/"), "textures": ("texture", "fluid/S")}
+HELD_OUT = {"basses": ("bass", "fluid/"), "textures": ("texture", "sonic-pi/")}
 """Folder -> category and names of held-out recordings of the data set."""
 
 _MADE, _SEED, _KEPT = 24, 100, 3

@@ -153,8 +153,8 @@ def fit_state(
         state = put(state, PRIOR, label, find_envelopes(config, x, _ENVELOPES, generator, stationary))
         category = str(data.sounds[mine[0].sound].category)
         counts[category] = f"{len(mine)} sounds"
-        if TONES + "log_shares" in state and not stationary:
-            pitch, certain = _find_pitches(state, label, x, ckpt.sample_rate)
+        if TONES + "log_shares" in state:
+            pitch, certain = _find_pitches(state, label, x, ckpt.sample_rate, stationary)
             has = pitch > 0
             tones = find_tones(config, x[has], pitch[has], _TONES, generator) if has.any() else None
             state = put(state, TONES, label, tones)
@@ -180,11 +180,13 @@ def _is_stationary(state: dict[str, Tensor], label: int) -> bool:
     return bool((levels == levels[..., :1]).all())
 
 
-def _find_pitches(state: dict[str, Tensor], label: int, x: Tensor, sample_rate: int) -> tuple[Tensor, Tensor]:
+def _find_pitches(
+    state: dict[str, Tensor], label: int, x: Tensor, sample_rate: int, stationary: bool
+) -> tuple[Tensor, Tensor]:
     """Return the pitch of each sound in cycles per sample, float64, 0 for none, and whether it is certain; both (n,).
 
-    Where it is not certain it is that of the tail, near which most of a drum's tone is. Where sounds last as long as
-    one asks, they must then be in tune with it, or noise would become a tone.
+    Where it is not certain it is that of the tail, near which most of a drum's tone is. Where sounds do not change, or
+    last as long as one asks, they must then be in tune with it, or noise would become a tone.
     """
     notes = [root_note(sound, sample_rate) for sound in x.numpy()]
     between = _range_hz(state, label, sample_rate)
@@ -194,7 +196,7 @@ def _find_pitches(state: dict[str, Tensor], label: int, x: Tensor, sample_rate: 
     ]
     tuned = tune(x, torch.tensor(hz, dtype=torch.float64) / sample_rate, _CENTS)
     certain = torch.tensor([note is not None for note in notes])
-    if bool(state[TONES + "held"][label] > 0):
+    if stationary or state[TONES + "held"][label] > 0:
         in_tune = (tuned.share >= _IN_TUNE[0]) & (tuned.correlation >= _IN_TUNE[1])
         return torch.where(certain | in_tune, tuned.pitch, 0.0), certain
     return tuned.pitch, certain
