@@ -35,6 +35,7 @@ _CENTS = (-24.0, -12.0, -6.0, 0.0, 6.0, 12.0, 24.0)
 _TAIL_AFTER_S = 0.06
 _RANGE = 2.0  # deviations of ln(pitch) around the components that a category has
 _IN_TUNE = (0.6, 0.75)  # share of the energy in harmonics, correlation of neighbouring frames: else it is no tone
+_MOSTLY = 0.5  # share of the sounds that must have a pitch: with fewer, all would be made like these
 _TAILS_HZ = (60.0, 1200.0)  # of a category whose pitch nobody has found yet
 
 
@@ -156,7 +157,8 @@ def fit_state(
         if TONES + "log_shares" in state:
             pitch, certain = _find_pitches(state, label, x, ckpt.sample_rate, stationary)
             has = pitch > 0
-            tones = find_tones(config, x[has], pitch[has], _TONES, generator) if has.any() else None
+            mostly = has.double().mean() >= _MOSTLY
+            tones = find_tones(config, x[has], pitch[has], _TONES, generator) if mostly else None
             state = put(state, TONES, label, tones)
             counts[category] += f", {int(certain.sum())} of a certain pitch" if certain.any() else ""
     return state, counts
