@@ -121,6 +121,9 @@ def test_the_command(tmp_path, capsys, caplog):
     assert capsys.readouterr().out.strip() == str(out) and out.is_file()
     assert "bell: fitted to 2 sounds, 2 of a certain pitch" in caplog.text
     assert main(["fit", str(tmp_path / "sounds"), "--out", str(out)]) != 0
+    made = tmp_path / "made"
+    assert main(["generate", "--checkpoint", str(out), "--steps", "1", "-n", "2", "--out", str(made)]) == 0
+    assert [path.name.partition("_")[0] for path in sorted(made.glob("*.wav"))] == ["bell"] * 2
 
 
 def test_fine_tuning_begins_with_the_fitted_network_at_its_level(drums, tmp_path):

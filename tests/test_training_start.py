@@ -52,6 +52,10 @@ def test_new_categories_start_at_the_checkpoint(examples, ema_weights):
     assert facts["categories"] == ["hat", "kick", "snare"] and facts["finetuned_from"] == "lightning"
 
 
+def test_the_batch_size_of_the_built_in_network_is_chosen(drums):
+    assert activation_bytes(drums.net.config, drums.frames) > 1e7
+
+
 def test_known_categories_keep_their_planes(examples, tmp_path):
     """A plane that changed its meaning would turn kicks into hats. New categories follow the known ones."""
     first = trainer(examples)

@@ -50,6 +50,11 @@ class Checkpoint:
         return tuple(self.info.get("categories", ()))
 
     @property
+    def own_categories(self) -> tuple[str, ...]:
+        """The names of the categories that were fitted to a folder, if any were; else all."""
+        return tuple(name for name in self.categories if name in self.info.get("fitted_to", ())) or self.categories
+
+    @property
     def tonal_categories(self) -> tuple[str, ...]:
         """The names of the categories that take a pitch; empty for networks that take none."""
         if self.net.tones is None:

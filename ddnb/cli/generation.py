@@ -125,7 +125,9 @@ def _batch_size(arguments: argparse.Namespace, ckpt: Checkpoint) -> int:
 def _add_generate(commands: Commands) -> None:
     about = "Generate sounds from noise."
     parser = commands.add_parser("generate", help="generate sounds from noise", description=about)
-    many = "number of sounds (default: 4; for a checkpoint with categories 16, of each category in turn)"
+    many = (
+        "number of sounds (default: 4; with categories 16, of each in turn, or of those of the folder that was fitted)"
+    )
     parser.add_argument("-n", type=int, default=None, help=many)
     parser.add_argument("--duration-s", type=float, help="seconds per sound (default: as in training)")
     parser.add_argument("--width", type=float, default=0.0, help="stereo width for mono networks, 0 (off) to 1")
@@ -145,13 +147,13 @@ def run_generate(arguments: argparse.Namespace) -> int:
     ckpt = load_checkpoint(arguments)
     each = bool(ckpt.categories) and arguments.category is None
     if each and arguments.n is None and len(arguments.seed) == 1:
-        seeds = _seeds(arguments, max(16, len(ckpt.categories)))
+        seeds = _seeds(arguments, max(16, len(ckpt.own_categories)))
     options = _sampling_options(arguments) | group_options(arguments, LoopOptions)
     options |= {"width": arguments.width, "duration_s": arguments.duration_s}
     options["max_cents"] = _accepted_cents(arguments, ckpt)
     output = Output(arguments.out, arguments.bits, len(seeds))
     pitched = arguments.note is not None or arguments.key is not None
-    named = ckpt.tonal_categories if pitched else ckpt.categories
+    named = [name for name in ckpt.own_categories if not pitched or name in ckpt.tonal_categories]
     categories = [{"category": name} for name in named] if each and named else [{}]
     with progress_bar("generating", "") as bar:
         for number, category in enumerate(categories):

@@ -65,7 +65,7 @@ def run_fit(arguments: argparse.Namespace) -> int:
     for name, count in fitted.info["fitted_to"].items():
         LOG.info("%s: fitted to %s", name, count)
     print(arguments.out)
-    LOG.info("Wrote %s", arguments.out)
+    LOG.info("Wrote %s. Make sounds: python -m ddnb generate --checkpoint %s", arguments.out, arguments.out)
     return 0
 
 

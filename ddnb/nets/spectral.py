@@ -219,7 +219,7 @@ class SpectralUNet(nn.Module):
         residual = residual + self.partials(scaled, level, alpha, sigma, e, circular)
         with _full_precision(x):
             v = inverse_mdct(k * spectrum - level * variance.rsqrt() * residual.float(), circular)
-            if self.tones is None or not pitch.any():
+            if self.tones is None or x.is_meta or not pitch.any():
                 return v
             change = self.tones(x, alpha * x - sigma * v, level, alpha, sigma, shares, pitch, circular)
             return v - change / sigma.clamp(min=1e-6)

@@ -62,7 +62,8 @@ def make_demo(trainer: Trainer, run: RunFolder, cancel: Event | None) -> Path | 
     target = run.demo_path(trainer.step)
     if not trainer.is_main or target.is_dir():
         return target
-    categories: list[str | None] = [*trainer.categories] or [None]
+    own = trainer.data.categories if trainer.config.categories else ()
+    categories: list[str | None] = [*(own or trainer.categories)] or [None]
     each = max(1, trainer.config.demos // len(categories))
     with trainer.averaged_checkpoint() as ckpt:
         batches = [generate(ckpt, each, category=name, cancel=cancel) for name in categories[:_DEMO_CATEGORIES]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from typing import Any
@@ -311,6 +312,9 @@ class Trainer:
         facts = {k: info[k] for k in ("credit",) if k in info}
         facts |= {} if info.get("untrained") else {"finetuned_from": self.ckpt.name}
         facts |= {"categories": list(self.categories)} if self.categories else {}
+        if self.config.fit:
+            counts = Counter(sound.category for sound in self.data.sounds)
+            facts["fitted_to"] = {name: f"{counts[name]} sounds" for name in self.data.categories}
         low, usual, high = np.percentile([sound.peak_dbfs for sound in self.data.sounds], [5, 50, 95])
         if self.level_dbfs is not None:
             facts["peak_dbfs"] = self.level_dbfs
