@@ -8,7 +8,7 @@ import torch
 import ddnb
 from ddnb.audio.pitch import root_note
 from ddnb.cli.main import main
-from ddnb.errors import ArgumentError, DatasetError
+from ddnb.errors import ArgumentError, DatasetError, RunError
 
 RATE = 44_100
 
@@ -148,5 +148,36 @@ def test_a_waveform_network_is_not_fitted(small, tmp_path):
     sounds = write(tmp_path / "sounds" / "kick", map(tick, range(4)))
     for _ in ddnb.finetune(small, sounds, tmp_path / "run", steps=1, batch_size=1, demos=0, validation=0, device="cpu"):
         pass
-    with pytest.raises(ArgumentError, match="cannot be fitted"):
+    with pytest.raises(ArgumentError, match="cannot be fitted; leave it out"):
         list(ddnb.finetune(small, sounds, tmp_path / "other", steps=1, fit=True, device="cpu"))
+
+
+def test_silence_before_a_sound_and_silent_sounds_do_not_count(drums, tmp_path):
+    late = np.concatenate([np.zeros(2 * RATE), tick(0)])
+    fitted = ddnb.fit(drums, write(tmp_path / "late" / "snare", [late]))
+    plain = ddnb.fit(drums, write(tmp_path / "plain" / "snare", [tick(0)]))
+    for name, value in plain.net.state_dict().items():
+        torch.testing.assert_close(fitted.net.state_dict()[name], value, atol=0.05, rtol=0.05)
+    opposite = np.stack([tick(0), -tick(0)], 1)
+    mixed = ddnb.fit(drums, write(tmp_path / "mixed" / "snare", [opposite, tick(1)]))
+    assert mixed.info["fitted_to"] == {"snare": "1 sounds"}
+    with pytest.raises(DatasetError, match="All sounds of snare are silent in mono"):
+        ddnb.fit(drums, write(tmp_path / "opposite" / "snare", [opposite]))
+
+
+def test_settings_and_runs_that_contradict_the_fit(drums, tmp_path):
+    sounds = write(tmp_path / "sounds" / "kick", map(tick, range(3)))
+    with pytest.raises(ArgumentError, match="only categories are fitted"):
+        ddnb.finetune(drums, sounds, tmp_path / "run", fit=True, categories=False)
+    options = {"batch_size": 1, "validation": 0, "demos": 0, "device": "cpu"}
+    for _ in ddnb.finetune(drums, sounds, tmp_path / "run", steps=1, **options):
+        pass
+    (tmp_path / "sounds" / "kick").rename(tmp_path / "sounds" / "boom")
+    with pytest.raises(RunError):
+        ddnb.finetune(drums, sounds, tmp_path / "run", steps=2, **options)
+    flat = write(tmp_path / "flat" / "one", map(tick, range(3))) / "one"
+    for _ in ddnb.finetune(drums, flat, tmp_path / "other", steps=1, **options):
+        pass
+    flat.rename(tmp_path / "flat" / "two")
+    with pytest.raises(RunError, match="has the categories .* one, and the folder of sounds now gives .* two"):
+        ddnb.finetune(drums, tmp_path / "flat" / "two", tmp_path / "other", steps=2, **options)

@@ -27,6 +27,7 @@ from .common import (
     add_format,
     load_checkpoint,
     progress_bar,
+    require_writable,
     stated_format,
 )
 
@@ -58,7 +59,7 @@ def run_fit(arguments: argparse.Namespace) -> int:
     """Fit a checkpoint to a folder and write it."""
     if not arguments.folder.expanduser().is_dir():  # before a download
         raise FileNotFoundError(f"There is no folder of sounds at {arguments.folder}.")
-    require_new_file(arguments.out)
+    require_writable(require_new_file(arguments.out).parent)
     ckpt = load_checkpoint(arguments)
     with progress_bar("reading", "file") as bar:
         fitted = fit(ckpt, arguments.folder, arguments.out, on_file=bar)

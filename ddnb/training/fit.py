@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..audio.io import fit_length
 from ..audio.notes import key_hz
 from ..audio.pitch import root_note, tail_hz
 from ..checkpoints.checkpoint import Checkpoint, weights_sha256
@@ -27,7 +28,7 @@ from .batches import Piece, pieces, should_crop
 from .components import PRIOR, TONES, find_envelopes, find_tones, put, sizes_of, tune
 from .dataset import MAX_CATEGORIES, Dataset, OnFile, decode
 
-MOST_SOUNDS = 800
+MOST_SOUNDS = 200
 """Sounds of a category that are used at most."""
 
 _ENVELOPES, _TONES = 16, 96
@@ -35,6 +36,7 @@ _CENTS = (-24.0, -12.0, -6.0, 0.0, 6.0, 12.0, 24.0)
 _TAIL_AFTER_S = 0.06
 _RANGE = 2.0  # deviations of ln(pitch) around the components that a category has
 _IN_TUNE = (0.6, 0.75)  # share of the energy in harmonics, correlation of neighbouring frames: else it is no tone
+_ONSET, _SILENT, _LEAD = 0.01, 1e-4, 64  # re the peak; re full scale; frames before it, as in training
 _MOSTLY = 0.5  # share of the sounds that must have a pitch: with fewer, all would be made like these
 _TAILS_HZ = (60.0, 1200.0)  # of a category whose pitch nobody has found yet
 
@@ -67,7 +69,7 @@ def fit(
     categories = tuple(dict.fromkeys((*ckpt.categories, *data.categories)))
     if len(categories) > MAX_CATEGORIES:
         raise DatasetError(
-            f"{len(categories)} categories with those of {ckpt.name}: expected at most {MAX_CATEGORIES}."
+            f"{len(categories)} categories with those of {ckpt.name}: expected at most {MAX_CATEGORIES}; merge some."
         )
     state = with_planes(ckpt.net.state_dict(), len(categories) - len(ckpt.categories))
     found = pieces(data, ckpt.frames, should_crop(data, ckpt.frames), categories)
@@ -153,7 +155,7 @@ def fit_state(
         stationary = _is_stationary(state, label)
         state = put(state, PRIOR, label, find_envelopes(config, x, _ENVELOPES, generator, stationary))
         category = str(data.sounds[mine[0].sound].category)
-        counts[category] = f"{len(mine)} sounds"
+        counts[category] = f"{len(x)} sounds"
         if TONES + "log_shares" in state:
             pitch, certain = _find_pitches(state, label, x, ckpt.sample_rate, stationary)
             has = pitch > 0
@@ -165,11 +167,21 @@ def fit_state(
 
 
 def _read(ckpt: Checkpoint, data: Dataset, found: Sequence[Piece]) -> Tensor:
-    """Return the beginnings of pieces at the level of the network's training, (n, 1, T)."""
-    x = np.zeros((len(found), 1, ckpt.frames), np.float32)
-    for row, piece in zip(x, found, strict=True):
-        frames = min(piece.frames, ckpt.frames)
-        row[:, :frames] = data.audio[piece.start : piece.start + frames].T
+    """Return the beginnings of pieces, without silence before them, at the level of the network's training, (n, 1, T).
+
+    Raises:
+        DatasetError: all are silent, such as stereo files whose channels cancel each other.
+    """
+    rows = []
+    for piece in found:
+        sound = np.asarray(data.audio[piece.start : piece.start + piece.frames]).T
+        loud = np.abs(sound[0]) > max(_ONSET * float(np.abs(sound).max()), _SILENT)
+        if loud.any():
+            led = np.pad(sound, [(0, 0), (_LEAD, 0)])
+            rows.append(fit_length(led, ckpt.frames, int(loud.argmax())))
+    if not rows:
+        raise DatasetError(f"All sounds of {data.sounds[found[0].sound].category} are silent in mono.")
+    x = np.stack(rows).astype(np.float32)
     if (peak_dbfs := ckpt.info.get("peak_dbfs")) is not None:
         x *= 10 ** (peak_dbfs / 20) / np.abs(x).max((1, 2), keepdims=True).clip(min=1e-6)
     return torch.from_numpy(x)

@@ -271,6 +271,12 @@ def _check_same_run(stored: dict[str, Any], settings: dict[str, Any], run: RunFo
     if changed := [k for k in after if k not in _MAY_CHANGE and before.get(k) != after[k]]:
         listed = ", ".join(f"{k}={before.get(k)!r} (now {after[k]!r})" for k in changed)
         raise RunError(f"The run in {run.path} began with {listed}. Give the same to resume it, or a new folder.")
+    if stored.get("categories", settings["categories"]) != settings["categories"]:
+        was, now = (", ".join(s["categories"]) or "none" for s in (stored, settings))
+        raise RunError(
+            f"The run in {run.path} has the categories {was}, and the folder of sounds now gives {now}: give it its "
+            "former names, or begin a new run."
+        )
     if stored["start"] != settings["start"]:
         was, now = (
             f"{s['name']} (weights {s['weights_sha256'][:8]}, {s['frames']} frames at {s['sample_rate']} Hz)"

@@ -20,7 +20,7 @@ from .batches import Piece, should_crop
 from .components import sizes_of
 from .config import TrainingConfig
 from .dataset import MAX_CATEGORIES, Dataset
-from .fit import fit_state, require_fittable
+from .fit import fit_state
 
 _WEIGHT_DECAY = 0.01
 
@@ -35,8 +35,12 @@ def choose_settings(config: TrainingConfig, ckpt: Checkpoint, data: Dataset) -> 
         "crop": should_crop(data, ckpt.frames),
         "categories": folders > 1 or (folders == 1 and bool(ckpt.categories)),
     }
-    if config.fit:
-        require_fittable(ckpt)
+    if config.fit and (not isinstance(ckpt.net, SpectralUNet) or config.categories is False):
+        raise ArgumentError(
+            f"fit=True: {ckpt.name} cannot be fitted; leave it out."
+            if config.categories is not False
+            else "fit=True with categories=False: only categories are fitted; leave one of them out."
+        )
     can_fit = isinstance(ckpt.net, SpectralUNet) and not ckpt.info.get("untrained")
     choices["fit"] = can_fit and bool(choices["categories"] if config.categories is None else config.categories)
     return replace(config, **{name: value for name, value in choices.items() if getattr(config, name) is None})
