@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from .jobs import FITTING, Jobs, Progress
 from .keepers import Keepers
 from .players import Player
 from .sequencer import Sequencer
-from .tabs import BeatTab, Generate, Inpaint, Interpolate, Loop, Made, Tab, Vary, help_html
+from .tabs import BeatTab, Generate, Inpaint, Interpolate, Loop, Made, Tab, Vary
 
 _ROW = ipywidgets.Layout
 _STATE = 1
@@ -177,7 +177,7 @@ class Studio(ipywidgets.VBox):
         return ipywidgets.HBox([self._model, get, presets], layout=_ROW(flex_flow="row wrap"))
 
     def _footer(self) -> ipywidgets.Widget:
-        words = ipywidgets.HTML(help_html(self.tabs))
+        words = ipywidgets.HTML(_help_html(self.tabs))
         text = ipywidgets.Textarea(layout=_ROW(width="100%", height="160px"))
         path = ipywidgets.Text("studio.json", description="file", layout=_ROW(width="310px", max_width=FITTING))
 
@@ -323,3 +323,12 @@ def _unused_path(text: str) -> Path:
     if path.exists():
         raise FileExistsError(f"{path} exists already; choose another name.")
     return path
+
+
+def _help_html(tabs: Iterable[Tab]) -> str:
+    """Return the help texts of all controls as HTML: tooltips need a mouse."""
+    lines = []
+    for tab in tabs:
+        items = "".join(f"<li><b>{tab.controls[name].description}</b>: {hint}</li>" for name, hint in tab.hints.items())
+        lines.append(f"<b>{tab.title}</b><ul>{items}</ul>")
+    return "".join(lines)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -46,6 +46,7 @@ class Tab(ipywidgets.VBox):
     """
 
     title = ""
+    usual_steps: int | None = None  # where it is not that of the network
 
     def __init__(self, *above: ipywidgets.Widget, pickers: Mapping[str, SoundPicker] | None = None):
         self.pickers = dict(pickers or {})
@@ -78,14 +79,11 @@ class Tab(ipywidgets.VBox):
             control.disabled = not ckpt.categories
         if "steps" in self.controls:
             control, before = self.controls["steps"], self.defaults["steps"]
-            self.defaults["steps"] = self._default_steps(ckpt)
+            self.defaults["steps"] = self.usual_steps or ckpt.default_steps
             control.value = self.defaults["steps"] if control.value == before else control.value
         for name, known in (("guidance_scale", ckpt.categories), ("note", ckpt.tonal_categories)):
             if name in self.controls:
                 self.controls[name].disabled = not known
-
-    def _default_steps(self, ckpt: Checkpoint) -> int:
-        return ckpt.default_steps
 
     def work(self) -> Work:
         """Return a function of the checkpoint, ``on_step`` and ``cancel``; the controls are read at once."""
@@ -260,7 +258,7 @@ class Interpolate(Tab):
 
 
 class Inpaint(Tab):
-    title = "Inpaint / extend"
+    title, usual_steps = "Inpaint / extend", FILLING_STEPS
     WAYS = ("fill the region", "extend the end", "extend the start")
     FORMER_WAYS = {  # noqa: RUF012 in states saved by version 0.1
         "fill the stretch": "fill the region",
@@ -302,9 +300,6 @@ class Inpaint(Tab):
         fill = self.way.value == self.WAYS[0]
         self.controls["duration_s"].disabled = fill
         self.region.slider.disabled = not fill
-
-    def _default_steps(self, ckpt: Checkpoint) -> int:
-        return FILLING_STEPS
 
     def _read_state(self) -> dict[str, Any]:
         return super()._read_state() | {"way": self.way.value, "region": list(self.region.value)}
@@ -400,12 +395,3 @@ def tempo_of(clip: Clip) -> dict[str, Any]:
     """Return loop and tempo of a clip as options of ``vary``."""
     tempo = asdict(clip.tempo) if clip.tempo else {}
     return ({"loop": True} if clip.loop else {}) | tempo
-
-
-def help_html(tabs: Iterable[Tab]) -> str:
-    """Return the help texts of all controls as HTML: tooltips need a mouse."""
-    lines = []
-    for tab in tabs:
-        items = "".join(f"<li><b>{tab.controls[name].description}</b>: {hint}</li>" for name, hint in tab.hints.items())
-        lines.append(f"<b>{tab.title}</b><ul>{items}</ul>")
-    return "".join(lines)
