@@ -20,7 +20,6 @@ FLOOR = 2e-4
 """Of S, re full scale: below it there is nothing to hear."""
 IMPOSSIBLE = -1e4
 """ln of the share of a component in a category that does not have it; anything below a tenth of that means the same."""
-_EVIDENCE = 16  # coefficients of a cell that count as independent of one another
 _NEAR = 9  # frames that are about equally loud
 _PLAUSIBLE = (1 / 6, 2)  # chance makes their mean square 6 times what it should be once in ten million times
 _LOUDEST = 2.0  # S, re full scale
@@ -40,9 +39,14 @@ class Prior(nn.Module):
     log_levels: Tensor
     log_shares: Tensor
 
-    def __init__(self, hop: int, planes: int, envelopes: int, cells: tuple[int, int]):
+    def __init__(self, hop: int, planes: int, envelopes: int, cells: tuple[int, int], evidence: int):
+        """Make an empty prior.
+
+        Args:
+            evidence: coefficients of a cell that count as independent of one another.
+        """
         super().__init__()
-        self.hop, self.cells = hop, cells
+        self.hop, self.cells, self.evidence = hop, cells, evidence
         self.register_buffer("log_levels", torch.zeros(envelopes, *cells))
         self.register_buffer("log_shares", torch.zeros(planes + 1, envelopes))
 
@@ -66,7 +70,7 @@ class Prior(nn.Module):
             energy, square = ((cells @ times.points / times.points.sum())[..., None] for cells in (energy, square))
             count = count.sum(1, keepdim=True)
         variance = alpha[..., None].float().square() * square + sigma[..., None].float().square()
-        evidence = count.clamp(max=_EVIDENCE) * (energy[:, None] / variance + variance.log())  # (B, envelopes, cells)
+        evidence = count.clamp(max=self.evidence) * (energy[:, None] / variance + variance.log())  # (B, envelopes, cells)
         probability = (self.log_shares - evidence.sum((2, 3))[:, None] / 2).softmax(-1)  # (B, planes + 1, envelopes)
         each = (probability @ square.flatten(1)).log() / 2
         weight = torch.cat([shares, 1 - shares.sum(1, keepdim=True)], 1).float()
