@@ -100,7 +100,9 @@ def measure_folder(
         networks["fine-tuned"] = ddnb.load(place / "run"), time.perf_counter() - began
     floor, before, rows = max(0.0, distance(known, theirs)), 0.0, []
     for label, (network, seconds) in networks.items():
-        made = _pad([clip.audio[0] for clip in ddnb.generate(network, _MADE, _SEED, category=category)])
+        made = _pad(
+            [clip.audio[0] for clip in ddnb.generate(network, _MADE, _SEED, category=category, level="network")]
+        )
         far = distance(made, theirs)
         before = before if rows else far
         nearest = find_nearest(made, known)[0]

@@ -55,7 +55,7 @@ def generate_each(
     """
     ckpt, made = ddnb.load(source, **opening), {}
     for i, category in enumerate(c for c in known if c in ckpt.categories):
-        clips = ddnb.generate(ckpt, n, seed + i * n, category=category, **options)
+        clips = ddnb.generate(ckpt, n, seed + i * n, category=category, level="network", **options)
         if len(clips) < n:
             raise RuntimeError(f"{category}: {len(clips)} of {n} sounds were generated.")
         made[category] = [

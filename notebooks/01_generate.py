@@ -76,8 +76,7 @@ seed = 7  # @param {type:"integer"}
 steps = 16  # @param {type:"slider", min:1, max:100, step:1}
 
 # %% [markdown]
-# Now load the model, make the sounds and show them. Turn the volume down a little before you press
-# play: nobody knows yet how loud they will be. Each player shows the sound's length, settings and peak level,
+# Now load the model, make the sounds and show them. Each player shows the sound's length, settings and peak level,
 # then its waveform and its spectrogram: low frequencies at the bottom, bright where there is energy.
 
 # %%
@@ -97,8 +96,8 @@ heard
 # What should you hear? Four different kicks. In the spectrogram each starts at once, falls in
 # pitch, and ends in silence.
 #
-# No sound is made louder: a peak near 0 dBFS (full scale) is loud, one at -30 dBFS is quiet. Only
-# a sound above 0 dBFS is turned down, in players and in saved files, and the player says by how much.
+# All have a peak of -1 dBFS, just below full scale, as the sounds of sample packs do. Textures and loops
+# get the same loudness instead, -18 LUFS. `level="network"` keeps what the model made, which is quieter.
 
 # %% [markdown]
 # ## Categories

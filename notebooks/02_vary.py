@@ -120,7 +120,7 @@ widgets.player([original, *series], ["original", *(f"strength {value}" for value
 
 # %% [markdown]
 # Up to about 0.6 you hear the same drum, struck again, and less and less like the first time. At 0.8
-# it may well be another one: length, brightness and level change. The last has nothing of the
+# it may well be another one: length and brightness change. The last has nothing of the
 # original: it is what `generate` makes of this seed.
 #
 # Strength is an amount of noise. These are noise levels relative to a sound whose peak is at 0 dB, and
@@ -143,8 +143,8 @@ print(f"the sound: {20 * math.log10(original.audio.std() / peak):.0f} dB")
 # %% [markdown]
 # ## Level
 #
-# The higher the strength, the less the level follows the original. With `match_level=True` each
-# variation gets the average level of the original (its root mean square), which helps if it is to
+# Each variation has the peak of the original, however loud that is. With `match_level=True` it gets
+# the average level of the original (its root mean square) instead, which helps if it is to
 # replace the original in an arrangement. The original, two variations, the same two matched:
 
 # %%
@@ -153,7 +153,7 @@ matched = ddnb.vary(ckpt, sound, 1, 2, seed, match_level=True)
 widgets.player([original, *plain, *matched], ["original", "plain 1", "plain 2", "matched 1", "matched 2"])
 
 # %% [markdown]
-# Compare the peaks: for the snare, matching raises the first variation by about 7 dB and
+# Compare the peaks: for the snare, matching raises the first variation by about 6 dB and
 # changes nothing else. A short sound
 # needs a higher peak to be as loud on average as a long one; above full scale it is turned down in
 # players and files, and says so.
@@ -346,6 +346,7 @@ import numpy as np
 if (checkpoint, your_sound, seed) == ("drums", "", 0):
     levels = [20 * np.log10(clip.audio.std() / original.audio.std()) for clip in (*plain, *matched)]
     assert -12 < levels[0] < -3 and levels[1] < -1 and max(np.abs(levels[2:])) < 0.5
+    assert max(abs(abs(clip.audio).max() - abs(original.audio).max()) for clip in (*series, *plain)) < 0.001
 inside = [
     slice(round(start * texture.sample_rate), round(end * texture.sample_rate))
     for start, end in ((0, 0.39), (0.61, 0.89))

@@ -190,7 +190,8 @@ kit
 # %%
 import warnings
 
-clap, hat = (ddnb.generate(drums, 1, seed, category=name)[0] for name in ("clap", "open_hat"))
+clap = ddnb.generate(drums, 1, seed, category="clap")[0]
+hat = ddnb.generate(drums, 1, seed + 1, category="open_hat")[0]
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     usual = ddnb.interpolate(ckpt, clap, hat, 4, exact=False)

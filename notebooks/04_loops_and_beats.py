@@ -291,7 +291,7 @@ widgets.player([each.clip for each in beats], list(patterns))
 # With sounds of your own for all tracks, no model is needed: `ddnb.beat(pattern="house",
 # sounds={"kick": "my-kick.wav", ...})`, with one for each track of the pattern.
 # Levels are set for you: every sound gets the same peak, then the level that is usual for its
-# track.
+# track, and the whole loop a loudness of -18 LUFS, or a peak of -1 dBFS where that is quieter.
 
 # %% [markdown]
 # ## Click your own

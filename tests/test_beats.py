@@ -41,7 +41,7 @@ def drums(tracks, seed=0, **shape) -> dict[str, tuple[np.ndarray, int]]:
 
 
 def own(tracks, sounds=None, **numbers) -> Beat:
-    return beat(None, {"tracks": tracks}, sounds=sounds or drums(tracks), **numbers)
+    return beat(None, {"tracks": tracks}, sounds=sounds or drums(tracks), level="network", **numbers)
 
 
 def audio(tracks, sounds=None, **numbers) -> np.ndarray:

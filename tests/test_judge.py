@@ -308,8 +308,9 @@ def _stand_in(monkeypatch, categories, made=None):
 def test_generates_each_known_category_with_new_seeds(monkeypatch):
     asked = _stand_in(monkeypatch, ("texture", "kick", "voice"))
     found = sounds.generate_each("some", CATEGORIES, 3, 100, {"steps": 12}, {})
+    given = {"level": "network", "steps": 12}
     assert list(found) == ["kick", "texture"]  # in the order of the recordings
-    assert asked == [(3, 100, {"category": "kick", "steps": 12}), (3, 103, {"category": "texture", "steps": 12})]
+    assert asked == [(3, 100, {"category": "kick"} | given), (3, 103, {"category": "texture"} | given)]
     name, audio = found["texture"][2]
     assert name == "seed 105" and audio.shape == (2000,)  # mono, at 44.1 kHz
     assert audio[1000] == pytest.approx(0.5, abs=1e-3)

@@ -440,7 +440,7 @@ def test_a_loop_depends_on_its_seed_alone(frames, sampler, ckpt):
 
 
 def test_starting_on_the_onset_only_turns(ckpt):
-    plain, turned = (make(ckpt, duration_s=0.05, start_on_onset=on).audio[0] for on in (False, True))
+    plain, turned = (make(ckpt, duration_s=0.05, start_on_onset=on, level="network").audio[0] for on in (False, True))
     by = int(np.flatnonzero(plain[0] == turned[0, 0])[0])
     np.testing.assert_array_equal(turned, np.roll(plain, -by, -1))
     np.testing.assert_array_equal(turned, from_strongest_onset(plain, 48_000))

@@ -591,7 +591,7 @@ def test_interpolate_notebook_walks_and_warns(executed):
     assert names == [f"tom_C3_drums_seed4_to_clap_drums_seed4_{place}of3.wav" for place in (1, 2, 3)]
     said = printed_by(notebook)
     assert min(float(level) for level in re.findall(r"came back ([\d.]+) dB", said)) > 20
-    assert re.search(r"loses (clap|open_hat)_drums_seed4 \(-?\d+ dB\)", said)
+    assert re.search(r"loses (clap|open_hat)_drums_seed[45] \(-?\d+ dB\)", said)
     exact = re.search(r"exact: ([\d.]+) ([\d.]+) dB", said)
     assert min(float(level) for level in exact.groups()) > 20
 

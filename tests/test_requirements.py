@@ -19,7 +19,7 @@ def requirements_in(path: Path) -> list[Requirement]:
     return [Requirement(line) for line in lines if line]
 
 
-NOT_IN_COLAB = {"mido"}
+NOT_IN_COLAB = {"mido", "pyloudnorm"}
 """Pure Python whose only dependency, packaging, is in Colab: installing it replaces nothing."""
 
 REQUIREMENTS = requirements_in(ROOT / "requirements.txt")

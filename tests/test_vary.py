@@ -41,7 +41,7 @@ def gaussian():
 
 def vary(ckpt, audio, strength=0.5, n=1, seed=0, rate=None, **options):
     audio = (audio, rate or ckpt.sample_rate) if isinstance(audio, np.ndarray) else audio
-    return ddnb.vary(ckpt, audio, strength, n, seed, **({"steps": 3} | options))
+    return ddnb.vary(ckpt, audio, strength, n, seed, **({"steps": 3, "level": "network"} | options))
 
 
 # --- both ends of the scale -----------------------------------------------------------------------------------------
@@ -67,13 +67,13 @@ def test_strength_0_in_stereo_and_at_a_level(ckpt):
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_strength_1_is_what_generate_makes_to_the_bit(sampler, ckpt):
     """Nothing is left of the sound, whatever it was and however loud."""
-    made = ddnb.generate(ckpt, 1, 7, steps=3, sampler=sampler, duration_s=300 / RATE)
+    made = ddnb.generate(ckpt, 1, 7, steps=3, sampler=sampler, duration_s=300 / RATE, level="network")
     for x in (sound(frames=300), 100 * sound(1, 300)):
         np.testing.assert_array_equal(vary(ckpt, x, 1, seed=7, sampler=sampler).audio, made.audio)
 
 
 def test_strength_1_on_a_mono_network(drums):
-    made = ddnb.generate(drums, 1, 7, steps=3, category="snare", duration_s=3000 / 44_100).audio
+    made = ddnb.generate(drums, 1, 7, steps=3, category="snare", duration_s=3000 / 44_100, level="network").audio
     for channels in (1, 2, 3):
         clips = vary(drums, sound(frames=3000, channels=channels), 1.0, seed=7, category="snare")
         wanted = np.repeat(made[0], channels, 0)
@@ -82,7 +82,7 @@ def test_strength_1_on_a_mono_network(drums):
 
 def test_strength_1_of_a_loop(ckpt):
     ckpt = replace(ckpt, frames=512)
-    made = ddnb.generate(ckpt, 1, 7, steps=3, loop=True, duration_s=512 / RATE)
+    made = ddnb.generate(ckpt, 1, 7, steps=3, loop=True, duration_s=512 / RATE, level="network")
     np.testing.assert_array_equal(vary(ckpt, sound(frames=512), 1, seed=7, loop=True).audio, made.audio)
 
 
@@ -464,7 +464,7 @@ def folder(path, **sounds):
 def test_a_folder_file_by_file(ckpt, tmp_path):
     folder(tmp_path, b_wav=sound(1), a__c_wav=sound(2), a_wav=sound(3))
     (tmp_path / "notes.txt").write_text("no sound")
-    made = list(vary_folder(ckpt, tmp_path, 0.4, 2, steps=1))
+    made = list(vary_folder(ckpt, tmp_path, 0.4, 2, steps=1, level="network"))
     names = [clips.settings["making"]["source"]["name"] for clips in made]
     assert names == ["c.wav", "a.wav", "b.wav"] and [len(clips) for clips in made] == [2, 2, 2]
     np.testing.assert_array_equal(made[2].audio, vary(ckpt, tmp_path / "b.wav", 0.4, 2, steps=1).audio)

@@ -67,7 +67,7 @@ def test_default_is_the_sampler_by_hand(ckpt):
     from ddnb.sampler import iplms
     from ddnb.schedule import time_grid
 
-    ours = ddnb.generate(ckpt, 1, seed=3, duration_s=512 / 48000, steps=12).audio
+    ours = ddnb.generate(ckpt, 1, seed=3, duration_s=512 / 48000, steps=12, level="network").audio
     by_hand = iplms(ckpt, seeded_noise([3], (2, 512)), time_grid("log_snr", 12))
     np.testing.assert_array_equal(ours, by_hand.numpy())
 

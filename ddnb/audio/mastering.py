@@ -1,20 +1,25 @@
 """Finishing a sound: trimming, levels, stereo width. Everything is deterministic.
 
-An *edit* is a dictionary that is kept in the sound's record: ``first_frame`` and ``frames`` (the part that is kept),
-``fade_frames`` (at its end), ``gain_db``, ``bits`` (rounding as in a file). Each key may be missing; they are applied
-in this order. ``apply_edit`` repeats one, so that a sound can be remade as it was exported.
+An *edit* is a dictionary that is kept in the sound's record: ``to_rate`` (another sample rate) with, for loops, the
+frames on the circle, ``circle_frames``; ``first_frame`` and ``frames`` (the part that is kept; what reaches past the
+end is silent), ``fade_in_frames`` (at its beginning), ``fade_frames`` (at its end), ``gain_db``, ``bits`` (rounding as
+in a file). Each key may be missing; they are applied in this order. ``apply_edit`` repeats one, so that a sound can be
+remade as it was exported.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from ..checks import whole
 from ..errors import ArgumentError, RecordError
-from .io import CEILING_DBFS, NO_GAIN_DB, SUBTYPES, amplify, peak_dbfs, quantise
+from .io import CEILING_DBFS, NO_GAIN_DB, SUBTYPES, amplify, fit_length, peak_dbfs, quantise, resample
+from .loop import fit_circle
 
 _WIDENER_TAPS = 882
 _WIDENER_MEAN = 147  # taps: half a period of 150 Hz at 44.1 kHz
@@ -63,31 +68,80 @@ TAIL_DB = -60.0
 FADE_S = 0.01
 LEVELS = ("kept", "each", "together")
 
-_EDIT = ("first_frame", "frames", "fade_frames", "gain_db", "bits")
+LOUDNESS_LUFS = -18.0
+"""Integrated loudness (ITU-R BS.1770-4) of loops and textures."""
+
+FADE_IN_S = 0.0005
+STARTS_HARD = 0.01
+"""Magnitude of a first sample re the peak from which on a sound gets a fade-in, as it would click."""
+
+RATES = (8000, 192_000)
+"""Sample rates that a sound can be saved at, Hz."""
+
+_EDIT = ("to_rate", "circle_frames", "first_frame", "frames", "fade_in_frames", "fade_frames", "gain_db", "bits")
+_METERED_S = 0.4  # the shortest sound that has a loudness: one block of the standard
 _AROUND = 64  # frames over which a peak between samples can ring
 
 
 _MAX_GAIN_DB = 1000.0
 
 
-def apply_edit(audio: np.ndarray, edit: Mapping[str, Any]) -> np.ndarray:
+def apply_edit(audio: np.ndarray, edit: Mapping[str, Any], sample_rate: int | None = None) -> np.ndarray:
     """Apply an edit: (channels, frames) -> (channels, frames kept), float32.
+
+    Args:
+        audio: the sound.
+        edit: see above.
+        sample_rate: that of the sound, Hz, for edits that change it.
 
     Raises:
         RecordError: unknown keys, or an edit that does not fit the sound.
     """
     if unknown := [key for key in edit if key not in _EDIT]:
         raise RecordError(f"Unknown edit: {', '.join(unknown)}. Known: {', '.join(_EDIT)}.")
+    if "to_rate" in edit:
+        audio = _change_rate(audio, edit, sample_rate)
     first = operator.index(edit.get("first_frame", 0))
     frames = operator.index(edit.get("frames", audio.shape[-1] - first))
-    fade, bits = operator.index(edit.get("fade_frames", 0)), edit.get("bits", "float")
-    gain_db = float(edit.get("gain_db", 0.0))
-    inside = first >= 0 and 1 <= frames <= audio.shape[-1] - first and 0 <= fade <= frames
-    if not (inside and bits in SUBTYPES and abs(gain_db) <= _MAX_GAIN_DB):
+    fade_in, fade = (operator.index(edit.get(key, 0)) for key in ("fade_in_frames", "fade_frames"))
+    gain_db, bits = float(edit.get("gain_db", 0.0)), edit.get("bits", "float")
+    inside = 0 <= first < audio.shape[-1] and 1 <= frames <= audio.shape[-1] and min(fade_in, fade) >= 0
+    if not (inside and fade_in + fade <= frames and bits in SUBTYPES and abs(gain_db) <= _MAX_GAIN_DB):
         raise RecordError(f"The edit {dict(edit)} does not fit a sound of {audio.shape[-1]} frames.")
-    audio = _fade_out(audio[:, first : first + frames], fade)
+    audio = _fade_out(_fade_in(fit_length(audio, frames, first), fade_in), fade)
     audio = amplify(audio, gain_db)
     return audio if bits == "float" else quantise(audio, bits)
+
+
+def rate_edit(sample_rate: int, to_rate: int, circle_frames: int | None = None) -> dict[str, int]:
+    """Return the edit that changes the sample rate; empty if it is that already.
+
+    Args:
+        sample_rate: that of the sound, Hz.
+        to_rate: whole Hz, from 8,000 to 192,000.
+        circle_frames: length of a loop at the new rate, frames; None for sounds that are no loop.
+
+    Raises:
+        ArgumentError: a rate out of its range.
+    """
+    try:
+        to_rate = whole("to_rate", to_rate, *RATES)
+    except ArgumentError as error:
+        raise ArgumentError(f"{error} 44100 and 48000 are usual.") from None
+    if to_rate == sample_rate:
+        return {}
+    return {"to_rate": to_rate} | ({} if circle_frames is None else {"circle_frames": circle_frames})
+
+
+def _change_rate(audio: np.ndarray, edit: Mapping[str, Any], sample_rate: int | None) -> np.ndarray:
+    to_rate, frames = operator.index(edit["to_rate"]), edit.get("circle_frames")
+    usual = audio.shape[-1] * to_rate / (sample_rate or to_rate)
+    there = frames is None or abs(operator.index(frames) - usual) <= 1
+    if sample_rate is None or not RATES[0] <= to_rate <= RATES[1] or not there:
+        raise RecordError(
+            f"The edit {dict(edit)} does not fit a sound of {audio.shape[-1]} frames at {sample_rate} Hz."
+        )
+    return resample(audio, sample_rate, to_rate) if frames is None else fit_circle(audio, frames)
 
 
 def _fade_out(audio: np.ndarray, frames: int) -> np.ndarray:
@@ -97,6 +151,14 @@ def _fade_out(audio: np.ndarray, frames: int) -> np.ndarray:
     fall = 0.5 + 0.5 * np.cos(np.pi * np.arange(1, frames + 1) / frames)
     kept, end = np.split(audio, [audio.shape[-1] - frames], axis=-1)
     return np.concatenate([kept, end * fall.astype(np.float32)], axis=-1)
+
+
+def _fade_in(audio: np.ndarray, frames: int) -> np.ndarray:
+    """Fade the first frames from exactly zero, along a half cosine."""
+    if not frames:
+        return audio
+    rise = 0.5 - 0.5 * np.cos(np.pi * np.arange(frames) / frames)
+    return np.concatenate([audio[:, :frames] * rise.astype(np.float32), audio[:, frames:]], axis=-1)
 
 
 def start_frame(audio: np.ndarray, sample_rate: int) -> int:
@@ -132,6 +194,47 @@ def find_trim(audio: np.ndarray, sample_rate: int) -> dict[str, int]:
     if frames == audio.shape[-1] and not fade:
         return {}
     return {"first_frame": first, "frames": frames, "fade_frames": fade}
+
+
+def normalize(audio: np.ndarray, sample_rate: int, *, align: bool, by_loudness: bool) -> dict[str, Any]:
+    """Find the edit that gives a sound the level of recordings in sample packs, at the same length.
+
+    Args:
+        audio: (channels, frames).
+        sample_rate: Hz.
+        align: whether it may be moved, so that it begins a millisecond before its attack and not with a click.
+        by_loudness: bring it to ``LOUDNESS_LUFS`` and not to a peak of ``CEILING_DBFS``, which it keeps below.
+
+    Returns:
+        The edit; empty for silence.
+    """
+    if not audio.any():
+        return {}
+    edit: dict[str, Any] = {}
+    if align:
+        first, peak = start_frame(audio, sample_rate), np.abs(audio).max()
+        edit |= {"first_frame": first, "frames": audio.shape[-1]} if first else {}
+        hard = np.abs(audio[:, first]).max() >= STARTS_HARD * peak
+        fade = {"fade_in_frames": min(round(FADE_IN_S * sample_rate), audio.shape[-1])} if hard else {}
+        if fade and apply_edit(audio, edit | fade).any():  # or all of it was its first sample
+            edit |= fade
+        audio = apply_edit(audio, edit)
+    gain_db = CEILING_DBFS - peak_dbfs(audio)
+    if by_loudness:
+        louder = loudness_lufs(amplify(audio, gain_db), sample_rate) - LOUDNESS_LUFS
+        gain_db -= max(0.0, louder)
+    return edit | {"gain_db": round(gain_db, 4)}
+
+
+def loudness_lufs(audio: np.ndarray, sample_rate: int) -> float:
+    """Measure the integrated loudness in LUFS, as in ITU-R BS.1770-4; minus infinity for near silence.
+
+    A sound shorter than a block of the standard, 0.4 s, is measured repeated.
+    """
+    from pyloudnorm import Meter
+
+    repeats = math.ceil(_METERED_S * sample_rate / audio.shape[-1])
+    return float(Meter(sample_rate).integrated_loudness(np.tile(audio, repeats).T.astype(np.float64)))
 
 
 def true_peak_dbfs(audio: np.ndarray, loop: bool = False) -> float:

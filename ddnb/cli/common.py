@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from ..audio.io import CEILING_DBFS, SUBTYPES, peak_dbfs
+from ..audio.io import CEILING_DBFS, NO_GAIN_DB, SUBTYPES, peak_dbfs
+from ..audio.mastering import rate_edit
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.loading import load
 from ..clips.clip import Clip, Clips
@@ -78,6 +79,19 @@ def add_output(parser: argparse.ArgumentParser, bits: str = "24") -> None:
     """Add the options of what is written."""
     parser.add_argument("--out", type=Path, default=Path("sounds"), help="folder to write to (default: sounds)")
     parser.add_argument("--bits", choices=tuple(SUBTYPES), help=f"bits of the WAV files (default: {bits})")
+    add_rate(parser)
+
+
+def add_rate(parser: argparse.ArgumentParser) -> None:
+    """Add the sample rate of what is written."""
+    parser.add_argument("--to-rate", type=int, help="sample rate of the files, Hz (default: that of the network)")
+
+
+def require_output(arguments: argparse.Namespace) -> None:
+    """Raise OSError or ArgumentError for a folder or a sample rate that cannot be written: before the work."""
+    if arguments.to_rate is not None:
+        rate_edit(0, arguments.to_rate)
+    require_writable(arguments.out)
 
 
 def stated_format(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -132,15 +146,16 @@ def require_file(path: Path) -> None:
 class Output:
     """Writes the sounds of a command as they are finished, and at the end a contact sheet of up to 64 of them."""
 
-    def __init__(self, folder: Path, bits: str | None, asked: int):
-        self.folder, self.bits, self.asked = folder.expanduser(), bits or "24", asked
+    def __init__(self, arguments: argparse.Namespace, asked: int):
+        self.folder, self.bits, self.asked = arguments.out.expanduser(), arguments.bits or "24", asked
+        self.to_rate = arguments.to_rate
         self.written = 0
         self._every, self._pictured = -(-asked // _MAX_PICTURED), list[Shown]()
 
     def write(self, clips: Clips) -> None:
         """Save clips and print their paths."""
         for clip in clips:
-            report_saved(clip.save(self.folder, self.bits), clip, self.bits)
+            report_saved(clip.save(self.folder, self.bits, to_rate=self.to_rate), clip, self.bits)
             if self.written % self._every == 0:
                 model = clip.provenance.model
                 name = " and ".join(clip.making.category or ()) or (model.name if model else clip.name)
@@ -166,7 +181,7 @@ def report_saved(path: Path, clip: Clip, bits: str) -> None:
     if clip.seam_db is not None:
         heard = "cannot be distinguished from its inside" if clip.seam_db <= 0 else "stands out"
         LOG.info("%s: the seam %s (%+.0f dB)", path.stem, heard, clip.seam_db)
-    if bits != "float" and (over := peak_dbfs(clip.audio) - CEILING_DBFS) > 0:
+    if bits != "float" and (over := peak_dbfs(clip.audio) - CEILING_DBFS) > NO_GAIN_DB:
         LOG.info("%s was lowered by %.1f dB to fit; --bits float keeps its level", clip.name, over)
 
 

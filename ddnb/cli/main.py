@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from ..errors import Cancelled, DdnbError, Interrupted
 from ..notices import handle_warnings, ignore_warnings
-from . import checkpoints, generation, packs, training
+from . import checkpoints, edits, generation, packs, training
 from .common import LOG
 
 
@@ -44,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = argparse.ArgumentParser(prog="python -m ddnb", description="Generate short sounds by diffusion.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for group in (generation, training, packs, checkpoints):
+    for group in (generation, edits, training, packs, checkpoints):
         group.add_commands(commands)
     return parser
 

@@ -14,7 +14,16 @@ from ..export.pack import FORMATS, file_samples_sha256, pack, packed_name
 from ..files import file_sha256
 from ..generation.remake import remake_all
 from ..similarity.check import originality
-from .common import LOG, Commands, add_output, progress_bar, report_saved, require_writable
+from .common import (
+    LOG,
+    Commands,
+    add_output,
+    add_rate,
+    progress_bar,
+    report_saved,
+    require_output,
+    require_writable,
+)
 
 
 def add_commands(commands: Commands) -> None:
@@ -33,6 +42,7 @@ def _add_pack(commands: Commands) -> None:
     parser.add_argument("sounds", type=Path, nargs="+", help="sound files, or folders of them")
     parser.add_argument("--out", type=Path, default=Path("pack.zip"), help="the ZIP file (default: pack.zip)")
     parser.add_argument("--bits", choices=tuple(SUBTYPES), default="24", help="bits of the files (default: 24)")
+    add_rate(parser)
     kind = "format of one-shots; loops are always WAV (default: wav)"
     parser.add_argument("--format", choices=tuple(FORMATS), default="wav", help=kind)
     level = "kept: lower only what is too loud; each: all to -1 dBFS; together: the loudest there, all by one gain"
@@ -49,7 +59,7 @@ def run_pack(arguments: argparse.Namespace) -> int:
     sounds: list[Path] = []
     for place in arguments.sounds:
         sounds += _readable(place) if place.expanduser().is_dir() else [place]
-    names = ("bits", "format", "level", "instruments")
+    names = ("bits", "to_rate", "format", "level", "instruments")
     options = {name: getattr(arguments, name) for name in names} | {"chunks": not arguments.no_chunks}
     path = pack(sounds, arguments.out, **options)
     print(path)
@@ -84,24 +94,24 @@ def _add_remake(commands: Commands) -> None:
 
 def run_remake(arguments: argparse.Namespace) -> int:
     """Make a saved sound or a pack again, and compare it with the record."""
-    require_writable(arguments.out)
+    require_output(arguments)
     made = remake_all(arguments.record, arguments.checkpoint, arguments.sounds)
     content = read_record(arguments.record)
     asked = len(content["sounds"]) if is_pack(content) else 1
-    files, samples, other_bits = 0, 0, False
+    files, samples, other = 0, 0, False
     for record, clip in made:
         file = record.file
         bits, chunks = arguments.bits or file.bits or "24", bool(file.chunks)
         name = packed_name(file.name or "") if is_pack(content) else clip.name
-        path = clip.save_as(arguments.out.expanduser() / f"{name}.wav", bits, chunks)
+        path = clip.save_as(arguments.out.expanduser() / f"{name}.wav", bits, chunks, arguments.to_rate)
         report_saved(path, clip, bits)
-        other_bits |= bits != file.bits
+        other |= bits != file.bits or arguments.to_rate not in (None, file.sample_rate)
         if file.samples_sha256:
             samples += file_samples_sha256(path) == file.samples_sha256
         else:
             files += file_sha256(path) == file.sha256
     LOG.info("Wrote %d of %d sounds to %s", len(made), asked, arguments.out)
-    if not other_bits:
+    if not other:
         LOG.info(_describe_match(files, samples, asked))
     return 0
 

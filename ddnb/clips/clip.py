@@ -13,7 +13,8 @@ from typing import Any, overload
 import numpy as np
 
 from ..audio.io import peak_dbfs, write_wav
-from ..audio.loop import SHORTEST_SEAM, seam_db
+from ..audio.loop import SHORTEST_SEAM, loop_frames, seam_db
+from ..audio.mastering import apply_edit, rate_edit
 from ..audio.wav_chunks import acid, smpl
 from ..display.html import sounds_html
 from ..display.shown import Shown
@@ -133,10 +134,28 @@ class Clip:
         long_enough = self.audio.shape[-1] >= SHORTEST_SEAM
         return seam_db(self.audio) if self.making.loop and long_enough else None
 
-    def with_edit(self, audio: np.ndarray, edit: Mapping[str, Any]) -> Clip:
-        """Return the clip with edited samples, and the edit noted in its provenance."""
-        edits = (*self.provenance.edits, edit)
-        return replace(self, audio=audio, provenance=replace(self.provenance, edits=edits))
+    def edited(self, edit: Mapping[str, Any]) -> Clip:
+        """Return the clip with an edit applied, see ``audio.mastering``, and noted in its provenance."""
+        if not edit:
+            return self
+        audio = apply_edit(self.audio, edit, self.sample_rate)
+        provenance = replace(self.provenance, edits=(*self.provenance.edits, edit))
+        return replace(self, audio=audio, sample_rate=edit.get("to_rate", self.sample_rate), provenance=provenance)
+
+    def at_rate(self, to_rate: int | None) -> Clip:
+        """Return the clip at another sample rate, a loop resampled on its circle; None keeps it.
+
+        Raises:
+            ArgumentError: a rate that is not a whole number from 8,000 to 192,000.
+        """
+        if to_rate is None:
+            return self
+        edit = rate_edit(self.sample_rate, to_rate)
+        if edit and self.loop:
+            tempo, frames = self.tempo, round(self.audio.shape[-1] * to_rate / self.sample_rate)
+            exact = tempo and loop_frames(tempo.bpm, tempo.bars, to_rate, tempo.beats_per_bar)
+            edit["circle_frames"] = exact or frames
+        return self.edited(edit)
 
     def reproducible(self) -> Provenance:
         """Return what ``remake`` needs to make this very clip again: the provenance with the clip's own seed."""
@@ -161,7 +180,7 @@ class Clip:
             return [self.duration_s - making.source_s if making.backwards else making.source_s]
         return []
 
-    def save(self, folder: str | Path, bits: str = "24", chunks: bool = True) -> Path:
+    def save(self, folder: str | Path, bits: str = "24", chunks: bool = True, to_rate: int | None = None) -> Path:
         """Write the sound as WAV, and beside it a JSON record from which ``remake`` makes it again.
 
         Nothing is overwritten: a name that is taken gets a number. Integer formats lower a clip whose peak is above
@@ -172,29 +191,32 @@ class Clip:
             bits: ``"16"``, ``"24"`` or ``"float"``.
             chunks: write WAV chunks that state the loop, the tempo, or that it is a one-shot. Hardware samplers that
                 refuse such files need plain ones.
+            to_rate: sample rate of the file, Hz, from 8,000 to 192,000 (default: that of the clip).
 
         Returns:
             The path of the WAV file.
 
         Raises:
-            ArgumentError: a file in place of a folder, or unknown ``bits``; nothing is written.
+            ArgumentError: a file in place of a folder, unknown ``bits``, or a rate out of its range; nothing is
+                written.
         """
         folder = Path(folder).expanduser()
         if folder.suffix.lower() in (".wav", ".json") or folder.is_file():
             raise ArgumentError(
                 f"{folder} is not a folder: give the folder to save in; the file will be {self.name}.wav."
             )
-        return self.save_as(folder / f"{self.name}.wav", bits, chunks)
+        return self.save_as(folder / f"{self.name}.wav", bits, chunks, to_rate)
 
-    def save_as(self, path: Path, bits: str = "24", chunks: bool = True) -> Path:
+    def save_as(self, path: Path, bits: str = "24", chunks: bool = True, to_rate: int | None = None) -> Path:
         """Write the sound and its record under a name of your own, with a number where that is taken. See ``save``.
 
         Raises:
-            ArgumentError: unknown ``bits``; nothing is written.
+            ArgumentError: unknown ``bits``, or a rate out of its range; nothing is written.
         """
+        clip = self.at_rate(to_rate)
         path, beside = claim_pair(path)
         try:
-            text = json.dumps(self.write(path, bits, chunks).to_dict(), indent=2) + "\n"
+            text = json.dumps(clip.write(path, bits, chunks).to_dict(), indent=2) + "\n"
             atomically(beside, lambda part: part.write_text(text, encoding="utf-8"))
         except BaseException:
             path.unlink(missing_ok=True)
@@ -257,6 +279,7 @@ class Clips(Sequence[Clip]):
         seeds: one per clip.
         provenance: how they were made; the seed is that of each clip.
         pitches_hz: the pitch of each clip, None for those without; empty if none has any.
+        edits: what was done to each clip since the network made it, see ``audio.mastering``; empty if nothing was.
     """
 
     audio: np.ndarray
@@ -264,6 +287,7 @@ class Clips(Sequence[Clip]):
     seeds: list[int]
     provenance: Provenance = field(default_factory=Provenance)
     pitches_hz: tuple[float | None, ...] = ()
+    edits: tuple[Mapping[str, Any], ...] = ()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -286,20 +310,22 @@ class Clips(Sequence[Clip]):
     def __getitem__(self, index: int | slice) -> Clip | Clips:
         if isinstance(index, slice):
             some = self.audio[index], self.sample_rate, self.seeds[index], self.provenance
-            return Clips(*some, self.pitches_hz[index])
+            return Clips(*some, self.pitches_hz[index], self.edits[index])
         return Clip(self.audio[index], self.sample_rate, self.seeds[index], self._provenance_of(index))
 
     def _provenance_of(self, index: int) -> Provenance:
-        """Return the provenance of one clip, with its note."""
-        making, hz = self.provenance.making, self.pitches_hz[index] if self.pitches_hz else None
-        if making is None or hz is None:
-            return self.provenance
-        making = replace(making, note_hz=hz)
-        return replace(self.provenance, making=making, root_note=making.root_note)
+        """Return the provenance of one clip, with its note and its edit."""
+        provenance, making = self.provenance, self.provenance.making
+        if self.edits and self.edits[index]:
+            provenance = replace(provenance, edits=(*provenance.edits, self.edits[index]))
+        if making is not None and self.pitches_hz and (hz := self.pitches_hz[index]) is not None:
+            making = replace(making, note_hz=hz)
+            provenance = replace(provenance, making=making, root_note=making.root_note)
+        return provenance
 
-    def save(self, folder: str | Path, bits: str = "24", chunks: bool = True) -> list[Path]:
+    def save(self, folder: str | Path, bits: str = "24", chunks: bool = True, to_rate: int | None = None) -> list[Path]:
         """Write every clip, as ``Clip.save`` does; return the paths of the WAV files."""
-        return [clip.save(folder, bits, chunks) for clip in self]
+        return [clip.save(folder, bits, chunks, to_rate) for clip in self]
 
     def _repr_html_(self) -> str:
         return sounds_html([clip.shown() for clip in self])

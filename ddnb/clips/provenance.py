@@ -132,6 +132,7 @@ class Making(Plain):
     strength: float | None = None
     offset_s: float | None = None
     match_level: bool | None = None
+    level: str | None = None
     depth: float | None = None
     exact: bool | None = None
     round_trip_db: tuple[float, ...] | None = None

@@ -32,15 +32,17 @@ _RANGE_DB = (-60, 20)  # of spectrograms; 0 dB is about a full-scale tone
 def picture(sound: Shown) -> bytes:
     """Draw waveform and mel spectrogram with axes in seconds, dBFS and Hz; return a PNG of 560 x 300.
 
-    The waveform's axis reaches full scale, the spectrogram's colours span 80 dB. Lines mark where something was filled
-    in or added.
+    The waveform's axis reaches its peak, the spectrogram's colours span 80 dB. Lines mark where something was filled in
+    or added.
     """
     mono, seconds = sound.audio.mean(axis=0), sound.duration_s
     figure = new_figure(5.6, 3.0)
     upper, lower = figure.subplots(2, 1, sharex=True, gridspec_kw={"hspace": 0.06})
     low, high = _envelope(mono, 500)
     upper.fill_between(np.linspace(0, seconds, len(low)), low, high, color=BLUE, linewidth=0.6)
-    upper.set(xlim=(0, seconds), ylim=(-1, 1), yticks=(-1, -0.25, 0.25, 1), yticklabels=("0 dB", "-12", "-12", "0 dB"))
+    peak = max(np.abs(low).max(), np.abs(high).max(), 1e-4)
+    level = f"{20 * np.log10(peak):.0f} dB".replace("-0 ", "0 ")
+    upper.set(xlim=(0, seconds), ylim=(-peak, peak), yticks=(-peak, 0, peak), yticklabels=(level, "", level))
     draw_spectrogram(lower, mono, sound.sample_rate, 500)
     for axes in (upper, lower):
         for place in sound.marks:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..audio.io import SUBTYPES
-from ..audio.mastering import LEVELS, apply_edit, find_trim, gains_db, true_peak_dbfs
+from ..audio.mastering import LEVELS, find_trim, gains_db, rate_edit, true_peak_dbfs
 from ..audio.pitch import root_note
 from ..clips.clip import LONGEST_NAME, Clip
 from ..clips.provenance import RootNote
@@ -44,6 +44,7 @@ def pack(
     path: str | Path,
     *,
     bits: str = "24",
+    to_rate: int | None = None,
     format: str = "wav",
     level: str = "kept",
     instruments: bool = False,
@@ -60,6 +61,7 @@ def pack(
         clips: clips, a beat (which brings its MIDI file), the path of a saved sound, or several of these.
         path: the ZIP file; an existing one is kept, and the new one gets a number.
         bits: ``"16"``, ``"24"`` or ``"float"``.
+        to_rate: sample rate of all files, Hz, from 8,000 to 192,000 (default: that of each sound).
         format: ``"wav"``, or ``"flac"`` with 16 or 24 bits; loops and sounds of exact bars are WAV in any case, as FLAC
             cannot state loop points and tempo.
         level: ``"kept"`` keeps every level, except that a sound whose true peak is above -1 dBFS is lowered to that,
@@ -76,15 +78,18 @@ def pack(
     Raises:
         FileNotFoundError: no such sound.
         AudioError: a sound that is silent, empty or not finite.
-        ArgumentError: no sound, unknown ``bits``, ``format`` or ``level``, or ``origins`` of other sounds.
+        ArgumentError: no sound, unknown ``bits``, ``format`` or ``level``, a rate out of its range, or ``origins`` of
+            other sounds.
         OSError: the file cannot be written; nothing is left behind.
     """
     path = Path(path).expanduser()
     _require_options(path, bits, format, level)
+    if to_rate is not None:
+        rate_edit(0, to_rate)  # checked before the sounds are read
     sounds = list(_collect(clips))
     if origins is not None:
         _require_same([clip for clip, _ in sounds], [row.clip for row in origins.rows])
-    packed = _finish(sounds, level, bits)
+    packed = _finish(sounds, level, bits, to_rate)
     target = free_name(path)
     try:
         atomically(target, lambda part: _write(part, packed, bits, format, chunks, instruments, origins))
@@ -149,16 +154,16 @@ def _collect(clips: Any) -> Iterator[tuple[Clip, bytes | None]]:
         raise ArgumentError(f"{type(clips).__name__}: give clips, a beat, or the path of a saved sound.")
 
 
-def _finish(sounds: list[tuple[Clip, bytes | None]], level: str, bits: str) -> list[Packed]:
+def _finish(sounds: list[tuple[Clip, bytes | None]], level: str, bits: str, to_rate: int | None) -> list[Packed]:
     """Trim the sounds, set their levels, find their notes, and name them."""
     if not sounds:
         raise ArgumentError("There is no sound to pack.")
     for number, (clip, _) in enumerate(sounds, 1):
         require_sound(clip.audio, clip.sample_rate, f"sound {number}, {clip.name}")
-    clips = [_with_note(_trim(clip)) for clip, _ in sounds]
+    clips = [_with_note(_trim(clip.at_rate(to_rate))) for clip, _ in sounds]
     peaks = [true_peak_dbfs(clip.audio, clip.loop) for clip in clips]
     gains = [0.0] * len(clips) if (level, bits) == ("kept", "float") else gains_db(peaks, level)
-    clips = [_edit(clip, {"gain_db": gain} if gain else {}) for clip, gain in zip(clips, gains, strict=True)]
+    clips = [clip.edited({"gain_db": gain} if gain else {}) for clip, gain in zip(clips, gains, strict=True)]
     names, scores = _assign_names(clips), [score for _, score in sounds]
     after = [peak + gain for peak, gain in zip(peaks, gains, strict=True)]
     return [Packed(*each) for each in zip(clips, names, after, gains, scores, strict=True)]
@@ -166,11 +171,7 @@ def _finish(sounds: list[tuple[Clip, bytes | None]], level: str, bits: str) -> l
 
 def _trim(clip: Clip) -> Clip:
     """Trim a one-shot; loops and bars have their length, and input audio may be either."""
-    return _edit(clip, find_trim(clip.audio, clip.sample_rate)) if clip.kind == "one-shot" else clip
-
-
-def _edit(clip: Clip, edit: Mapping[str, Any]) -> Clip:
-    return clip.with_edit(apply_edit(clip.audio, edit), edit) if edit else clip
+    return clip.edited(find_trim(clip.audio, clip.sample_rate)) if clip.kind == "one-shot" else clip
 
 
 def _with_note(clip: Clip) -> Clip:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from ..audio.io import peak_dbfs, resample, to_channels
 from ..audio.loop import loop_frames
-from ..audio.mastering import LEAD_S, start_frame
+from ..audio.mastering import LEAD_S, normalize, start_frame
 from ..checkpoints.checkpoint import Checkpoint
 from ..checks import whole, within
 from ..clips.clip import Clip
@@ -29,6 +29,7 @@ from ..display.html import sounds_html
 from ..errors import ArgumentError, AudioError, Cancelled
 from ..files import ASSETS, atomically, free_name
 from .generate import generate
+from .levels import NORMALIZED, require_level
 
 if TYPE_CHECKING:
     import mido
@@ -65,6 +66,7 @@ class Beat:
         seed: part of the name.
         pattern: the name of the pattern.
         provenance: checkpoint and machine.
+        level: ``"normalized"``, to the loudness of loops; or ``"network"``, as the sounds add up.
 
     Raises:
         ArgumentError: a number out of its range, malformed steps, no hit at all, a track without a sound or a sound
@@ -81,8 +83,10 @@ class Beat:
     seed: int
     pattern: str = "own"
     provenance: Provenance = field(default_factory=Provenance)
+    level: str = NORMALIZED
 
     def __post_init__(self) -> None:
+        require_level(self.level)
         loop_frames(self.bpm, self.bars, self.sample_rate)
         _find_hits(self.tracks, self.bars, self.swing)
         _require_tracks(self.sounds, self.tracks)
@@ -110,7 +114,10 @@ class Beat:
                 gap = min((cut - start - 1) % frames + 1 for cut in cuts)  # a hit meets itself one loop later
                 sound = _choke(sound, gap, round(CHOKE_S * self.sample_rate))
             _add(loop, sound, start)
-        return Clip(loop, self.sample_rate, self.seed, replace(self.provenance, making=self._making(frames)))
+        clip = Clip(loop, self.sample_rate, self.seed, replace(self.provenance, making=self._making(frames)))
+        if self.level != NORMALIZED:
+            return clip
+        return clip.edited(normalize(loop, self.sample_rate, align=False, by_loudness=True))
 
     def _making(self, frames: int) -> Making:
         return Making(
@@ -148,14 +155,14 @@ class Beat:
             now = tick
         return MidiFile(type=0, ticks_per_beat=4 * TICKS, tracks=[score])
 
-    def save(self, folder: str | Path, bits: str = "24", chunks: bool = True) -> list[Path]:
+    def save(self, folder: str | Path, bits: str = "24", chunks: bool = True, to_rate: int | None = None) -> list[Path]:
         """Write the loop and its record as ``Clip.save`` does, and the MIDI file beside them; nothing is overwritten.
 
         Returns:
             The paths of the WAV file and of the MIDI file.
         """
         score = self.midi()
-        wav = self.clip.save(folder, bits, chunks)
+        wav = self.clip.save(folder, bits, chunks, to_rate)
         mid = free_name(wav.with_suffix(".mid"))
         atomically(mid, score.save)
         return [wav, mid]
@@ -191,6 +198,7 @@ def beat(
     bars: int | None = None,
     swing: float | None = None,
     seed: int | Mapping[str, int] = 0,
+    level: str = NORMALIZED,
     **options: Any,
 ) -> Beat:
     """Make a drum beat: the tracks of a pattern play sounds of the network, or your own.
@@ -206,6 +214,8 @@ def beat(
         bars: bars of 4/4, from 1 to 64; as many as the pattern has by default. More repeat it, fewer cut it.
         swing: share of the first sixteenth in each pair, from 0.5 (straight) over 2/3 (triplets) to 0.75.
         seed: of every generated sound; or one per category, ``{"kick": 7, "snare": 1}``.
+        level: ``"normalized"`` gives the loop a loudness of -18 LUFS, or a peak of -1 dBFS where that is quieter;
+            ``"network"`` leaves it as its sounds add up.
         options: more for ``generate``, such as ``steps`` and ``guidance_scale``.
 
     Returns:
@@ -233,7 +243,18 @@ def beat(
     made_by = replace(provenance_of(ckpt, Making()), making=None) if ckpt and wanted else _without_network(rate)
     clips |= _generate_sounds(ckpt, wanted, seed, options)
     seed = 0 if isinstance(seed, Mapping) else whole("seed", seed)
-    return Beat({track: clips[track] for track in tracks}, tracks, bpm, bars, swing, rate, seed, name, made_by)
+    return Beat(
+        {track: clips[track] for track in tracks},
+        tracks,
+        bpm,
+        bars,
+        swing,
+        rate,
+        seed,
+        name,
+        made_by,
+        require_level(level),
+    )
 
 
 def _without_network(sample_rate: int) -> Provenance:

@@ -16,9 +16,10 @@ from ..clips.provenance import Making
 from ..errors import ArgumentError
 from ..steps import OnStep
 from .length import Length, LoopOptions
+from .levels import NORMALIZED, normalize_all, require_level
 from .options import SamplingOptions, flatten_options
 from .pitch import require_cycles
-from .sampling import clips_of, resolve, seed_list
+from .sampling import Edits, clips_of, resolve, seed_list
 
 _FADE_S = 0.01
 
@@ -31,6 +32,7 @@ def generate(
     *,
     duration_s: float | None = None,
     width: float = 0.0,
+    level: str = NORMALIZED,
     tempo: LoopOptions,
     options: SamplingOptions,
 ) -> Clips:
@@ -47,6 +49,9 @@ def generate(
         duration_s: seconds, up to 60, for a loop up to 600 (default: as in training). Lengths that the network cannot
             make are made longer and cut.
         width: stereo width for mono networks, from 0 (off) to 1, see ``audio.widen``.
+        level: ``"normalized"`` or ``"network"``. Normalized one-shots have a peak of -1 dBFS, and begin a millisecond
+            before their attack; loops and textures have a loudness of -18 LUFS, or a peak of -1 dBFS where that is
+            quieter. What was done is part of the record. The other keeps the sounds as the network made them.
 
     Returns:
         The clips; fewer than asked for after a cancel (``clips.complete`` is False then).
@@ -59,6 +64,7 @@ def generate(
     seeds, sampling = seed_list(n, seed), resolve(ckpt, options)
     if within("width", width, 0, 1) and ckpt.channels != 1:
         raise ArgumentError(f"width={width!r}: {ckpt.name} is stereo already; leave it out.")
+    require_level(level)
     length = tempo.length(ckpt, duration_s)
     require_cycles(sampling.pitch, length, ckpt.sample_rate, tempo.max_cents)
     ts = sampling.times()
@@ -81,8 +87,13 @@ def generate(
         asked=len(seeds),
         width=float(width) or None,
     )
+    edits: Edits = ()
+    if level == NORMALIZED:
+        timed = tempo.bpm is not None
+        made, edits = normalize_all(made, ckpt.sample_rate, [sampling.shares] * len(made), loop=tempo.loop, timed=timed)
     pitches_hz = sampling.pitches_hz([seed for seed, _ in made], length)
-    return clips_of(made, (2 if width else ckpt.channels, length.frames), ckpt.sample_rate, ckpt, making, pitches_hz)
+    shape = 2 if width else ckpt.channels, length.frames
+    return clips_of(made, shape, ckpt.sample_rate, ckpt, making, pitches_hz, edits)
 
 
 def fade_end(audio: np.ndarray, sample_rate: int) -> np.ndarray:

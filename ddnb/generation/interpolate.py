@@ -32,10 +32,11 @@ from ..sampler import STOCHASTIC_SAMPLERS, invert, sampler
 from ..steps import Model, OnStep
 from .generate import fade_end
 from .length import Length, frames_of
-from .levels import level_gain, start_time
+from .levels import NORMALIZED, level_gain, normalize_all, require_level, start_time
 from .options import SamplingOptions, flatten_options
 from .pitch import Pitch, condition, resolve_pitch
 from .sampling import (
+    Edits,
     Sampling,
     category_of,
     clips_of,
@@ -63,6 +64,7 @@ def interpolate(
     to_category: Category | None = None,
     duration_s: float | None = None,
     places: Sequence[int] | None = None,
+    level: str = NORMALIZED,
     options: SamplingOptions,
 ) -> Clips:
     """Interpolate between two sounds, or two seeds, in equal steps; the ends are the inputs themselves.
@@ -82,6 +84,7 @@ def interpolate(
             are mixed too.
         duration_s: seconds (default: those of the longer sound, for seeds those in training).
         places: which of the ``n`` to make, counted from 0 (default: all).
+        level: between seeds, as for ``generate``. Between sounds the level goes from one to the other.
 
     Returns:
         The clips, from ``a`` to ``b``; their ``seeds`` are their places, counted from 0.
@@ -93,8 +96,10 @@ def interpolate(
     """
     require_checkpoint(ckpt)
     places = _check_places(n, places)
+    require_level(level)
     if not (depth := within("depth", depth, 0, 1)):
         raise ArgumentError("depth=0: give a number above 0; it says how far towards noise to go.")
+    between_seeds = isinstance(a, Integral) and isinstance(b, Integral)
     if isinstance(a, Integral) and isinstance(b, Integral):
         if depth != 1 or exact:
             raise ArgumentError("Seeds are noise already: leave depth and exact out.")
@@ -111,7 +116,10 @@ def interpolate(
     frames = result.shape[1]
     making = Making("interpolate", **result.ends, **record, **result.facts, depth=depth, asked=int(n), frames=frames)
     done = [(place, result.made[place][..., :frames]) for place in places if place in result.made]
-    return clips_of(done, result.shape, ckpt.sample_rate, ckpt, making)
+    edits: Edits = ()
+    if between_seeds and level == NORMALIZED:
+        done, edits = normalize_all(done, ckpt.sample_rate, [path.mixed(place / (n - 1)) for place, _ in done])
+    return clips_of(done, result.shape, ckpt.sample_rate, ckpt, making, edits=edits)
 
 
 @dataclass(frozen=True)
@@ -198,12 +206,16 @@ class _Path:
     def steps(self) -> int:
         return len(self.ts) - (2 if self.exact else 1)
 
+    def mixed(self, position: float) -> dict[str, float]:
+        """Return the shares of the categories at a position, from 0 to 1."""
+        a, b = self.shares
+        return {name: (1 - position) * a.get(name, 0) + position * b.get(name, 0) for name in {**a, **b}}
+
     def model(self, positions: list[float]) -> Model:
         """Return the network; for each clip categories and pitches are mixed by its position, the second's share."""
         if not any(self.shares):
             return self.sampling.model()
-        a, b = self.shares
-        mixed = [{name: (1 - s) * a.get(name, 0) + s * b.get(name, 0) for name in {**a, **b}} for s in positions]
+        mixed = [self.mixed(s) for s in positions]
         first, last = self.pitches_hz
         low, high = first or last, last or first
         hz = [low ** (1 - s) * high**s if low and high else None for s in positions]

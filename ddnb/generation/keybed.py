@@ -19,9 +19,10 @@ from ..guidance import Category
 from ..steps import OnStep
 from .generate import cut, fade_end
 from .length import LoopOptions
+from .levels import NORMALIZED, normalize_all, require_level
 from .options import SamplingOptions, flatten_options
 from .pitch import Pitch
-from .sampling import Sampling, clips_of, require_checkpoint, resolve, seed_list
+from .sampling import Edits, Sampling, clips_of, require_checkpoint, resolve, seed_list
 
 MAX_KEYS = 128
 
@@ -36,6 +37,7 @@ def keybed(
     seed: int = 0,
     *,
     duration_s: float | None = None,
+    level: str = NORMALIZED,
     options: SamplingOptions,
 ) -> Clips:
     """Make one sound at several notes, for an instrument: ``ddnb.pack(keybed(...), path, instruments=True)``.
@@ -49,6 +51,7 @@ def keybed(
         step: semitones from one note to the next; samplers transpose the notes between.
         seed: the seed of all of them.
         duration_s: seconds, up to 60 (default: as in training).
+        level: as for ``generate``.
 
     Returns:
         The clips, from low to high; fewer than asked for after a cancel.
@@ -63,6 +66,7 @@ def keybed(
         known = f"one of {', '.join(ckpt.tonal_categories)}" if ckpt.tonal_categories else "of a network that has some"
         raise ArgumentError(f"keybed needs a category with a pitch: {known}.")
     keys = _keys(low, high, step)
+    require_level(level)
     (seed,) = seed_list(1, seed)
     sampling = resolve(ckpt, replace(options, category=category))
     if not sampling.pitch.how:
@@ -83,7 +87,10 @@ def keybed(
     clips = [(seed, fade_end(audio, ckpt.sample_rate)) for _, audio in made]
     making = Making("generate", **sampling.record(), frames=length.frames, asked=len(keys))
     pitches_hz = tuple(key_hz(key) for key, _ in made)
-    return clips_of(clips, (ckpt.channels, length.frames), ckpt.sample_rate, ckpt, making, pitches_hz)
+    edits: Edits = ()
+    if level == NORMALIZED:
+        clips, edits = normalize_all(clips, ckpt.sample_rate, [sampling.shares] * len(clips))
+    return clips_of(clips, (ckpt.channels, length.frames), ckpt.sample_rate, ckpt, making, pitches_hz, edits)
 
 
 def _keys(low: Note, high: Note, step: int) -> list[int]:

@@ -13,7 +13,6 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from ..audio.mastering import apply_edit
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.download import SCHEMES
 from ..checkpoints.loading import load
@@ -32,6 +31,7 @@ from .generate import generate
 from .inpaint import inpaint
 from .interpolate import interpolate
 from .length import LoopOptions
+from .levels import NETWORK
 from .options import SamplingOptions
 from .vary import vary
 
@@ -151,7 +151,7 @@ class _Maker:
         else:
             clip = self._make(provenance, provenance.making)
         try:
-            audio = reduce(apply_edit, provenance.edits, clip.audio)
+            edited = reduce(Clip.edited, provenance.edits, clip)
         except (AttributeError, TypeError, ValueError, OverflowError) as error:
             raise not_a_record(f"its edits are invalid ({str(error).rstrip('.')})") from error
         making = clip.provenance.making
@@ -159,7 +159,7 @@ class _Maker:
             making = replace(making, note_from=provenance.making.note_from, key=provenance.making.key)
         note = provenance.root_note or (making.root_note if making else None)  # the record of an input has none
         made_by = replace(clip.provenance, making=making, edits=provenance.edits, root_note=note)
-        return replace(clip, audio=audio, provenance=made_by)
+        return replace(edited, provenance=made_by)
 
     def _make(self, provenance: Provenance, making: Making) -> Clip:
         if making.verb not in VERBS:
@@ -178,6 +178,8 @@ class _Maker:
         if making.note_hz is not None:
             given |= {"note": float(making.note_hz), "key": None}
         duration_s = (making.frames or 0) / rate
+        if make in (generate, vary, interpolate):  # whose level is among the edits, or as vary was asked for
+            given["level"] = making.level or NETWORK
         if make is interpolate:
             given |= {"n": making.asked, "places": [making.seed], "duration_s": duration_s}
             return _first(make(ckpt, *sources, **given))
@@ -191,7 +193,7 @@ class _Maker:
         rate = _sample_rate(provenance)
         clips = {track: self._find_input(source) for track, source in (making.sounds or {}).items()}
         numbers: dict[str, Any] = {"bpm": making.bpm, "bars": making.bars, "swing": making.swing}
-        made = beat(None, {"tracks": making.tracks}, sounds=clips, seed=making.seed or 0, **numbers)
+        made = beat(None, {"tracks": making.tracks}, sounds=clips, seed=making.seed or 0, level=NETWORK, **numbers)
         return replace(replace(made, sample_rate=rate).clip, provenance=provenance)
 
     def _find_input(self, wanted: InputRecord) -> AnySound:

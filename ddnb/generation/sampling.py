@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import queue
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -42,6 +42,7 @@ _TIMBRE = 0x746F6E65
 
 Item = TypeVar("Item")
 Work = Callable[[Sequence[Any], OnStep], Tensor]
+Edits = tuple[Mapping[str, Any], ...]
 """Makes a batch: takes items and what to call after each step; returns (items, ...)."""
 
 
@@ -378,8 +379,10 @@ def clips_of(
     ckpt: Checkpoint,
     making: Making,
     pitches_hz: tuple[float | None, ...] = (),
+    edits: Edits = (),
 ) -> Clips:
-    """Return the finished clips, (seed, audio) each, with their pitches; without any, an empty batch of this shape."""
+    """Return the finished clips, (seed, audio) each, with their pitches and edits; without any, an empty batch of this
+    shape."""
     audio = np.stack([each for _, each in made]) if made else np.zeros((0, *shape), np.float32)
     seeds = [seed for seed, _ in made]
-    return Clips(audio.astype(np.float32, copy=False), rate, seeds, provenance_of(ckpt, making), pitches_hz)
+    return Clips(audio.astype(np.float32, copy=False), rate, seeds, provenance_of(ckpt, making), pitches_hz, edits)

@@ -24,7 +24,7 @@ from ..schedule import alpha_sigma
 from ..steps import OnStep
 from .generate import cut
 from .length import MAX_DURATION_S, MAX_LOOP_S, Length, LoopOptions
-from .levels import level_gain, start_time
+from .levels import NORMALIZED, level_gain, require_level, start_time
 from .options import SamplingOptions, flatten_options
 from .pitch import require_cycles
 from .sampling import Sampling, clips_of, fit, require_checkpoint, resolve, seed_list
@@ -41,6 +41,7 @@ def vary(
     duration_s: float | None = None,
     offset_s: float = 0.0,
     match_level: bool = False,
+    level: str = NORMALIZED,
     tempo: LoopOptions,
     options: SamplingOptions,
 ) -> Clips:
@@ -54,12 +55,14 @@ def vary(
         audio: a path, a clip, or (array of (channels, frames), sample rate).
         strength: from 0, which returns the sound itself, to 1, which is independent of it; the same for every sampler.
             About 0.3 changes details, 0.5 the timbre, from 0.7 on it is another sound. The noise level is
-            ``tan(strength pi / 2)`` for a sound at full scale.
+            ``tan(strength pi / 2)`` for a sound at full scale, and for a quieter one lower by as much.
         n, seed: as for ``generate``.
         duration_s: seconds, up to 60 (default: those of the sound from ``offset_s`` on).
         offset_s: where in the sound to begin, in seconds.
-        match_level: give each result the loudness (root mean square) of the sound. Otherwise its level moves from the
-            sound's to the network's own as ``strength`` goes from 0 to 1.
+        match_level: give each result the root mean square of the sound.
+        level: ``"normalized"`` gives each result the peak of the sound; with ``"network"`` its level moves from the
+            sound's to the network's own as ``strength`` goes from 0 to 1, and networks that were trained on sounds at
+            their own levels get the sound at its own.
 
     Returns:
         The clips, at the network's sample rate.
@@ -70,16 +73,18 @@ def vary(
         ArgumentError: a number out of its range, or an unknown name.
     """
     require_checkpoint(ckpt)
-    strength = within("strength", strength, 0, 1)
+    strength, level = within("strength", strength, 0, 1), require_level(level)
     source, seeds = input_clip(audio), seed_list(n, seed)
     sampling = resolve(ckpt, options, _heard(source, offset_s, duration_s))
     x0, length = _input(ckpt, source, offset_s, duration_s, tempo)
     unchanged = [(seed, x0.reshape(-1, length.frames)) for seed in seeds]
     require_cycles(sampling.pitch, length, ckpt.sample_rate, tempo.max_cents)
-    made = _varied(sampling, x0, length, strength, seeds) if strength else unchanged
+    gain = level_gain(ckpt, x0, level)
+    made = _varied(sampling, x0, length, strength, seeds, gain) if strength else unchanged
     made = [(seed, cut(x, length, tempo, ckpt)) for seed, x in made]
-    if match_level:
-        made = [(seed, x * (_rms(x0) / max(_rms(x), 1e-9))) for seed, x in made]
+    if match_level or (level == NORMALIZED and strength):
+        measure = _rms if match_level else _peak
+        made = [(seed, x * (measure(x0) / max(measure(x), 1e-9))) for seed, x in made]
     making = Making(
         "vary",
         input_record(source),
@@ -90,6 +95,7 @@ def vary(
         asked=len(seeds),
         offset_s=float(offset_s),
         match_level=match_level or None,
+        level=level if level == NORMALIZED else None,
     )
     pitches_hz = sampling.pitches_hz([seed for seed, _ in made], length)
     return clips_of(made, (len(x0) * x0.shape[1], length.frames), ckpt.sample_rate, ckpt, making, pitches_hz)
@@ -119,10 +125,10 @@ def _input(
 
 
 def _varied(
-    sampling: Sampling, x0: np.ndarray, length: Length, strength: float, seeds: list[int]
+    sampling: Sampling, x0: np.ndarray, length: Length, strength: float, seeds: list[int], gain: float
 ) -> list[tuple[int, np.ndarray]]:
     ckpt, rows = sampling.ckpt, len(x0)
-    gain, t = level_gain(ckpt, x0), start_time(ckpt, strength)
+    t = start_time(ckpt, strength)
     start = torch.from_numpy((fit_circle(x0, length.made) if length.loop else fit(x0, length.made)) * np.float32(gain))
 
     def work(batch: Sequence[int], on_step: OnStep) -> Tensor:
@@ -169,6 +175,10 @@ def vary_folder(
             return
     if not usable:
         raise refusal
+
+
+def _peak(audio: np.ndarray) -> float:
+    return float(np.abs(audio).max())
 
 
 def _rms(audio: np.ndarray) -> float:

@@ -70,7 +70,8 @@ class Prior(nn.Module):
             energy, square = ((cells @ times.points / times.points.sum())[..., None] for cells in (energy, square))
             count = count.sum(1, keepdim=True)
         variance = alpha[..., None].float().square() * square + sigma[..., None].float().square()
-        evidence = count.clamp(max=self.evidence) * (energy[:, None] / variance + variance.log())  # (B, envelopes, cells)
+        count = count.clamp(max=self.evidence)
+        evidence = count * (energy[:, None] / variance + variance.log())  # (B, envelopes, cells)
         probability = (self.log_shares - evidence.sum((2, 3))[:, None] / 2).softmax(-1)  # (B, planes + 1, envelopes)
         each = (probability @ square.flatten(1)).log() / 2
         weight = torch.cat([shares, 1 - shares.sum(1, keepdim=True)], 1).float()

@@ -1,0 +1,87 @@
+"""Options that the commands of several verbs share."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from ..audio.loop import MAX_CENTS
+from ..checkpoints.checkpoint import Checkpoint
+from ..generation.length import LoopOptions
+from ..generation.levels import LEVEL_HELP, LEVELS, NORMALIZED
+from ..generation.options import SamplingOptions
+from ..generation.sampling import default_batch_size, seed_list
+from ..sampler import SAMPLERS
+from ..schedule import GRIDS
+from ..threads import available
+from .common import (
+    add_checkpoint,
+    add_group,
+    add_output,
+    group_options,
+    parse_category,
+)
+
+ANY = "any"
+
+
+def add_shared(
+    parser: argparse.ArgumentParser,
+    run: Callable[..., int],
+    seed: bool = True,
+    sampler: bool = True,
+    pitch: bool = True,
+) -> None:
+    """Add what all verbs have."""
+    add_checkpoint(parser)
+    if seed:
+        parser.add_argument(
+            "--seed", type=int, nargs="+", default=[0], help="first seed, or one per sound (default: 0)"
+        )
+    options: dict[str, dict[str, Any]] = {
+        "category": {"type": parse_category, "metavar": "NAME[:WEIGHT,...]"},
+        **({"note": {}, "key": {}} if pitch else {}),
+        "guidance_scale": {"type": float},
+        "guidance_interval": {"type": float, "nargs": 2, "metavar": ("FROM", "TO")},
+        "guidance_rescale": {"type": float},
+        "steps": {"type": int},
+        "grid": {"choices": tuple(GRIDS)},
+        "batch_size": {"type": int},
+    }
+    if sampler:
+        options["sampler"] = {"choices": tuple(SAMPLERS)}
+    add_group(parser, SamplingOptions, **options)
+    add_output(parser)
+    parser.set_defaults(run=run)
+
+
+def add_loop_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of loops."""
+    flag: dict[str, Any] = {"action": "store_true"}
+    numbers: dict[str, Any] = {"bpm": {"type": float}, "bars": {"type": int}, "beats_per_bar": {"type": int}}
+    add_group(parser, LoopOptions, loop=flag, **numbers, start_on_onset=flag)
+    cents = f"pitch shift of short loops to accept, hundredths of a semitone (default: {MAX_CENTS:g}, or ask)"
+    parser.add_argument("--max-cents", type=float, help=cents)
+
+
+def add_level(parser: argparse.ArgumentParser, about: str = LEVEL_HELP) -> None:
+    """Add the level at which sounds leave."""
+    parser.add_argument("--level", choices=LEVELS, default=NORMALIZED, help=f"{about} (default: {NORMALIZED})")
+
+
+def sampling_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the sampling options of a command; the category ``any`` is an empty mixture."""
+    options = group_options(arguments, SamplingOptions)
+    return options | ({"category": {}} if options.get("category") == ANY else {})
+
+
+def seeds_of(arguments: argparse.Namespace, n: int | None) -> list[int]:
+    """Return the seeds of a command, one for each of n sounds."""
+    return seed_list(n, arguments.seed if len(arguments.seed) > 1 else arguments.seed[0])
+
+
+def batch_size_of(arguments: argparse.Namespace, ckpt: Checkpoint) -> int:
+    """Return the sounds per call of a verb: enough for every core, few enough to be written as they are finished."""
+    cores = available() if ckpt.device.type == "cpu" and ckpt.net.single_threaded else 1
+    return (arguments.batch_size or default_batch_size(ckpt)) * cores
