@@ -85,7 +85,7 @@ def find_tones(config: SpectralConfig, x: Tensor, pitch: Tensor, most: int, gene
         most: components at most.
         generator: of the first centres of k-means.
     """
-    parts = [_describe(config, *some) for some in zip(x.split(_BATCH), pitch.split(_BATCH), strict=True)]
+    parts = [describe(config, *some) for some in zip(x.split(_BATCH), pitch.split(_BATCH), strict=True)]
     levels, residual, unsteadiness = (torch.cat(part) for part in zip(*parts, strict=True))
     log_pitch = pitch.float().log()
     steady = _STEADINESS_WEIGHT * unsteadiness[:, :_STEADY_GROUPS].mean(-1)
@@ -113,8 +113,17 @@ def _mean_and_deviation(log_pitch: Tensor) -> Tensor:
     return torch.stack([log_pitch.mean(), deviation])
 
 
-def _describe(config: SpectralConfig, x: Tensor, pitch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return ln of the levels of harmonics and residual, and ln(1 - correlation), in their cells."""
+def describe(config: SpectralConfig, x: Tensor, pitch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return ln of the levels of harmonics and residual, and ln(1 - correlation), in their cells.
+
+    Args:
+        config: the network's.
+        x: sounds, (n, 1, T).
+        pitch: cycles per sample, (n,), float64, above 0.
+
+    Returns:
+        Of the harmonics (n, groups, times), of the residual (n, bands, times), and (n, groups, times).
+    """
     envelopes = demodulate(x, pitch, False)
     groups = grid(band_edges(CELLS[0], HARMONICS), HARMONICS, x.device)
     times = grid(time_edges(CELLS[1]), envelopes.shape[-1], x.device)

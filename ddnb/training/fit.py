@@ -25,6 +25,7 @@ from ..files import safe_name
 from ..nets.prior import IMPOSSIBLE
 from ..nets.spectral import SpectralConfig, SpectralUNet, with_planes
 from .batches import Piece, pieces, should_crop
+from .calibration import Fitted, at_level, calibrate
 from .components import PRIOR, TONES, find_envelopes, find_tones, put, sizes_of, tune
 from .dataset import MAX_CATEGORIES, Dataset, OnFile, decode
 
@@ -134,7 +135,7 @@ def network_of(net: SpectralUNet, state: dict[str, Tensor]) -> SpectralUNet:
 def fit_state(
     ckpt: Checkpoint, state: dict[str, Tensor], data: Dataset, found: Sequence[Piece]
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Find the components of each category again.
+    """Find the components of each category again, and calibrate them.
 
     Args:
         ckpt: the checkpoint that the state dict is from.
@@ -145,25 +146,31 @@ def fit_state(
     Returns:
         The state dict; and for each category how many sounds, and how many with a pitch.
     """
-    config, counts = ckpt.net.config, {}
-    assert isinstance(config, SpectralConfig)
+    config, counts, fitted = ckpt.net.config, {}, list[Fitted]()
+    assert isinstance(config, SpectralConfig) and isinstance(ckpt.net, SpectralUNet)
+    names = [*ckpt.categories, *[""] * (state["category.weight"].shape[1] - len(ckpt.categories))]
     for label in sorted({piece.label for piece in found} - {-1}):
         generator = torch.Generator().manual_seed(label)
         mine = [piece for piece in found if piece.label == label]
         mine = [mine[i] for i in torch.randperm(len(mine), generator=generator)[:MOST_SOUNDS].tolist()]
         x = _read(ckpt, data, mine)
         stationary = _is_stationary(state, label)
-        state = put(state, PRIOR, label, find_envelopes(config, x, _ENVELOPES, generator, stationary))
-        category = str(data.sounds[mine[0].sound].category)
+        state = put(state, PRIOR, label, find_envelopes(config, x, _ENVELOPES, generator))
+        names[label] = category = str(data.sounds[mine[0].sound].category)
         counts[category] = f"{len(x)} sounds"
+        tonal = None
         if TONES + "log_shares" in state:
             pitch, certain = _find_pitches(state, label, x, ckpt.sample_rate, stationary)
             has = pitch > 0
             mostly = has.double().mean() >= _MOSTLY
             tones = find_tones(config, x[has], pitch[has], _TONES, generator) if mostly else None
-            state = put(state, TONES, label, tones)
+            state, tonal = put(state, TONES, label, tones), pitch if mostly else None
             counts[category] += f", {int(certain.sum())} of a certain pitch" if certain.any() else ""
-    return state, counts
+        fitted.append(Fitted(category, x, tonal))
+    made = network_of(ckpt.net, state).eval().requires_grad_(False)
+    for each in fitted:
+        calibrate(replace(ckpt, net=made, info=ckpt.info | {"categories": names}), each)
+    return made.state_dict(), counts
 
 
 def _read(ckpt: Checkpoint, data: Dataset, found: Sequence[Piece]) -> Tensor:
@@ -181,10 +188,7 @@ def _read(ckpt: Checkpoint, data: Dataset, found: Sequence[Piece]) -> Tensor:
             rows.append(fit_length(led, ckpt.frames, int(loud.argmax())))
     if not rows:
         raise DatasetError(f"All sounds of {data.sounds[found[0].sound].category} are silent in mono.")
-    x = np.stack(rows).astype(np.float32)
-    if (peak_dbfs := ckpt.info.get("peak_dbfs")) is not None:
-        x *= 10 ** (peak_dbfs / 20) / np.abs(x).max((1, 2), keepdims=True).clip(min=1e-6)
-    return torch.from_numpy(x)
+    return at_level(torch.from_numpy(np.stack(rows).astype(np.float32)), ckpt)
 
 
 def _is_stationary(state: dict[str, Tensor], label: int) -> bool:
