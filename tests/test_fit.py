@@ -200,7 +200,10 @@ def test_calibration_brings_the_levels_nearer_to_those_of_the_folder(drums, tmp_
     for rounds in (0, 2):
         monkeypatch.setattr(calibration, "_ROUNDS", rounds)
         fitted = ddnb.fit(drums, sounds)
-        made = [ddnb.generate(fitted, 6, 50, category="snare", level="network", steps=8).audio, np.stack(padded(noise, n))]
+        made = [
+            ddnb.generate(fitted, 6, 50, category="snare", level="network", steps=8).audio,
+            np.stack(padded(noise, n)),
+        ]
         levels = [cell_energies(drums.net.config, calibration.at_level(torch.from_numpy(x), drums)).log() for x in made]
         far.append(float((levels[0].mean(0) - levels[1].mean(0)).square().mean()))
     assert far[1] < 0.8 * far[0]
