@@ -217,6 +217,21 @@ def test_a_cancelled_calibration_leaves_no_file(drums, tmp_path, monkeypatch):
     generate = calibration.generate
     monkeypatch.setattr(calibration, "generate", lambda *args, **options: generate(*args, **options)[:1])
     sounds = write(tmp_path / "sounds" / "kick", [tick(0)])
-    with pytest.raises(Cancelled, match="interrupted while the network was fitted"):
+    with pytest.raises(Cancelled, match="stopped while the levels of kick were corrected"):
         ddnb.fit(drums, sounds, tmp_path / "mine.safetensors")
     assert not (tmp_path / "mine.safetensors").exists()
+
+
+def test_a_file_in_two_classes_changes_both_and_no_other(drums, tmp_path):
+    """Its first class must not be corrected in place of the second."""
+    write(tmp_path / "sounds" / "kick", [tick(0)])
+    write(tmp_path / "sounds" / "perc", [tick(0)])
+    fitted = ddnb.fit(drums, tmp_path / "sounds")
+    assert set(fitted.info["fitted_to"]) == {"kick", "perc"}
+
+
+def test_textures_stay_without_a_pitch_when_they_are_fitted_again(drums, tmp_path):
+    noise = [np.random.default_rng(i).standard_normal(70_000) * 0.1 for i in range(3)]
+    sounds = write(tmp_path / "sounds" / "texture", noise)
+    again = ddnb.fit(ddnb.fit(drums, sounds), sounds)
+    assert again.tonal_categories == drums.tonal_categories

@@ -14,6 +14,7 @@ from ddnb.audio.io import peak_dbfs
 from ddnb.audio.loop import loop_frames
 from ddnb.audio.mastering import CEILING_DBFS, LOUDNESS_LUFS, STARTS_HARD, apply_edit, loudness_lufs, normalize
 from ddnb.cli.main import main
+from ddnb.clips.provenance import Making, Provenance
 from ddnb.errors import ArgumentError, RecordError
 
 RATE = 44_100
@@ -42,7 +43,7 @@ def test_normalized_sounds_keep_their_length_and_have_one_level(seed, frames, si
     draws = np.random.default_rng(seed)
     sound = draws.standard_normal((1, frames)) * np.exp(-np.arange(frames) / draws.uniform(10, 30_000))
     sound[:, : min(silent, frames - 1)] = 0
-    sound = (sound * 10 ** (level_db / 20)).astype(np.float32)
+    sound = np.pad(sound * 10 ** (level_db / 20), [(0, 0), (0, 50)]).astype(np.float32)  # it ends by itself
     done = apply_edit(sound, normalize(sound, RATE, align=align, by_loudness=by_loudness))
     assert done.shape == sound.shape
     assert peak_dbfs(done) < CEILING_DBFS + 0.001
@@ -145,6 +146,23 @@ def tone(frames, hz=1000, rate=RATE):
     return np.sin(2 * np.pi * hz * np.arange(frames) / rate)[None].astype(np.float32) / 2
 
 
+@pytest.mark.parametrize("rate", [16_000, 22_050, 44_100])
+@pytest.mark.parametrize("to_rate", [44_100, 48_000, 96_000, 192_000])
+def test_loops_of_any_tempo_have_their_exact_bars_at_any_rate(rate, to_rate):
+    for bpm in (60, 77, 93.7, 120, 133, 181):
+        making = Making("generate", loop=True, bpm=bpm, bars=1, beats_per_bar=4)
+        clip = ddnb.Clip(tone(loop_frames(bpm, 1, rate), rate=rate), rate, 0, Provenance(making))
+        assert clip.at_rate(to_rate).audio.shape[-1] == loop_frames(bpm, 1, to_rate)
+
+
+def test_a_sound_that_is_cut_off_while_it_sounds_is_not_moved():
+    """Silence after its end would be a click that nobody fades."""
+    late = np.pad(tone(5000), [(0, 0), (2000, 0)])
+    assert "first_frame" not in normalize(late, RATE, align=True, by_loudness=False)
+    ended = np.pad(late, [(0, 0), (0, 100)])
+    assert normalize(ended, RATE, align=True, by_loudness=False)["first_frame"] > 1900
+
+
 @pytest.mark.parametrize("to_rate", [8000, 48_000, 96_000])
 @pytest.mark.parametrize("bits", ["16", "24", "float"])
 def test_files_have_the_rate_and_the_bits_that_were_asked_for(tmp_path, to_rate, bits):
@@ -204,6 +222,7 @@ def test_edits_of_records_are_bounded():
         {"first_frame": 10, "frames": 10**9},
         {"fade_in_frames": -1},
         {"fade_in_frames": 1001},
+        {"circle_frames": 1000},
     ):
         with pytest.raises(RecordError):
             apply_edit(sound, edit, RATE)

@@ -99,6 +99,8 @@ def apply_edit(audio: np.ndarray, edit: Mapping[str, Any], sample_rate: int | No
     """
     if unknown := [key for key in edit if key not in _EDIT]:
         raise RecordError(f"Unknown edit: {', '.join(unknown)}. Known: {', '.join(_EDIT)}.")
+    if "circle_frames" in edit and "to_rate" not in edit:
+        raise RecordError(f"The edit {dict(edit)} has circle_frames without to_rate.")
     if "to_rate" in edit:
         audio = _change_rate(audio, edit, sample_rate)
     first = operator.index(edit.get("first_frame", 0))
@@ -136,7 +138,7 @@ def rate_edit(sample_rate: int, to_rate: int, circle_frames: int | None = None) 
 def _change_rate(audio: np.ndarray, edit: Mapping[str, Any], sample_rate: int | None) -> np.ndarray:
     to_rate, frames = operator.index(edit["to_rate"]), edit.get("circle_frames")
     usual = audio.shape[-1] * to_rate / (sample_rate or to_rate)
-    there = frames is None or abs(operator.index(frames) - usual) <= 1
+    there = frames is None or abs(operator.index(frames) - usual) <= 1 + to_rate / (sample_rate or to_rate)
     if sample_rate is None or not RATES[0] <= to_rate <= RATES[1] or not there:
         raise RecordError(
             f"The edit {dict(edit)} does not fit a sound of {audio.shape[-1]} frames at {sample_rate} Hz."
@@ -212,7 +214,10 @@ def normalize(audio: np.ndarray, sample_rate: int, *, align: bool, by_loudness: 
         return {}
     edit: dict[str, Any] = {}
     if align:
-        first, peak = start_frame(audio, sample_rate), np.abs(audio).max()
+        peak = np.abs(audio).max()
+        # one that is cut off while it sounds is not moved: silence after it would be a click
+        ends = np.abs(audio[:, -round(LEAD_S * sample_rate) :]).max() < peak * 10 ** (TAIL_DB / 20)
+        first = start_frame(audio, sample_rate) if ends else 0
         edit |= {"first_frame": first, "frames": audio.shape[-1]} if first else {}
         hard = np.abs(audio[:, first]).max() >= STARTS_HARD * peak
         fade = {"fade_in_frames": min(round(FADE_IN_S * sample_rate), audio.shape[-1])} if hard else {}

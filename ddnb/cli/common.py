@@ -84,7 +84,7 @@ def add_output(parser: argparse.ArgumentParser, bits: str = "24") -> None:
 
 def add_rate(parser: argparse.ArgumentParser) -> None:
     """Add the sample rate of what is written."""
-    parser.add_argument("--to-rate", type=int, help="sample rate of the files, Hz (default: that of the network)")
+    parser.add_argument("--to-rate", type=int, help="sample rate of the files, Hz (default: that of each sound)")
 
 
 def require_output(arguments: argparse.Namespace) -> None:
@@ -154,8 +154,8 @@ class Output:
 
     def write(self, clips: Clips) -> None:
         """Save clips and print their paths."""
-        for clip in clips:
-            report_saved(clip.save(self.folder, self.bits, to_rate=self.to_rate), clip, self.bits)
+        for clip in (each.at_rate(self.to_rate) for each in clips):
+            report_saved(clip.save(self.folder, self.bits), clip, self.bits)
             if self.written % self._every == 0:
                 model = clip.provenance.model
                 name = " and ".join(clip.making.category or ()) or (model.name if model else clip.name)

@@ -43,8 +43,8 @@ def add_commands(commands: Commands) -> None:
 
 def _add_fit(commands: Commands) -> None:
     about = (
-        "Give the built-in network the sound of a folder, in seconds and without training. Class folders (kick/...) "
-        "set the categories of these names, other names become new categories."
+        "Give the built-in network the sound of a folder, without training, in about ten seconds a category. Class "
+        "folders (kick/...) set the categories of these names, other names become new categories."
     )
     parser = commands.add_parser(
         "fit", help="make the built-in network sound like a folder, at once", description=about

@@ -228,6 +228,7 @@ def beat(
         AudioError: an unusable sound.
         Cancelled: interrupted before there was a sound for every track.
     """
+    require_level(level)
     name, groove = _read_pattern(pattern)
     tracks, sounds = dict(groove["tracks"]), sounds or {}
     bpm = groove.get("bpm", 120) if bpm is None else bpm
@@ -241,7 +242,7 @@ def beat(
     loop_frames(bpm, bars, rate)  # this and the next line: checked before time is spent on sounds
     _find_hits(tracks, bars, swing)
     made_by = replace(provenance_of(ckpt, Making()), making=None) if ckpt and wanted else _without_network(rate)
-    clips |= _generate_sounds(ckpt, wanted, seed, options)
+    clips |= _generate_sounds(ckpt, wanted, seed, options | {"level": level})
     seed = 0 if isinstance(seed, Mapping) else whole("seed", seed)
     return Beat(
         {track: clips[track] for track in tracks},
@@ -253,7 +254,7 @@ def beat(
         seed,
         name,
         made_by,
-        require_level(level),
+        level,
     )
 
 
@@ -344,8 +345,8 @@ def _generate_sounds(
     """Generate one sound per category; progress is counted over all of them."""
     on_step = options.pop("on_step", None)
     made: dict[str, Clip] = {}
-    if options and not wanted:
-        raise ArgumentError(f"Every track has a sound, so nothing is generated: leave out {', '.join(options)}.")
+    if not wanted and (extra := [name for name in options if name != "level"]):
+        raise ArgumentError(f"Every track has a sound, so nothing is generated: leave out {', '.join(extra)}.")
     seeds = seed if isinstance(seed, Mapping) else dict.fromkeys(wanted, seed)
     if lacking := [category for category in wanted if category not in seeds]:
         raise ArgumentError(f"seed={seed!r}: give one for {', '.join(lacking)} as well.")

@@ -55,7 +55,8 @@ def normalize_all(
         loop: whether they are loops.
         timed: whether they have a tempo, and so must not be moved.
     """
-    sustained = [max(shares, key=shares.__getitem__) == SUSTAINED if shares else False for shares in categories]
+    known = [shares or {} for shares in categories]
+    sustained = [2 * shares.get(SUSTAINED, 0) > sum(shares.values()) for shares in known]
     edits = tuple(
         normalize(audio, sample_rate, align=not (loop or timed), by_loudness=loop or by_loudness)
         for (_, audio), by_loudness in zip(made, sustained, strict=True)

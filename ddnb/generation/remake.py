@@ -46,6 +46,7 @@ _FORMER = {
 }
 """Networks that were once part of the package, by the hash of their weights."""
 
+_MAX_EDITS = 100
 _ANY_CENTS = 12_000.0  # the pitch shift of a loop was accepted when it was made
 
 _SAMPLING = tuple(f.name for f in fields(SamplingOptions))
@@ -150,6 +151,8 @@ class _Maker:
             clip = self._make_beat(provenance, provenance.making)
         else:
             clip = self._make(provenance, provenance.making)
+        if len(provenance.edits) > _MAX_EDITS:
+            raise not_a_record(f"{len(provenance.edits)} edits, allowed: {_MAX_EDITS}")
         try:
             edited = reduce(Clip.edited, provenance.edits, clip)
         except (AttributeError, TypeError, ValueError, OverflowError) as error:

@@ -42,8 +42,10 @@ _TIMBRE = 0x746F6E65
 
 Item = TypeVar("Item")
 Work = Callable[[Sequence[Any], OnStep], Tensor]
-Edits = tuple[Mapping[str, Any], ...]
 """Makes a batch: takes items and what to call after each step; returns (items, ...)."""
+
+Edits = tuple[Mapping[str, Any], ...]
+"""One edit per clip, see ``audio.mastering``, or none at all."""
 
 
 class _Stop:

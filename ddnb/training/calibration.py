@@ -22,63 +22,70 @@ from .components import cell_energies, describe
 
 _ROUNDS, _SOUNDS, _STEPS = 2, 12, 8
 _PART, _MOST = 0.7, 1.0  # of a difference, and nepers a round: a few sounds tell a mean within 2 dB
+_BATCH = 32
 _SEED = 2**40  # seeds that nobody listens to
 
 
 @dataclass(frozen=True)
-class Fitted:
-    """The sounds that a category was fitted to.
+class Wanted:
+    """The mean of ln of the levels of a category's sounds.
 
     Attributes:
-        category: its name.
+        envelope: in the cells of the prior, (bands, times).
+        tone: of harmonics, (groups, times), and of what is beside them, (bands, times); None for a category without
+            tones.
+    """
+
+    envelope: Tensor
+    tone: tuple[Tensor, Tensor] | None
+
+
+def measure(net: SpectralUNet, x: Tensor, pitch: Tensor | None) -> Wanted:
+    """Measure sounds.
+
+    Args:
+        net: the network, for its cells.
         x: at the level of the network, (n, 1, T).
         pitch: cycles per sample, 0 for sounds without a tone, (n,), float64; None for a category without tones.
     """
+    envelope = torch.cat([cell_energies(net.config, some) for some in x.split(_BATCH)]).log() / 2
+    if pitch is None:
+        return Wanted(envelope.mean(0), None)
+    some = zip(x[pitch > 0].split(_BATCH), pitch[pitch > 0].split(_BATCH), strict=True)
+    harmonics, residual, _ = zip(*(describe(net.config, *each) for each in some), strict=True)
+    return Wanted(envelope.mean(0), (torch.cat(harmonics).mean(0), torch.cat(residual).mean(0)))
 
-    category: str
-    x: Tensor
-    pitch: Tensor | None
 
-
-def calibrate(ckpt: Checkpoint, fitted: Fitted) -> None:
+def calibrate(ckpt: Checkpoint, label: int, wanted: Wanted) -> None:
     """Correct the levels of a category, in place.
 
+    Args:
+        ckpt: the fitted network, on the CPU.
+        label: the number of the category.
+        wanted: what its sounds should have.
+
     Raises:
-        Cancelled: interrupted.
+        Cancelled: stopped before all sounds were made.
     """
-    net, label = ckpt.net, ckpt.categories.index(fitted.category)
+    net = ckpt.net
     assert isinstance(net, SpectralUNet)
-    envelopes, tones = _mean_envelope(net, fitted.x), None
-    if fitted.pitch is not None:
-        tones = _mean_tone(net, fitted.x[fitted.pitch > 0], fitted.pitch[fitted.pitch > 0])
     for number in range(_ROUNDS):
-        seed = _SEED + number * _SOUNDS
-        clips = generate(ckpt, _SOUNDS, seed, category=fitted.category, level=NETWORK, steps=_STEPS)
+        seed, category = _SEED + number * _SOUNDS, ckpt.categories[label]
+        clips = generate(ckpt, _SOUNDS, seed, category=category, level=NETWORK, steps=_STEPS)
         if not clips.complete:
-            raise Cancelled("interrupted while the network was fitted")
-        x = at_level(torch.from_numpy(clips.audio), ckpt)
+            raise Cancelled(f"stopped while the levels of {category} were corrected; nothing was written")
+        pitch = wanted.tone and torch.tensor(clips.pitches_hz, dtype=torch.float64) / ckpt.sample_rate
+        made = measure(net, at_level(torch.from_numpy(clips.audio), ckpt), pitch)
         mine = net.prior.log_shares[label] > IMPOSSIBLE / 10
-        net.prior.log_levels[mine] += _part(envelopes - _mean_envelope(net, x))
-        if tones is not None and net.tones is not None:
-            made = _mean_tone(net, x, torch.tensor(clips.pitches_hz, dtype=torch.float64) / ckpt.sample_rate)
+        net.prior.log_levels[mine] += _part(wanted.envelope - made.envelope)
+        if wanted.tone and made.tone and net.tones is not None:
             mine = net.tones.log_shares[label] > IMPOSSIBLE / 10
-            net.tones.log_levels[mine] += _part(tones[0] - made[0])
-            net.tones.log_residual[mine] += _part(tones[1] - made[1])
+            net.tones.log_levels[mine] += _part(wanted.tone[0] - made.tone[0])
+            net.tones.log_residual[mine] += _part(wanted.tone[1] - made.tone[1])
 
 
 def _part(difference: Tensor) -> Tensor:
     return (_PART * difference).clamp(-_MOST, _MOST)
-
-
-def _mean_envelope(net: SpectralUNet, x: Tensor) -> Tensor:
-    """Return the mean of ln of the level in the cells of the prior, (bands, times)."""
-    return (cell_energies(net.config, x).log() / 2).mean(0)
-
-
-def _mean_tone(net: SpectralUNet, x: Tensor, pitch: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean of ln of the levels of harmonics and residual in the cells of the tones."""
-    harmonics, residual, _ = describe(net.config, x, pitch)
-    return harmonics.mean(0), residual.mean(0)
 
 
 def at_level(x: Tensor, ckpt: Checkpoint) -> Tensor:

@@ -22,10 +22,11 @@ from ..checkpoints.checkpoint import Checkpoint, weights_sha256
 from ..checkpoints.formats import write_safetensors
 from ..errors import ArgumentError, DatasetError
 from ..files import safe_name
+from ..generation.levels import SUSTAINED
 from ..nets.prior import IMPOSSIBLE
 from ..nets.spectral import SpectralConfig, SpectralUNet, with_planes
 from .batches import Piece, pieces, should_crop
-from .calibration import Fitted, at_level, calibrate
+from .calibration import Wanted, at_level, calibrate, measure
 from .components import PRIOR, TONES, find_envelopes, find_tones, put, sizes_of, tune
 from .dataset import MAX_CATEGORIES, Dataset, OnFile, decode
 
@@ -45,7 +46,7 @@ _TAILS_HZ = (60.0, 1200.0)  # of a category whose pitch nobody has found yet
 def fit(
     ckpt: Checkpoint, folder: str | Path, out: str | Path | None = None, on_file: OnFile | None = None
 ) -> Checkpoint:
-    """Return a checkpoint that sounds like a folder, within seconds: nothing is trained.
+    """Return a checkpoint that sounds like a folder, within ten seconds a category: nothing is trained.
 
     The levels and tones of each category are found again among the files. Class folders (``kick/...``) set the
     categories of these names; other names become new categories. A folder without class folders is one category, of
@@ -62,6 +63,7 @@ def fit(
         DatasetError: no usable sound, or too many class folders.
         FileNotFoundError: no such folder.
         FileExistsError: ``out`` exists.
+        Cancelled: interrupted; nothing is written.
     """
     start = require_fittable(ckpt)
     target = None if out is None else require_new_file(out)
@@ -72,7 +74,8 @@ def fit(
         raise DatasetError(
             f"{len(categories)} categories with those of {ckpt.name}: expected at most {MAX_CATEGORIES}; merge some."
         )
-    state = with_planes(ckpt.net.state_dict(), len(categories) - len(ckpt.categories))
+    exact = {name: value.cpu() for name, value in ckpt.net.state_dict().items()}
+    state = with_planes(exact, len(categories) - len(ckpt.categories))
     found = pieces(data, ckpt.frames, should_crop(data, ckpt.frames), categories)
     state, counts = fit_state(ckpt, state, data, found)
     net = network_of(start, state)
@@ -146,18 +149,17 @@ def fit_state(
     Returns:
         The state dict; and for each category how many sounds, and how many with a pitch.
     """
-    config, counts, fitted = ckpt.net.config, {}, list[Fitted]()
+    config, counts, wanted = ckpt.net.config, {}, dict[int, Wanted]()
     assert isinstance(config, SpectralConfig) and isinstance(ckpt.net, SpectralUNet)
-    names = [*ckpt.categories, *[""] * (state["category.weight"].shape[1] - len(ckpt.categories))]
+    names = list(dict.fromkeys((*ckpt.categories, *data.categories)))
     for label in sorted({piece.label for piece in found} - {-1}):
         generator = torch.Generator().manual_seed(label)
         mine = [piece for piece in found if piece.label == label]
         mine = [mine[i] for i in torch.randperm(len(mine), generator=generator)[:MOST_SOUNDS].tolist()]
         x = _read(ckpt, data, mine)
-        stationary = _is_stationary(state, label)
+        stationary = names[label] == SUSTAINED or _is_stationary(state, label)
         state = put(state, PRIOR, label, find_envelopes(config, x, _ENVELOPES, generator))
-        names[label] = category = str(data.sounds[mine[0].sound].category)
-        counts[category] = f"{len(x)} sounds"
+        counts[names[label]] = f"{len(x)} sounds"
         tonal = None
         if TONES + "log_shares" in state:
             pitch, certain = _find_pitches(state, label, x, ckpt.sample_rate, stationary)
@@ -165,12 +167,13 @@ def fit_state(
             mostly = has.double().mean() >= _MOSTLY
             tones = find_tones(config, x[has], pitch[has], _TONES, generator) if mostly else None
             state, tonal = put(state, TONES, label, tones), pitch if mostly else None
-            counts[category] += f", {int(certain.sum())} of a certain pitch" if certain.any() else ""
-        fitted.append(Fitted(category, x, tonal))
-    made = network_of(ckpt.net, state).eval().requires_grad_(False)
-    for each in fitted:
-        calibrate(replace(ckpt, net=made, info=ckpt.info | {"categories": names}), each)
-    return made.state_dict(), counts
+            counts[names[label]] += f", {int(certain.sum())} of a certain pitch" if certain.any() else ""
+        wanted[label] = measure(ckpt.net, x, tonal)
+    net = network_of(ckpt.net, state).eval().requires_grad_(False)
+    made = replace(ckpt, net=net, device=torch.device("cpu"), info=ckpt.info | {"categories": names})
+    for label, levels in wanted.items():
+        calibrate(made, label, levels)
+    return net.state_dict(), counts
 
 
 def _read(ckpt: Checkpoint, data: Dataset, found: Sequence[Piece]) -> Tensor:
