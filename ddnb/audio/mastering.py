@@ -115,13 +115,12 @@ def apply_edit(audio: np.ndarray, edit: Mapping[str, Any], sample_rate: int | No
     return audio if bits == "float" else quantise(audio, bits)
 
 
-def rate_edit(sample_rate: int, to_rate: int, circle_frames: int | None = None) -> dict[str, int]:
+def rate_edit(sample_rate: int, to_rate: int) -> dict[str, int]:
     """Return the edit that changes the sample rate; empty if it is that already.
 
     Args:
         sample_rate: that of the sound, Hz.
         to_rate: whole Hz, from 8,000 to 192,000.
-        circle_frames: length of a loop at the new rate, frames; None for sounds that are no loop.
 
     Raises:
         ArgumentError: a rate out of its range.
@@ -130,9 +129,7 @@ def rate_edit(sample_rate: int, to_rate: int, circle_frames: int | None = None) 
         to_rate = whole("to_rate", to_rate, *RATES)
     except ArgumentError as error:
         raise ArgumentError(f"{error} 44100 and 48000 are usual.") from None
-    if to_rate == sample_rate:
-        return {}
-    return {"to_rate": to_rate} | ({} if circle_frames is None else {"circle_frames": circle_frames})
+    return {} if to_rate == sample_rate else {"to_rate": to_rate}
 
 
 def _change_rate(audio: np.ndarray, edit: Mapping[str, Any], sample_rate: int | None) -> np.ndarray:
