@@ -7,6 +7,7 @@ import os
 # Waiting threads of OpenMP spin by default, which slows everything else on the machine. Read when torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
+from .checkpoints.blend import blend
 from .checkpoints.checkpoint import Checkpoint
 from .checkpoints.conversion import convert, verify
 from .checkpoints.loading import load
@@ -54,6 +55,7 @@ __all__ = [
     "RecordError",
     "RunError",
     "beat",
+    "blend",
     "check_dataset",
     "convert",
     "extend",

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ddnb.nets.prior import IMPOSSIBLE
+from ddnb.nets.prior import IMPOSSIBLE, PRIOR
 from ddnb.nets.spectral import SpectralUNet
-from ddnb.training.components import PRIOR, find_envelopes, put
+from ddnb.training.components import find_envelopes, put
 from ddnb.training.dataset import Dataset
 
 from .data import CATEGORIES, FRAMES

@@ -17,9 +17,9 @@ from ddnb.checkpoints.checkpoint import Checkpoint, weights_sha256
 from ddnb.checkpoints.formats import write_safetensors
 from ddnb.checkpoints.loading import load
 from ddnb.nets.envelopes import HOP
-from ddnb.nets.prior import IMPOSSIBLE
+from ddnb.nets.prior import IMPOSSIBLE, TONES
 from ddnb.nets.spectral import SpectralUNet
-from ddnb.training.components import TONES, find_tones, put
+from ddnb.training.components import find_tones, put
 
 from .data import CATEGORIES, load_prepared
 from .prepare import FILE, NOTES_FILE

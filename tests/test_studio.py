@@ -2,6 +2,8 @@
 
 import ast
 import base64
+import copy
+import dataclasses
 import html.parser
 import importlib.util
 import io
@@ -486,6 +488,7 @@ BAD_STATES = [
     {"ddnb studio": 1, "Generate": {"seed": 99}, "Beat": {"pattern": "no such"}},
     {"ddnb studio": 1, "Generate": {"seed": 99}, "Inpaint / extend": {"way": "sideways"}},
     {"ddnb studio": 1, "Generate": {"seed": 99}, "Vary": 7},
+    {"ddnb studio": 1, "Generate": {"seed": 99}, "training": 3},
 ]
 
 
@@ -506,6 +509,29 @@ def test_a_state_waits_for_its_network(panel, drums):
     assert "press Load" in said(other) and other._model.value == "drums"
     other.load(other._model.value)
     assert other.state == state
+
+
+def test_the_slider_of_a_training_blends_and_compares_with_the_start(drums):
+    facts = drums.info | {"finetuned_from": "drums", "name": "louder", "source": "louder"}
+    net = copy.deepcopy(drums.net)
+    net.prior.log_levels += 1
+    tuned = dataclasses.replace(drums, net=net, info=facts)
+    panel = widgets.studio(tuned, foreground=True)
+    panel.tabs[0].controls["n"].value = 1
+    panel.tabs[0].controls["steps"].value = 1
+    panel._new_seeds.value = False
+    assert panel._blending.layout.display != "none"
+    after = go(panel, "Generate")[0]
+    panel._blending.slider.value = 0.5
+    state = panel.state
+    panel._blending.beside.value = True
+    before, half = go(panel, "Generate")
+    blended = ddnb.blend(drums, tuned, 0.5)
+    for clip, ckpt in ((before, drums), (half, blended), (after, tuned)):
+        expected = ddnb.generate(ckpt, 1, before.seed, category=panel.tabs[0].controls["category"].value, steps=1)[0]
+        np.testing.assert_array_equal(clip.audio, expected.audio)
+    assert [clip.provenance.model.name for clip in (before, half)] == ["drums", "louder 0.5"]
+    assert state["training"] == 0.5 and widgets.studio(drums, foreground=True)._blending.layout.display == "none"
 
 
 def test_a_state_names_the_checkpoint_that_was_loaded_not_what_is_typed(panel):

@@ -35,8 +35,11 @@ def handler():
 DEMOS = ["--no-categories", "--demos", "1", "--demo-every", "6", "--validate-every", "4", "--save-every", "2"]
 
 
-def kill_repeatedly(out, steps, kills, seed):
-    """Start the run, kill it with SIGKILL at a random moment after its first step, and so on; then let it finish."""
+def kill_repeatedly(out, steps, kills, seed, step_s):
+    """Start the run, kill it with SIGKILL at a random moment after its first step, and so on; then let it finish.
+
+    A step takes about ``step_s``, so that no run reaches its end before the last kill, however fast the machine.
+    """
     rng, fork = random.Random(seed), multiprocessing.get_context("fork")  # the packages are imported once
     for kill in range(kills):
         log = out / "log.csv"
@@ -45,7 +48,7 @@ def kill_repeatedly(out, steps, kills, seed):
         run.start()
         while run.is_alive() and not (log.is_file() and log.stat().st_size > before):
             time.sleep(0.005)
-        time.sleep(rng.uniform(0, 0.6))
+        time.sleep(rng.uniform(0, 0.7 * (steps / kills - 1) * step_s))
         run.kill()
         run.join()
         assert RunFolder(out).last_step() < steps, f"the run ended before kill {kill}"
@@ -58,7 +61,8 @@ def test_killed_run_resumes_bit_for_bit(tmp_path, steps, kills):
     """After kill -9 at random moments, weights, state, log and files are those of an uninterrupted run."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     assert main(arguments(whole, steps, *DEMOS)) == 0
-    kill_repeatedly(killed, steps, kills, seed=kills)
+    step_s = sum(float(row["seconds"]) for row in read_log(whole)[1:]) / steps
+    kill_repeatedly(killed, steps, kills, kills, step_s)
     assert same(weights(whole), weights(killed))
     assert same(load_file(whole / "state.safetensors"), load_file(killed / "state.safetensors"))
     assert outputs(whole) == outputs(killed)

@@ -15,11 +15,13 @@ from tqdm import tqdm
 
 from ..audio.io import CEILING_DBFS, NO_GAIN_DB, SUBTYPES, peak_dbfs
 from ..audio.mastering import rate_edit
+from ..checkpoints.blend import MOST, blend, start_name
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.loading import load
 from ..clips.clip import Clip, Clips
 from ..display.plots import contact_sheet
 from ..display.shown import Shown
+from ..errors import ArgumentError
 from ..files import atomically, free_name
 from ..generation.options import OptionGroup
 from ..runtime import DTYPES, pick
@@ -67,6 +69,27 @@ def add_checkpoint(parser: argparse.ArgumentParser, default: str | None = DEFAUL
     add_format(parser)
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best available)")
     parser.add_argument("--dtype", choices=tuple(DTYPES), help="precision (default: what suits the device)")
+
+
+def add_blend(parser: argparse.ArgumentParser) -> None:
+    """Add the option that blends a checkpoint with what was trained from it."""
+    parser.add_argument(
+        "--blend",
+        type=parse_blend,
+        action="append",
+        metavar="WEIGHT or FILE=WEIGHT",
+        help=f"how much of the training of --checkpoint to use: 0 sounds as before it, 1 as after it, up to {MOST} "
+        "exaggerates it; or, once for each, a FILE that was trained from --checkpoint and its weight",
+    )
+
+
+def parse_blend(text: str) -> tuple[str | None, float]:
+    """Parse ``0.7``, or ``FILE=0.7``."""
+    file, _, weight = text.rpartition("=")
+    try:
+        return file or None, float(weight)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number from 0 to {MOST}, or FILE=NUMBER") from error
 
 
 def add_format(parser: argparse.ArgumentParser) -> None:
@@ -117,12 +140,24 @@ def parse_category(text: str) -> str | dict[str, float]:
 def load_checkpoint(arguments: argparse.Namespace, announce: bool = True) -> Checkpoint:
     """Load the checkpoint of a command; report what it is and where it runs."""
     with progress_bar("downloading", "B") as bar:
-        stated = stated_format(arguments)
-        ckpt = load(arguments.checkpoint, device=arguments.device, dtype=arguments.dtype, on_progress=bar, **stated)
+        options = {"device": arguments.device, "dtype": arguments.dtype, "on_progress": bar} | stated_format(arguments)
+        ckpt = load(arguments.checkpoint, **options)
+        if blends := getattr(arguments, "blend", None):
+            ckpt = _blend(ckpt, blends, options)
     if announce:
         LOG.info("%r", ckpt)
         LOG.info(pick(arguments.device, arguments.dtype).reason)
     return ckpt
+
+
+def _blend(ckpt: Checkpoint, blends: Sequence[tuple[str | None, float]], options: dict[str, Any]) -> Checkpoint:
+    """Blend a checkpoint with its start, or with files that were trained from it."""
+    files, weights = [file for file, _ in blends if file], [weight for _, weight in blends]
+    if len(files) == len(blends):
+        return blend(ckpt, [load(file, **options) for file in files], weights)
+    if len(blends) > 1:
+        raise ArgumentError("--blend: give one number alone, or FILE=NUMBER for each of several files.")
+    return blend(load(start_name(ckpt), **options), ckpt, weights)
 
 
 def require_writable(folder: Path) -> None:

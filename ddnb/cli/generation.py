@@ -20,6 +20,7 @@ from .common import (
     LOG,
     Commands,
     Output,
+    add_blend,
     add_checkpoint,
     add_output,
     group_options,
@@ -141,6 +142,7 @@ def _add_beat(commands: Commands) -> None:
     about = "Make a drum loop of exact length, and its MIDI file, from a pattern of 16 steps a bar."
     parser = commands.add_parser("beat", help="make a drum loop and its MIDI file", description=about)
     add_checkpoint(parser)
+    add_blend(parser)
     patterns = f"{', '.join(list_patterns())}, or a JSON file (default: house)"
     parser.add_argument("--pattern", default="house", help=patterns)
     own: dict[str, Any] = {"action": "append", "default": [], "metavar": "TRACK=FILE"}

@@ -16,6 +16,7 @@ from ..sampler import SAMPLERS
 from ..schedule import GRIDS
 from ..threads import available
 from .common import (
+    add_blend,
     add_checkpoint,
     add_group,
     add_output,
@@ -35,6 +36,7 @@ def add_shared(
 ) -> None:
     """Add what all verbs have."""
     add_checkpoint(parser)
+    add_blend(parser)
     if seed:
         parser.add_argument(
             "--seed", type=int, nargs="+", default=[0], help="first seed, or one per sound (default: 0)"

@@ -20,6 +20,7 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 import torch
 
 from ..audio.notes import HIGHEST_HZ, LOWEST_HZ, hz_key, note_name
+from ..checkpoints.blend import MOST
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.download import SCHEMES
 from ..checkpoints.registry import list_checkpoints
@@ -44,6 +45,7 @@ _RANGES = {
     "sample_rate": (1000, 768_000),
     "frames": (1, 2**31),
     "gain_db": (-1000, 1000),
+    "weight": (0, MOST),
 }
 
 T = TypeVar("T")
@@ -159,6 +161,16 @@ class Making(Plain):
 
 
 @dataclass(frozen=True)
+class BlendPart(Plain):
+    """A checkpoint of a blend, with its weight; the first one is the start, which has none."""
+
+    name: str
+    source: str
+    weights_sha256: str
+    weight: float | None = None
+
+
+@dataclass(frozen=True)
 class ModelRecord(Plain):
     """The checkpoint that made a sound; for input audio its name alone."""
 
@@ -173,6 +185,7 @@ class ModelRecord(Plain):
     finetuned_from: str | None = None
     data_sha256: str | None = None
     peak_dbfs: float | None = None
+    blend: tuple[BlendPart, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -233,6 +246,8 @@ def model_record(ckpt: Checkpoint) -> ModelRecord:
     known = {f.name for f in fields(ModelRecord)}
     facts = {name: value for name, value in ckpt.info.items() if name in known}
     facts |= {"name": ckpt.name, "source": _public_source(ckpt.info["source"])}
+    parts = (part | {"source": _public_source(part["source"])} for part in ckpt.info.get("blend", ()))
+    facts["blend"] = tuple(BlendPart(**part) for part in parts)
     return ModelRecord(**facts, sample_rate=ckpt.sample_rate, frames=ckpt.frames)
 
 

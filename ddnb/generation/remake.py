@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from ..checkpoints.blend import blend
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.download import SCHEMES
 from ..checkpoints.loading import load
@@ -21,7 +22,7 @@ from ..clips.clip import Clip, Clips
 from ..clips.provenance import InputRecord, Making, ModelRecord, Plain, Provenance, not_a_record
 from ..clips.record import SoundRecord, is_pack, read_record, records_of
 from ..clips.source import AnySound, input_clip, input_record
-from ..errors import Cancelled, CheckpointError, FormatOverridden, Interrupted, RecordError
+from ..errors import ArgumentError, Cancelled, CheckpointError, FormatOverridden, Interrupted, RecordError
 from ..files import file_sha256
 from ..notices import ignore_warnings, warn
 from ..runtime import is_available
@@ -246,6 +247,15 @@ def _sha256(sound: AnySound) -> str | None:
     return input_record(input_clip(sound)).sha256
 
 
+class _Format(NamedTuple):
+    """How a checkpoint was loaded, by the arguments of ``load``."""
+
+    device: str
+    dtype: str
+    sample_rate: int
+    frames: int
+
+
 @dataclass
 class _Networks:
     """The networks of records: given, of the registry, or in a file beside the record; each is opened once."""
@@ -270,33 +280,51 @@ class _Networks:
         model, machine = provenance.model, provenance.machine
         if model is None or machine is None or None in (model.source, model.weights_sha256, model.frames):
             raise not_a_record("it does not state its checkpoint and machine")
-        source, device, dtype = str(model.source), str(machine.device), str(machine.dtype)
-        rate, frames = model.sample_rate or 0, model.frames or 0
+        here = _Format(str(machine.device), str(machine.dtype), model.sample_rate or 0, model.frames or 0)
+        if model.blend:
+            ckpt = self._find_blend(model, here)
+        else:
+            ckpt = self._find_one(model.name, str(model.source), str(model.weights_sha256), here)
+        found = str(ckpt.device), str(ckpt.dtype).removeprefix("torch.")
+        if found != (here.device, here.dtype):
+            warn(f"made on {here.device} in {here.dtype}, now on {found[0]} in {found[1]}: not exact", stacklevel=2)
+        # the same weights may have been loaded at two rates
+        return replace(ckpt, sample_rate=here.sample_rate, frames=here.frames)
+
+    def _find_blend(self, model: ModelRecord, here: _Format) -> Checkpoint:
+        """Return a blend: one that was given, or made again of its parts."""
+        for given in self.given:
+            if isinstance(given, Checkpoint) and given.info["weights_sha256"] == model.weights_sha256:
+                return given
+        parts = [self._find_one(part.name, part.source, part.weights_sha256, here) for part in model.blend]
+        if len(parts) < 2:
+            raise not_a_record("a blend of fewer than two checkpoints")
+        try:
+            return blend(parts[0], parts[1:], [part.weight or 0.0 for part in model.blend[1:]])
+        except ArgumentError as error:
+            raise not_a_record(f"its blend is impossible: {error}") from error
+
+    def _find_one(self, name: str, source: str, sha256: str, here: _Format) -> Checkpoint:
         others = []
         for place in self._places(source):
             try:
-                ckpt = self._open(place, device, dtype, rate, frames)
+                ckpt = self._open(place, here)
             except (FileNotFoundError, CheckpointError) as error:
                 raise CheckpointError(f"{_advice(source)} {error}") from error
-            if ckpt.info["weights_sha256"] == model.weights_sha256:
-                break
+            if ckpt.info["weights_sha256"] == sha256:
+                return ckpt
             others.append(ckpt.name)
-        else:
-            if others:
-                if model.weights_sha256 in _FORMER:
-                    raise _OtherWeights(
-                        f"This sound was made with {_FORMER[model.weights_sha256]}: pass that file, as "
-                        "remake(..., ckpt=PATH), on the command line --checkpoint PATH."
-                    )
-                raise _OtherWeights(
-                    f"{others[0]} has other weights than the {model.name} that made this sound. If it was trained "
-                    "further since, one of the best-step files of its run may be the right one."
-                )
+        if not others:
             raise CheckpointError(f"{_advice(source)} It is neither beside the record nor in the working folder.")
-        here = str(ckpt.device), str(ckpt.dtype).removeprefix("torch.")
-        if here != (device, dtype):
-            warn(f"made on {device} in {dtype}, now on {here[0]} in {here[1]}: not exact", stacklevel=2)
-        return replace(ckpt, sample_rate=rate, frames=frames)  # the same weights may have been loaded at two rates
+        if sha256 in _FORMER:
+            raise _OtherWeights(
+                f"This sound was made with {_FORMER[sha256]}: pass that file, as remake(..., ckpt=PATH), on the "
+                "command line --checkpoint PATH."
+            )
+        raise _OtherWeights(
+            f"{others[0]} has other weights than the {name} that made this sound. If it was trained further since, "
+            "one of the best-step files of its run may be the right one."
+        )
 
     def _places(self, source: str) -> Iterator[Checkpoint | str | Path]:
         """Yield where it may be; the author of a record must not choose what is downloaded, or opened elsewhere."""
@@ -307,14 +335,14 @@ class _Networks:
             files = [folder / source for folder in (self.folder, Path()) if folder is not None]
             yield from [file for file in files if file.exists()][:1]
 
-    def _open(self, place: Checkpoint | str | Path, device: str, dtype: str, rate: int, frames: int) -> Checkpoint:
+    def _open(self, place: Checkpoint | str | Path, here: _Format) -> Checkpoint:
         if isinstance(place, Checkpoint):
             return place
-        key = (str(place), device, dtype)
+        key = (str(place), here.device, here.dtype)
         if key not in self.opened:
             with ignore_warnings(FormatOverridden):  # the format may be that of another sound
-                here = device if is_available(device) else None
-                self.opened[key] = load(place, device=here, dtype=dtype, sample_rate=rate, frames=frames)
+                options = here._asdict() | {"device": here.device if is_available(here.device) else None}
+                self.opened[key] = load(place, **options)
         return self.opened[key]
 
 

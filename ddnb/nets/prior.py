@@ -7,6 +7,7 @@ log-likelihood ``-n / 2 (E / V + ln V)`` under an envelope, with ``V = alpha^2 S
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ FLOOR = 2e-4
 """Of S, re full scale: below it there is nothing to hear."""
 IMPOSSIBLE = -1e4
 """ln of the share of a component in a category that does not have it; anything below a tenth of that means the same."""
+PRIOR, TONES = "prior.", "tones."
+"""What the names of the buffers of components begin with, in a network's state dict."""
 _NEAR = 9  # frames that are about equally loud
 _PLAUSIBLE = (1 / 6, 2)  # chance makes their mean square 6 times what it should be once in ten million times
 _LOUDEST = 2.0  # S, re full scale
@@ -83,6 +86,13 @@ class Prior(nn.Module):
     def _grids(self, frames: int, device: torch.device) -> tuple[Grid, Grid]:
         bands = grid(band_edges(self.cells[0], self.hop), self.hop, device)
         return bands, grid(time_edges(self.cells[1]), frames, device)
+
+
+def any_sound(log_shares: Tensor) -> Tensor:
+    """Return the shares of components in categories, (planes, components), with a last row: those in any sound."""
+    some = log_shares[log_shares.amax(1) > IMPOSSIBLE / 10].float()
+    mean = (some.logsumexp(0) - math.log(max(1, len(some)))).clamp(min=IMPOSSIBLE)
+    return torch.cat([log_shares, mean.to(log_shares)[None]])
 
 
 class Limits(NamedTuple):

@@ -17,11 +17,8 @@ from ..nets.envelopes import HARMONICS, audible, demodulate, restore
 from ..nets.harmonics import CELLS, CORRELATION
 from ..nets.harmonics import FLOOR as TONES_FLOOR
 from ..nets.mdct import mdct
-from ..nets.prior import FLOOR, IMPOSSIBLE, band_edges, grid, time_edges
+from ..nets.prior import FLOOR, IMPOSSIBLE, PRIOR, TONES, any_sound, band_edges, grid, time_edges
 from ..nets.spectral import SpectralConfig
-
-PRIOR, TONES = "prior.", "tones."
-"""What the names of their buffers begin with."""
 
 _ROUNDS, _BATCH = 30, 32
 _TOWARDS_RMS = 0.3  # 1 for the RMS of normally distributed levels
@@ -196,9 +193,7 @@ def put(state: Mapping[str, Tensor], part: str, label: int, found: Components | 
         changed = {name: torch.cat([old, found.values[name.removeprefix(part)]]) for name, old in changed.items()}
         rows = F.pad(rows, (0, len(found.sizes)), value=IMPOSSIBLE)
         rows[label, kept.sum() :] = (found.sizes / found.sizes.sum()).log()
-    some = rows[rows.amax(1) > IMPOSSIBLE / 10].float()
-    rows = torch.cat([rows, (some.logsumexp(0) - math.log(len(some))).clamp(min=IMPOSSIBLE).to(rows)[None]])
-    return dict(state) | changed | {part + "log_shares": rows}
+    return dict(state) | changed | {part + "log_shares": any_sound(rows)}
 
 
 def sizes_of(state: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -23,11 +23,11 @@ from ..checkpoints.formats import write_safetensors
 from ..errors import ArgumentError, DatasetError
 from ..files import safe_name
 from ..generation.levels import SUSTAINED
-from ..nets.prior import IMPOSSIBLE
+from ..nets.prior import IMPOSSIBLE, PRIOR, TONES
 from ..nets.spectral import SpectralConfig, SpectralUNet, with_planes
 from .batches import Piece, pieces, should_crop
 from .calibration import Wanted, at_level, calibrate, measure
-from .components import PRIOR, TONES, find_envelopes, find_tones, put, sizes_of, tune
+from .components import find_envelopes, find_tones, put, sizes_of, tune
 from .dataset import MAX_CATEGORIES, Dataset, OnFile, decode
 
 MOST_SOUNDS = 200

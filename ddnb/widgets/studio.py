@@ -12,13 +12,16 @@ from typing import Any
 
 import ipywidgets
 
+from ..checkpoints.blend import MOST
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.loading import load
 from ..checkpoints.registry import list_checkpoints
+from ..checks import within
 from ..clips.clip import Clip
 from ..errors import ArgumentError
 from ..files import ASSETS, atomically
 from ..generation.beat import Beat
+from .blending import Blending
 from .jobs import FITTING, Jobs, Progress
 from .keepers import Keepers
 from .players import Player
@@ -66,7 +69,8 @@ class Studio(ipywidgets.VBox):
         self._new_seeds = ipywidgets.Checkbox(True, description="new seeds after each run", indent=False)
         buttons = ipywidgets.HBox([self._make, self._surprise, self._new_seeds], layout=_ROW(flex_flow="row wrap"))
         self.jobs.disable_while_busy(self._make, self._surprise)
-        super().__init__([self._header(), self._pages, buttons, self.jobs, self._shown, self._footer()])
+        self._blending = Blending(ckpt)
+        super().__init__([self._header(), self._blending, self._pages, buttons, self.jobs, self._shown, self._footer()])
         self._pages.observe(guard(lambda _: self._tab_changed()), "selected_index")
         self._use_checkpoint(ckpt, source)
         self._tab_changed()
@@ -80,8 +84,8 @@ class Studio(ipywidgets.VBox):
         tab = self.tab
         if tab is None:
             return self.jobs.show_message("Open another tab to make sounds: this one lists those you kept.")
-        work, ckpt, seeds = tab.work(), self.ckpt, tab.seeds()
-        self.jobs.start(tab.title.lower(), lambda **job: work(ckpt, **job), lambda made: self._show(made, tab, seeds))
+        work, seeds = self._blending.work(tab.work()), tab.seeds()
+        self.jobs.start(tab.title.lower(), work, lambda made: self._show(made, tab, seeds))
         return None
 
     def surprise(self) -> None:
@@ -134,7 +138,8 @@ class Studio(ipywidgets.VBox):
     def state(self) -> dict[str, Any]:
         title = "Keepers" if self.tab is None else self.tab.title
         tabs = {tab.title: tab.state for tab in self.tabs}
-        return {"ddnb studio": _STATE, "model": self._source, "tab": title, **tabs}
+        training = self._blending.slider.value
+        return {"ddnb studio": _STATE, "model": self._source, "training": training, "tab": title, **tabs}
 
     @state.setter
     def state(self, state: Mapping[str, Any]) -> None:
@@ -154,6 +159,7 @@ class Studio(ipywidgets.VBox):
         for tab in self.tabs:
             if tab.title in state:
                 tab.state = state[tab.title]
+        self._blending.slider.value = within("training", state.get("training", self._blending.slider.value), 0, MOST)
         self._open(state.get("tab"))
 
     # The parts around the tabs
@@ -219,6 +225,7 @@ class Studio(ipywidgets.VBox):
 
     def _use_checkpoint(self, ckpt: Checkpoint, source: str) -> None:
         self.ckpt, self._source, self._model.value = ckpt, source, source
+        self._blending.use(ckpt)
         for tab in self.tabs:
             tab.adapt_to(ckpt)
 
@@ -243,7 +250,7 @@ class Studio(ipywidgets.VBox):
         guard = self.jobs.guard
         if isinstance(made, Beat):
             changed = partial(self._beat_changed, tab=tab)
-            sequencer = Sequencer(made, self.ckpt, on_change=changed, run=self.jobs.start)
+            sequencer = Sequencer(made, self._blending.last, on_change=changed, run=self.jobs.start)
             keep = self._button("Keep this beat", "check", "keep this beat", lambda: self.keep(sequencer.beat))
             self.results = [made.clip]
             self._shown.children = [sequencer, ipywidgets.HBox([keep])]
