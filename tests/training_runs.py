@@ -37,7 +37,7 @@ def quick_training(cache: Path) -> Iterator[Train]:
     """Yield a ``finetune`` of the tiny network that validates on 2 clips and generates demos in 2 sampling steps."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DDNB_CACHE", str(cache))
-        patch.setattr(trainer, "_VALIDATION_CLIPS", 2)
+        patch.setattr(trainer, "VALIDATION_CLIPS", 2)
         patch.setattr(artifacts, "generate", partial(generate, steps=2))
         start, data = tiny(), decode(EXAMPLES, SAMPLE_RATE, 2)
 

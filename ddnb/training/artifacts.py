@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ..clips.clip import Clip
+from ..checkpoints.checkpoint import Checkpoint
+from ..clips.clip import Clip, Clips
 from ..files import safe_name
 from ..generation.generate import generate
 from ..steps import Event
+from ..threads import available
 from .run_folder import RunFolder
 from .trainer import Trainer
 
@@ -50,8 +53,19 @@ def keep_best(trainer: Trainer, run: RunFolder, loss: float | None) -> str | Non
     )
 
 
-def make_demo(trainer: Trainer, run: RunFolder, cancel: Event | None) -> Path | None:
+def demo_plan(trainer: Trainer) -> tuple[list[str | None], int]:
+    """Return the categories of a demo, those of the sounds where these have some, and the sounds of each."""
+    own = trainer.data.categories if trainer.config.categories else ()
+    categories: list[str | None] = [*(own or trainer.categories)] or [None]
+    each = max(1, trainer.config.demos // len(categories)) if trainer.config.demos else 0
+    return categories[:_DEMO_CATEGORIES], each
+
+
+def make_demo(trainer: Trainer, run: RunFolder, sounds: int, cancel: Event | None) -> Path | None:
     """Generate the sounds of a demo, always from the same seeds, with the averaged weights.
+
+    Args:
+        sounds: the number of sounds at most.
 
     Returns:
         The demo's folder; None where it was cancelled.
@@ -62,21 +76,32 @@ def make_demo(trainer: Trainer, run: RunFolder, cancel: Event | None) -> Path | 
     target = run.demo_path(trainer.step)
     if not trainer.is_main or target.is_dir():
         return target
-    own = trainer.data.categories if trainer.config.categories else ()
-    categories: list[str | None] = [*(own or trainer.categories)] or [None]
-    each = max(1, trainer.config.demos // len(categories))
+    categories, each = demo_plan(trainer)
+    each = min(each, sounds)
     with trainer.averaged_checkpoint() as ckpt:
-        batches = [generate(ckpt, each, category=name, cancel=cancel) for name in categories[:_DEMO_CATEGORIES]]
+        batches = _generate_each(ckpt, categories[: sounds // each], each, cancel)
     if any(len(clips) < each for clips in batches):
         if cancel is None or not cancel.is_set():
             raise KeyboardInterrupt
         return None
-    sounds: dict[str, Clip] = {}
+    made: dict[str, Clip] = {}
     for clip in (clip for clips in batches for clip in clips):
         name = _demo_name(clip)
-        sounds[f"{name}-{len(sounds)}" if name in sounds else name] = clip  # two categories may have one file name
-    run.save_demo(trainer.step, sounds)
+        made[f"{name}-{len(made)}" if name in made else name] = clip  # two categories may have one file name
+    run.save_demo(trainer.step, made)
     return target
+
+
+def _generate_each(ckpt: Checkpoint, categories: list[str | None], n: int, cancel: Event | None) -> list[Clips]:
+    """Generate ``n`` sounds of each category: of small networks on a CPU, categories side by side."""
+
+    def one(category: str | None) -> Clips:
+        return generate(ckpt, n, category=category, cancel=cancel)
+
+    if ckpt.device.type != "cpu" or not ckpt.net.single_threaded:
+        return [*map(one, categories)]  # in this thread, whose precision is that of the training
+    with ThreadPoolExecutor(available()) as pool:
+        return [*pool.map(one, categories)]
 
 
 def _demo_name(clip: Clip) -> str:

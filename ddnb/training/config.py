@@ -149,13 +149,20 @@ class TrainingConfig:
     validation: float = _setting(
         0.1, _SHARE, "share of the sounds that is held out to measure the validation loss on, 32 clips at most"
     )
-    validate_every: int | None = _setting(None, _COUNT, "steps between validations; by default a twentieth of all")
-    save_every: int | None = _setting(None, _COUNT, "steps between saved states; by default as validate_every")
-    demo_every: int | None = _setting(None, _COUNT, "steps between demos; by default a quarter of all")
+    validate_every: int | None = _setting(
+        None, _COUNT, "steps between validations; by default a twentieth of all, or what 2.5 % of the time allows"
+    )
+    save_every: int | None = _setting(
+        None, _COUNT, "steps between saved states; by default a twentieth of all, or what 2 % of the time allows"
+    )
+    demo_every: int | None = _setting(
+        None, _COUNT, "steps between demos; by default a quarter of all, or what 3 % of the time allows"
+    )
     demos: int = _setting(
         4,
         _COUNT_OR_ZERO,
-        "sounds per demo, always of the same seeds; 0 for none. With categories, at least one of each of the first 8",
+        "sounds per demo, always of the same seeds; 0 for none. With categories, at least one of each of the first 8; "
+        "fewer in a run so short that they would take more than 15 % of its time",
     )
     keep_best: int = _setting(3, _COUNT_OR_ZERO, "number of checkpoints with the lowest validation loss to keep")
     save_dtype: str = _setting(

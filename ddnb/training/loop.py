@@ -11,7 +11,6 @@ import atexit
 import contextlib
 import difflib
 import importlib.util
-import math
 import time
 import weakref
 from collections.abc import Generator, Iterator
@@ -33,6 +32,7 @@ from .artifacts import keep_best, make_demo, start_trackers
 from .config import TrainingConfig
 from .dataset import Dataset, OnFile, decode
 from .fit import in_classes
+from .intervals import SAVING, choose_intervals
 from .processes import agree, is_set_anywhere
 from .run_folder import RunFolder
 from .trainer import Trainer
@@ -47,6 +47,9 @@ CONFIGS = {
 
 _KEPT_CHOICES = ("batch_size", "learning_rate", "crop", "categories", "fit")
 """Settings that, once chosen for a run, are not chosen anew when it is resumed."""
+
+_UNSAVED_S = 10.0
+"""Seconds of a run, from its beginning, that a power failure may cost: a stop saves them."""
 
 _BEFORE_0_2 = {"fit": False}
 """Settings that version 0.1 does not store, and what it did."""
@@ -289,13 +292,11 @@ class _Loop:
     """The loop of a run. The outputs of a step (validation, best, demo, log) precede the state that includes them."""
 
     def __init__(self, trainer: Trainer, folder: RunFolder, cancel: Event | None):
-        config = trainer.config
         self.trainer, self.folder, self.cancel = trainer, folder, cancel
-        self.validate_every = config.validate_every or math.ceil(config.steps / 20)
-        self.save_every = config.save_every or self.validate_every
-        self.demo_every = config.demo_every or math.ceil(config.steps / 4)
+        self.every = choose_intervals(trainer)
         self.trackers: list[Any] = []
         self.saved = self.position
+        self.save_at = time.perf_counter() + _UNSAVED_S  # not earlier, by the clock
 
     @property
     def position(self) -> tuple[int, int]:
@@ -347,17 +348,20 @@ class _Loop:
 
     def _report(self, started: float) -> TrainingStep:
         """Validate, make a demo, log and save, where these are due after the present step."""
-        trainer, config = self.trainer, self.trainer.config
-        validation_loss = trainer.validate() if self._is_due(self.validate_every) else None
+        trainer, config, every = self.trainer, self.trainer.config, self.every
+        later = trainer.step > 0
+        validated = self._is_due(every.validate) and (later or every.first_validation)
+        validation_loss = trainer.validate() if validated else None
         advice = keep_best(trainer, self.folder, validation_loss)
-        demo = make_demo(trainer, self.folder, self.cancel) if config.demos and self._is_due(self.demo_every) else None
+        shown = every.sounds and self._is_due(every.demo) and (later or every.first_demo)
+        demo = make_demo(trainer, self.folder, every.sounds, self.cancel) if shown else None
         seconds, decay = time.perf_counter() - started, trainer.ema.decay
         numbers = trainer.step, config.steps, trainer.loss, trainer.last_rate, seconds, decay, validation_loss
         step = TrainingStep(*numbers, demo, advice)
         if trainer.is_main:
             self._log(step)
         trainer.reported_step = trainer.step
-        if self._is_due(self.save_every):
+        if self._is_due(every.save) and (config.save_every or (later and time.perf_counter() >= self.save_at)):
             self._save()
         return step
 
@@ -368,7 +372,9 @@ class _Loop:
             tracker.log({k: v for k, v in row.items() if v is not None and k != "step"}, step=step.step)
 
     def _save(self) -> None:
+        started = time.perf_counter()
         if self.trainer.is_main:
             self.folder.save_state(*self.trainer.state())
             self.folder.save_weights(self.folder.last_path, *self.trainer.export(self.folder.path.name))
-        self.saved = self.position
+        self.saved, ended = self.position, time.perf_counter()
+        self.save_at = ended + (ended - started) / SAVING

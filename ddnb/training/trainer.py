@@ -30,7 +30,8 @@ from .state import collect_tensors, restore_tensors
 
 _GRADIENT_NORM = 1.0
 _WARM_UP = 100  # steps
-_VALIDATION_CLIPS = 32
+VALIDATION_CLIPS = 32
+"""Clips of a validation, of all processes together."""
 _GPU_BATCHES = (32, 16, 8, 4, 2, 1)
 _SAME_LEVEL_DB = 0.1
 _MIN_SCALE = 1e-3  # of the gradient scaler: below it no step has been finite for long
@@ -73,7 +74,7 @@ class Trainer:
         self.categories = (*ckpt.categories, *new)
         check_sizes(config, ckpt, len(self.categories))
         found = pieces(data, ckpt.frames, bool(config.crop), self.categories if config.categories else ())
-        self.pieces, self.held_out = hold_out(found, config.validation, _VALIDATION_CLIPS, config.seed)
+        self.pieces, self.held_out = hold_out(found, config.validation, VALIDATION_CLIPS, config.seed)
         self.net = copy_for_training(ckpt, len(new), config, self.device, data, self.pieces)
         self.model = self.accelerator.prepare(self.net)
         self.trainable = {name: p for name, p in self.net.named_parameters() if p.requires_grad}
@@ -275,7 +276,7 @@ class Trainer:
         """
         if not self.held_out:
             return None
-        n = _VALIDATION_CLIPS
+        n = VALIDATION_CLIPS
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         mine = range(n * rank // processes, n * (rank + 1) // processes)
         total = torch.zeros((), device=self.device)
