@@ -4,12 +4,15 @@ import base64
 import html
 import io
 import re
+import time
 
 import ipywidgets
 import numpy as np
 import pytest
 import soundfile
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import ddnb
 from ddnb import check_dataset, finetune, notices, widgets
@@ -290,7 +293,7 @@ def test_an_interrupt_while_drawing_saves_and_ends_quietly(screen, monkeypatch):
 
     monkeypatch.setattr(widget_training, "loss_picture", draw)
     monkeypatch.setattr(
-        widget_training._Training, "draw_at", property(lambda self: 0.0, lambda self, at: None), raising=False
+        widget_training._View, "draw_at", property(lambda self: 0.0, lambda self, at: None), raising=False
     )
     seen = [record.step for record in widgets.follow(records(closed=closed))]
     assert seen == list(range(20)) and closed == [20]
@@ -318,6 +321,47 @@ def test_an_interrupt_in_a_step_is_told_and_gone_on_from(screen, monkeypatch, tm
     assert "step 4 of 4: done" in parts(screen)[1].value
     picture = widgets.curve(tmp_path / "run").data
     assert Image.open(io.BytesIO(picture)).size == (700, 280)
+
+
+TINY = {"batch_size": 1, "demos": 0, "keep_best": 0, "validation": 0.0}
+
+
+@pytest.fixture
+def tiny():
+    return from_scratch("tiny", sample_rate=8000, frames=64)
+
+
+@pytest.mark.parametrize("foreground", [True, False])
+def test_training_in_the_background_ends_as_in_the_cell(foreground, screen, tiny, tmp_path):
+    panel = widgets.train(tiny, dataset.EXAMPLES, tmp_path / "run", foreground=foreground, steps=4, **TINY)
+    assert screen == [panel] and panel.wait() == tmp_path / "run"
+    for _ in finetune(tiny, dataset.EXAMPLES, tmp_path / "other", steps=4, **TINY):
+        pass
+    one, other = (load_file(tmp_path / run / "last.safetensors") for run in ("run", "other"))
+    assert all(torch.equal(one[name], other[name]) for name in other)
+    assert "step 4 of 4: done" in panel._view.label.value
+
+
+def test_the_stop_button_saves_and_the_same_call_resumes(screen, tiny, tmp_path):
+    panel = widgets.train(tiny, dataset.EXAMPLES, tmp_path / "run", foreground=False, steps=10**5, **TINY)
+    while panel._view.last is None:
+        time.sleep(0.01)
+    panel._stop.click()
+    panel.wait()
+    reached = panel._view.last.step
+    assert 0 <= reached < 10**5 and "run the same cell again to resume" in panel._view.label.value
+    again = widgets.train(tiny, dataset.EXAMPLES, tmp_path / "run", foreground=False, steps=10**5, **TINY)
+    once_more = widgets.train(tiny, dataset.EXAMPLES, tmp_path / "run", foreground=False, steps=reached + 5, **TINY)
+    assert not again._thread.is_alive(), "the same cell, run while it trains, resumes too"
+    once_more.wait()
+    assert once_more._view.last.step >= reached
+
+
+def test_an_error_of_a_background_training_is_shown_and_raised_by_wait(screen, tiny, tmp_path):
+    panel = widgets.train(tiny, tmp_path / "missing", tmp_path / "run", foreground=False, steps=2)
+    with pytest.raises(FileNotFoundError):
+        panel.wait()
+    assert "missing" in panel._view.below.value and "stopped by an error" in panel._view.label.value
 
 
 def test_breaking_off_closes_the_run(screen):

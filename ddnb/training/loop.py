@@ -13,7 +13,7 @@ import difflib
 import importlib.util
 import time
 import weakref
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -130,7 +130,7 @@ def finetune(
     cancel: Event | None = None,
     on_file: OnFile | None = None,
     **settings: Any,
-) -> Iterator[TrainingStep]:
+) -> Generator[TrainingStep, None, None]:
     """Train a network further on a folder of sounds; the same call resumes a run that was stopped.
 
     ``for step in finetune(...)`` trains one step at a time. The state is saved 20 times during a run, and when it is

@@ -10,7 +10,7 @@ from .jobs import Jobs, Progress
 from .players import Player, Snapshots, dataset_player, draw_grids, draw_seam, player
 from .sequencer import Sequencer, draw_beat
 from .studio import Studio, studio
-from .training import curve, demos, follow
+from .training import curve, demos, follow, train
 
 __all__ = [
     "Jobs",
@@ -31,5 +31,6 @@ __all__ = [
     "player",
     "record_microphone",
     "studio",
+    "train",
     "upload",
 ]

@@ -77,7 +77,7 @@ class Jobs(ipywidgets.VBox):
     """
 
     def __init__(self, foreground: bool | None = None):
-        self.foreground = _needs_foreground() if foreground is None else foreground
+        self.foreground = needs_foreground() if foreground is None else foreground
         self._running, self._cancelled = False, threading.Event()
         self._lock = threading.Lock()  # callbacks may run in several threads
         self._idle: list[ipywidgets.Widget] = []
@@ -240,7 +240,7 @@ def _progress_text(what: str, done: int, total: int | None, elapsed_s: float, hi
     return f"{left} ({hint})" if hint else left
 
 
-def _needs_foreground() -> bool:
+def needs_foreground() -> bool:
     """Return whether jobs run in the callback. Voila has no cell to interrupt, so jobs always run in a thread there."""
     if os.environ.get("SERVER_SOFTWARE", "").startswith("voila/"):
         return False

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import atexit
 import csv
 import html
+import threading
 import time
-from collections.abc import Generator, Iterator
+import weakref
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import ipywidgets
 import soundfile
 from IPython.display import HTML, Image, display
 
+from ..checkpoints.checkpoint import Checkpoint
 from ..display.html import card_html, cards_of
 from ..display.plots import loss_picture
 from ..display.shown import Shown
 from ..notices import handle_warnings
-from ..training.loop import TrainingStep
-from .jobs import REFRESH_S, duration_text
+from ..training.loop import TrainingStep, finetune
+from .jobs import REFRESH_S, duration_text, needs_foreground
 
 _REDRAW_S = 2.0
 
@@ -34,23 +39,98 @@ def follow(records: Generator[TrainingStep, None, None]) -> Iterator[TrainingSte
     Yields:
         The same records.
     """
-    view, how = _Training(), "stopped; run the same cell again to resume"
-    try:
-        while True:
-            with handle_warnings(lambda notice: view.note(str(notice))):
-                record = next(records, None)
-            if record is None:
-                break
-            view.add(record)
-            yield record
-    except KeyboardInterrupt:  # while drawing: finetune handles its own
-        pass
-    except Exception:
-        how = "stopped by an error, see below"
-        raise
-    finally:
-        records.close()  # saves the run
-        view.end(how)
+    view = _View()
+    display(view)
+    yield from view.follow(records)
+
+
+def train(
+    ckpt: Checkpoint, folder: str | Path, run: str | Path, *, foreground: bool | None = None, **settings: Any
+) -> Training:
+    """Train in the background, so that other cells can be run meanwhile; see ``ddnb.finetune`` for the arguments.
+
+    The panel with progress, loss curve and a stop button appears at once. Its ``wait()`` waits for the end. Calling it
+    again with the same run stops the first training, which saves it, and resumes it.
+
+    Args:
+        foreground: train in the cell; by default on Colab, which does not show what a thread changes.
+    """
+    panel = Training(ckpt, folder, Path(run), needs_foreground() if foreground is None else foreground, settings)
+    display(panel)
+    panel.start()
+    return panel
+
+
+class Training(ipywidgets.VBox):
+    """The panel of ``train``.
+
+    Attributes:
+        run: the run's folder.
+        error: what ended the training, if it was an error.
+    """
+
+    def __init__(self, ckpt: Checkpoint, folder: str | Path, run: Path, foreground: bool, settings: Mapping[str, Any]):
+        self.run, self.foreground, self.error = run, foreground, None  # type: Path, bool, Exception | None
+        self._arguments, self._settings = (ckpt, folder, run), settings
+        self._cancelled = threading.Event()
+        self._thread = threading.Thread(target=self._train, daemon=True)
+        self._stop = ipywidgets.Button(description="Stop", icon="stop", tooltip="save the run and stop")
+        self._stop.on_click(lambda _: self.stop())
+        self._view = _View()
+        super().__init__([self._view] if foreground else [self._stop, self._view])
+
+    def start(self) -> None:
+        """Start or resume the training."""
+        place = self.run.expanduser().resolve()
+        if (before := _running.get(place)) is not None:
+            before.stop()
+            before.wait()
+        _running[place] = self
+        if self.foreground:
+            self._train()
+            self.wait()
+        else:
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the training to save its state and stop after the present step."""
+        self._cancelled.set()
+        self._stop.disabled = True
+
+    def wait(self) -> Path:
+        """Wait for the end of the training; return the run's folder.
+
+        Raises:
+            Exception: what ended the training, if it was an error.
+        """
+        if self._thread.is_alive():
+            self._thread.join()
+        if self.error is not None:
+            raise self.error
+        return self.run
+
+    def _train(self) -> None:
+        try:
+            with handle_warnings(lambda notice: self._view.note(str(notice))):
+                records = finetune(*self._arguments, cancel=self._cancelled, **self._settings)
+            for _ in self._view.follow(records):
+                pass
+        except Exception as error:  # noqa: BLE001 shown in the panel, and raised by wait()
+            self.error = error
+            self._view.fail(error)
+        finally:
+            self._stop.disabled = True
+
+
+_running: weakref.WeakValueDictionary[Path, Training] = weakref.WeakValueDictionary()
+
+
+@atexit.register  # while saving still works
+def _stop_all() -> None:
+    for panel in list(_running.values()):
+        panel.stop()
+        if panel._thread.is_alive():
+            panel._thread.join()
 
 
 def curve(run: str | Path) -> Image:
@@ -97,8 +177,8 @@ def _demo(path: Path) -> Shown:
     return Shown(audio.T, rate, path.stem.replace("_seed", ", seed "))
 
 
-class _Training:
-    """The widgets of ``follow``."""
+class _View(ipywidgets.VBox):
+    """The bar, the curve and the notices of a training run."""
 
     def __init__(self) -> None:
         self.losses: list[tuple[int, float]] = []
@@ -112,7 +192,32 @@ class _Training:
         self.below = ipywidgets.HTML()
         self.label.value = "training: preparing"
         self.curve.value = loss_picture([], [], 1)  # the first takes a second: draw it before timing starts
-        display(ipywidgets.VBox([ipywidgets.HBox([self.bar, self.label]), self.curve, self.below]))
+        super().__init__([ipywidgets.HBox([self.bar, self.label]), self.curve, self.below])
+
+    def follow(self, records: Generator[TrainingStep, None, None]) -> Iterator[TrainingStep]:
+        """Show records, and yield them."""
+        how = "stopped; run the same cell again to resume"
+        try:
+            while True:
+                with handle_warnings(lambda notice: self.note(str(notice))):
+                    record = next(records, None)
+                if record is None:
+                    break
+                self.add(record)
+                yield record
+        except KeyboardInterrupt:  # while drawing: finetune handles its own
+            pass
+        except Exception:
+            how = "stopped by an error, see below"
+            raise
+        finally:
+            records.close()  # saves the run
+            self.end(how)
+
+    def fail(self, error: Exception) -> None:
+        """Show an error below the curve."""
+        self.label.value = "training: stopped by an error, see below"
+        self.note(str(error) or type(error).__name__)
 
     def add(self, step: TrainingStep) -> None:
         now = time.monotonic()
