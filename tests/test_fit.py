@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import load_file
 
 import ddnb
 from ddnb.audio.pitch import root_note
 from ddnb.cli.main import main
 from ddnb.errors import ArgumentError, Cancelled, DatasetError, RunError
-from ddnb.training import calibration
+from ddnb.training import calibration, starting
 from ddnb.training.components import cell_energies
 
 RATE = 44_100
@@ -147,6 +148,24 @@ def test_fine_tuning_begins_with_the_fitted_network_at_its_level(drums, tmp_path
             assert torch.equal(trained.net.state_dict()[name], value), name
     plain = ddnb.finetune(drums, sounds, tmp_path / "plain", fit=False, **options)
     assert above_4_khz(ddnb.read_clip(next(next(iter(plain)).demo.glob("kick*.wav")))) < 0.1
+
+
+def test_a_resumed_run_does_not_fit_again_and_ends_as_one_that_was_not_stopped(drums, tmp_path, monkeypatch):
+    sounds = write(tmp_path / "sounds" / "kick", map(tick, range(6)))
+    options = {"steps": 3, "batch_size": 1, "demos": 0, "validation": 0, "device": "cpu"}
+    for name in ("whole", "stopped"):
+        for step in ddnb.finetune(drums, sounds, tmp_path / name, **options):
+            if name == "stopped" and step.step == 1:
+                break
+    monkeypatch.setattr(starting, "fit_state", None)
+    assert [step.step for step in ddnb.finetune(drums, sounds, tmp_path / "stopped", **options)][-1] == 3
+    one, other = (load_file(tmp_path / name / "last.safetensors") for name in ("whole", "stopped"))
+    assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_examining_a_folder_does_not_fit(drums, tmp_path, monkeypatch):
+    monkeypatch.setattr(starting, "fit_state", None)
+    ddnb.check_dataset(write(tmp_path / "sounds" / "kick", map(tick, range(6))), drums)
 
 
 def test_a_waveform_network_is_not_fitted(small, tmp_path):

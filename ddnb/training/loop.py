@@ -219,7 +219,7 @@ def _open_run(
     can_fit = isinstance(ckpt.net, SpectralUNet) and config.fit is not False and config.categories is not False
     if can_fit and not isinstance(folder, Dataset):
         data = in_classes(data, Path(folder).expanduser().resolve().name)
-    trainer = Trainer(ckpt, data, config, device)
+    trainer = Trainer(ckpt, data, config, device, run.components() if _is_same(stored, ckpt, data) else None)
     settings = trainer.describe_run()
     if stored:
         _check_same_run(stored, settings, run)
@@ -231,6 +231,14 @@ def _open_run(
             lock.release()
         raise
     return trainer, lock
+
+
+def _is_same(stored: dict[str, Any], ckpt: Checkpoint, data: Dataset) -> bool:
+    """Return whether a run began with this checkpoint and these sounds."""
+    if not stored:
+        return False
+    before = stored["data_sha256"], stored["start"].get("weights_sha256")
+    return before == (data.fingerprint, ckpt.info["weights_sha256"])
 
 
 def _restore(trainer: Trainer, run: RunFolder, settings: dict[str, Any]) -> None:

@@ -177,7 +177,7 @@ def measure_step(ckpt: Checkpoint, data: Dataset, *, crop: bool) -> tuple[float,
     Returns:
         Seconds per step, and the batch size that was measured.
     """
-    trainer = Trainer(ckpt, data, TrainingConfig(crop=crop, validation=0.0))
+    trainer = Trainer(ckpt, data, TrainingConfig(crop=crop, validation=0.0, fit=False))
     trainer.train_step()  # the first one is slower
     started, steps = time.perf_counter(), 2
     for _ in range(steps):

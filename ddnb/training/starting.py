@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.loading import load
 from ..errors import ArgumentError, DatasetError
 from ..nets.build import Network, build_empty
 from ..nets.lora import add_columns, add_low_rank
+from ..nets.prior import PRIOR, TONES
 from ..nets.spectral import SpectralUNet
 from ..nets.unet import UNet, recompute
 from .batches import Piece, should_crop
@@ -61,25 +62,32 @@ def check_sizes(config: TrainingConfig, ckpt: Checkpoint, categories: int) -> No
         raise DatasetError(f"{categories} class folders: expected at most {MAX_CATEGORIES}, or categories=False.")
 
 
+def fit_components(ckpt: Checkpoint, new_categories: int, data: Dataset, found: Sequence[Piece]) -> dict[str, Tensor]:
+    """Return the components of the built-in network, found again among the sounds: as ``fit`` does."""
+    exact = _load_full_precision(ckpt)
+    state = exact.net.with_planes(exact.net.state_dict(), new_categories)
+    fitted, _ = fit_state(exact, {name: value.cpu() for name, value in state.items()}, data, found)
+    return {name: value for name, value in fitted.items() if name.startswith((PRIOR, TONES))}
+
+
 def copy_for_training(
     ckpt: Checkpoint,
     new_categories: int,
     config: TrainingConfig,
     device: torch.device,
-    data: Dataset,
-    found: Sequence[Piece],
+    components: Mapping[str, Tensor],
 ) -> Network:
-    """Return the checkpoint's network in float32 with planes for new categories and, if configured, fitted and LoRA.
+    """Return the checkpoint's network in float32 with planes for new categories, other components and LoRA.
 
     With LoRA it shares the frozen weights with the checkpoint, if device and precision allow; else all are copies.
+
+    Args:
+        components: those of a network that is fitted; empty to keep those that it has.
     """
     exact = _load_full_precision(ckpt)
     own = not config.lora_rank  # frozen weights are only read
-    state = exact.net.with_planes(exact.net.state_dict(), new_categories)
-    sizes = {"planes": exact.net.config.planes + new_categories}
-    if config.fit:
-        state, _ = fit_state(exact, {name: value.cpu() for name, value in state.items()}, data, found)
-        sizes |= sizes_of(state)
+    state = exact.net.with_planes(exact.net.state_dict(), new_categories) | dict(components)
+    sizes = {"planes": exact.net.config.planes + new_categories} | (sizes_of(state) if components else {})
     net = build_empty(replace(exact.net.config, **sizes))  # type: ignore[arg-type]
     state = {k: v.detach().to(device, torch.float32, copy=own) for k, v in state.items()}
     net.load_state_dict(state, assign=True)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ..checkpoints.checkpoint import Checkpoint, weights_sha256
 from ..nets.build import build_empty
 from ..nets.lora import merge_state
+from ..nets.prior import PRIOR, TONES
 from ..runtime import DTYPES, is_out_of_memory, pick
 from ..schedule import alpha_sigma
 from ..steps import derived_seed, seeded_noise
@@ -25,7 +26,7 @@ from .dataset import Dataset
 from .ema import Ema
 from .memory import activation_bytes, cpu_batch_size
 from .processes import gather, start_accelerator
-from .starting import check_sizes, choose_settings, copy_for_training, make_optimizer
+from .starting import check_sizes, choose_settings, copy_for_training, fit_components, make_optimizer
 from .state import collect_tensors, restore_tensors
 
 _GRADIENT_NORM = 1.0
@@ -45,6 +46,7 @@ class Trainer:
         data: the sounds.
         config: the settings; those that are None are chosen here.
         device: where to train; where ``ckpt`` is by default. With several processes ``accelerate`` decides.
+        components: those of the built-in network from ``state``, which need not be found again.
 
     Attributes:
         config: the settings, complete.
@@ -63,7 +65,12 @@ class Trainer:
     """
 
     def __init__(
-        self, ckpt: Checkpoint, data: Dataset, config: TrainingConfig, device: str | torch.device | None = None
+        self,
+        ckpt: Checkpoint,
+        data: Dataset,
+        config: TrainingConfig,
+        device: str | torch.device | None = None,
+        components: Mapping[str, Tensor] | None = None,
     ):
         self.accelerator = start_accelerator()
         several = self.accelerator.num_processes > 1
@@ -75,7 +82,8 @@ class Trainer:
         check_sizes(config, ckpt, len(self.categories))
         found = pieces(data, ckpt.frames, bool(config.crop), self.categories if config.categories else ())
         self.pieces, self.held_out = hold_out(found, config.validation, VALIDATION_CLIPS, config.seed)
-        self.net = copy_for_training(ckpt, len(new), config, self.device, data, self.pieces)
+        fitted = {} if not config.fit else components or fit_components(ckpt, len(new), data, self.pieces)
+        self.net = copy_for_training(ckpt, len(new), config, self.device, fitted)
         self.model = self.accelerator.prepare(self.net)
         self.trainable = {name: p for name, p in self.net.named_parameters() if p.requires_grad}
         self.ema = Ema(self.trainable, config.ema_decay, torch.device("cpu") if config.ema_on_cpu else None)
@@ -357,6 +365,8 @@ class Trainer:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return all that ``restore`` needs: tensors, and plain values."""
         tensors, updates = collect_tensors(self.trainable, self.ema, self.optimizer)
+        if self.config.fit:
+            tensors |= {name: value for name, value in self.net.state_dict().items() if name.startswith((PRIOR, TONES))}
         return tensors, {
             "step": self.step,
             "told": self.reported_step,
