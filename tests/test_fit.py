@@ -10,7 +10,7 @@ import ddnb
 from ddnb.audio.pitch import root_note
 from ddnb.cli.main import main
 from ddnb.errors import ArgumentError, Cancelled, DatasetError, RunError
-from ddnb.training import calibration, starting
+from ddnb.training import calibration, fitting
 from ddnb.training.components import cell_energies
 
 RATE = 44_100
@@ -132,22 +132,42 @@ def test_the_command(tmp_path, capsys, caplog):
     assert [path.name.partition("_")[0] for path in sorted(made.glob("*.wav"))] == ["bell"] * 2
 
 
-def test_fine_tuning_begins_with_the_fitted_network_at_its_level(drums, tmp_path):
+def test_fine_tuning_begins_with_the_fitted_network_and_ends_with_its_levels_corrected(drums, tmp_path):
     sounds = write(tmp_path / "sounds" / "kick", map(tick, range(4)))  # fewer than 5: none is held out
-    fitted, run = ddnb.fit(drums, sounds), tmp_path / "run"
-    options = {"steps": 2, "batch_size": 1, "validation": 0, "demos": 1, "device": "cpu"}
+    run = tmp_path / "run"
+    options = {"steps": 2, "batch_size": 1, "validation": 0, "demos": 1, "demo_every": 2, "device": "cpu"}
     first = next(iter(ddnb.finetune(drums, sounds, run, **options)))
     clip = ddnb.read_clip(next(first.demo.glob("kick*.wav")))
     assert above_4_khz(clip) > 0.9 and -30 < 20 * np.log10(np.abs(clip.audio).max()) < 0
-    for _ in ddnb.finetune(drums, sounds, run, **options):  # resumed
-        pass
+    begun = ddnb.load(run, device="cpu").net.prior
+    *_, last = ddnb.finetune(drums, sounds, run, **options)  # resumed
     trained = ddnb.load(run, device="cpu")
     assert trained.info["peak_dbfs"] == drums.info["peak_dbfs"]
-    for name, value in fitted.net.state_dict().items():
-        if name.startswith(("prior.", "tones.")):
-            assert torch.equal(trained.net.state_dict()[name], value), name
+    assert torch.equal(begun.log_shares, trained.net.prior.log_shares)
+    assert not torch.equal(begun.log_levels, trained.net.prior.log_levels)
+    heard = ddnb.generate(trained, 1, 0, category="kick")[0].audio
+    np.testing.assert_allclose(ddnb.read_clip(next(last.demo.glob("kick*.wav"))).audio, heard, atol=1e-3)
     plain = ddnb.finetune(drums, sounds, tmp_path / "plain", fit=False, **options)
     assert above_4_khz(ddnb.read_clip(next(next(iter(plain)).demo.glob("kick*.wav")))) < 0.1
+
+
+def test_a_training_that_is_stopped_while_its_levels_are_corrected_resumes_there(drums, tmp_path, monkeypatch):
+    sounds = write(tmp_path / "sounds" / "kick", map(tick, range(4)))
+    options = {"steps": 1, "batch_size": 1, "validation": 0, "demos": 0, "device": "cpu"}
+    real = fitting.calibrated
+
+    def stopped(*given):
+        raise Cancelled("stopped")
+
+    monkeypatch.setattr(fitting, "calibrated", stopped)
+    with pytest.warns(UserWarning, match="repeat the same call to resume"):
+        list(ddnb.finetune(drums, sounds, tmp_path / "run", **options))
+    monkeypatch.setattr(fitting, "calibrated", real)
+    assert [step.step for step in ddnb.finetune(drums, sounds, tmp_path / "run", **options)] == [1]
+    for _ in ddnb.finetune(drums, sounds, tmp_path / "whole", **options):
+        pass
+    one, other = (load_file(tmp_path / name / "last.safetensors") for name in ("run", "whole"))
+    assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_a_resumed_run_does_not_fit_again_and_ends_as_one_that_was_not_stopped(drums, tmp_path, monkeypatch):
@@ -157,14 +177,14 @@ def test_a_resumed_run_does_not_fit_again_and_ends_as_one_that_was_not_stopped(d
         for step in ddnb.finetune(drums, sounds, tmp_path / name, **options):
             if name == "stopped" and step.step == 1:
                 break
-    monkeypatch.setattr(starting, "fit_state", None)
+    monkeypatch.setattr(fitting, "find_components", None)
     assert [step.step for step in ddnb.finetune(drums, sounds, tmp_path / "stopped", **options)][-1] == 3
     one, other = (load_file(tmp_path / name / "last.safetensors") for name in ("whole", "stopped"))
     assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_examining_a_folder_does_not_fit(drums, tmp_path, monkeypatch):
-    monkeypatch.setattr(starting, "fit_state", None)
+    monkeypatch.setattr(fitting, "find_components", None)
     ddnb.check_dataset(write(tmp_path / "sounds" / "kick", map(tick, range(6))), drums)
 
 

@@ -18,6 +18,7 @@ from ..generation.generate import generate
 from ..generation.levels import NETWORK
 from ..nets.prior import IMPOSSIBLE
 from ..nets.spectral import SpectralUNet
+from ..steps import Event
 from .components import cell_energies, describe
 
 _ROUNDS, _SOUNDS, _STEPS = 2, 12, 8
@@ -39,6 +40,15 @@ class Wanted:
     envelope: Tensor
     tone: tuple[Tensor, Tensor] | None
 
+    def tensors(self) -> list[Tensor]:
+        """Return the parts; see ``of``."""
+        return [self.envelope, *(self.tone or ())]
+
+    @classmethod
+    def of(cls, envelope: Tensor, *tone: Tensor) -> Wanted:
+        """Return the object of these parts."""
+        return cls(envelope, (tone[0], tone[1]) if tone else None)
+
 
 def measure(net: SpectralUNet, x: Tensor, pitch: Tensor | None) -> Wanted:
     """Measure sounds.
@@ -56,13 +66,14 @@ def measure(net: SpectralUNet, x: Tensor, pitch: Tensor | None) -> Wanted:
     return Wanted(envelope.mean(0), (torch.cat(harmonics).mean(0), torch.cat(residual).mean(0)))
 
 
-def calibrate(ckpt: Checkpoint, label: int, wanted: Wanted) -> None:
+def calibrate(ckpt: Checkpoint, label: int, wanted: Wanted, cancel: Event | None = None) -> None:
     """Correct the levels of a category, in place.
 
     Args:
         ckpt: the fitted network, on the CPU.
         label: the number of the category.
         wanted: what its sounds should have.
+        cancel: stops it where it is set.
 
     Raises:
         Cancelled: stopped before all sounds were made.
@@ -71,7 +82,7 @@ def calibrate(ckpt: Checkpoint, label: int, wanted: Wanted) -> None:
     assert isinstance(net, SpectralUNet)
     for number in range(_ROUNDS):
         seed, category = _SEED + number * _SOUNDS, ckpt.categories[label]
-        clips = generate(ckpt, _SOUNDS, seed, category=category, level=NETWORK, steps=_STEPS)
+        clips = generate(ckpt, _SOUNDS, seed, category=category, level=NETWORK, steps=_STEPS, cancel=cancel)
         if not clips.complete:
             raise Cancelled(f"stopped while the levels of {category} were corrected; nothing was written")
         pitch = wanted.tone and torch.tensor(clips.pitches_hz, dtype=torch.float64) / ckpt.sample_rate

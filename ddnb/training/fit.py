@@ -6,10 +6,10 @@ It is the first step of every fine-tuning of such a network.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from ..files import safe_name
 from ..generation.levels import SUSTAINED
 from ..nets.prior import IMPOSSIBLE, PRIOR, TONES
 from ..nets.spectral import SpectralConfig, SpectralUNet, with_planes
+from ..steps import Event
 from .batches import Piece, pieces, should_crop
 from .calibration import Wanted, at_level, calibrate, measure
 from .components import find_envelopes, find_tones, put, sizes_of, tune
@@ -65,7 +66,7 @@ def fit(
         FileExistsError: ``out`` exists.
         Cancelled: interrupted; nothing is written.
     """
-    start = require_fittable(ckpt)
+    require_fittable(ckpt)
     target = None if out is None else require_new_file(out)
     data = decode(folder, ckpt.sample_rate, ckpt.channels, on_file)
     data = in_classes(data, Path(folder).expanduser().resolve().name)
@@ -77,9 +78,9 @@ def fit(
     exact = {name: value.cpu() for name, value in ckpt.net.state_dict().items()}
     state = with_planes(exact, len(categories) - len(ckpt.categories))
     found = pieces(data, ckpt.frames, should_crop(data, ckpt.frames), categories)
-    state, counts = fit_state(ckpt, state, data, found)
-    net = network_of(start, state)
-    facts = _facts(ckpt, data, categories, counts) | {"weights_sha256": weights_sha256(net.state_dict())}
+    fitted = find_components(ckpt, state, data, found)
+    net = calibrated(ckpt, fitted.state, categories, fitted.wanted)
+    facts = _facts(ckpt, data, categories, fitted.counts) | {"weights_sha256": weights_sha256(net.state_dict())}
     if target is not None:
         shape = {"sample_rate": ckpt.sample_rate, "frames": ckpt.frames}
         write_safetensors(target, net.state_dict(), facts | shape)
@@ -135,19 +136,28 @@ def network_of(net: SpectralUNet, state: dict[str, Tensor]) -> SpectralUNet:
     return made
 
 
-def fit_state(
-    ckpt: Checkpoint, state: dict[str, Tensor], data: Dataset, found: Sequence[Piece]
-) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Find the components of each category again, and calibrate them.
+class Found(NamedTuple):
+    """What a folder's sounds say about a network.
+
+    Attributes:
+        state: the state dict with their components.
+        counts: for each category how many sounds, and how many with a pitch.
+        wanted: the levels of the sounds of each category, by its number, for ``calibrated``.
+    """
+
+    state: dict[str, Tensor]
+    counts: dict[str, str]
+    wanted: dict[int, Wanted]
+
+
+def find_components(ckpt: Checkpoint, state: dict[str, Tensor], data: Dataset, found: Sequence[Piece]) -> Found:
+    """Find the components of each category among sounds.
 
     Args:
         ckpt: the checkpoint that the state dict is from.
         state: with planes for all categories, on the CPU.
         data: the sounds.
         found: the pieces of them to use, with the labels of their categories; those without one are not used.
-
-    Returns:
-        The state dict; and for each category how many sounds, and how many with a pitch.
     """
     config, counts, wanted = ckpt.net.config, {}, dict[int, Wanted]()
     assert isinstance(config, SpectralConfig) and isinstance(ckpt.net, SpectralUNet)
@@ -169,11 +179,28 @@ def fit_state(
             state, tonal = put(state, TONES, label, tones), pitch if mostly else None
             counts[names[label]] += f", {int(certain.sum())} of a certain pitch" if certain.any() else ""
         wanted[label] = measure(ckpt.net, x, tonal)
+    return Found(state, counts, wanted)
+
+
+def calibrated(
+    ckpt: Checkpoint,
+    state: dict[str, Tensor],
+    categories: Sequence[str],
+    wanted: Mapping[int, Wanted],
+    cancel: Event | None = None,
+) -> SpectralUNet:
+    """Return the network of a state dict, on the CPU, with its levels corrected by what it makes of them.
+
+    Raises:
+        Cancelled: stopped before all sounds were made.
+    """
+    assert isinstance(ckpt.net, SpectralUNet)
     net = network_of(ckpt.net, state).eval().requires_grad_(False)
-    made = replace(ckpt, net=net, device=torch.device("cpu"), info=ckpt.info | {"categories": names})
+    info = ckpt.info | {"categories": list(categories)}
+    made = replace(ckpt, net=net, device=torch.device("cpu"), dtype=torch.float32, info=info)
     for label, levels in wanted.items():
-        calibrate(made, label, levels)
-    return net.state_dict(), counts
+        calibrate(made, label, levels, cancel)
+    return net
 
 
 def _read(ckpt: Checkpoint, data: Dataset, found: Sequence[Piece]) -> Tensor:

@@ -22,7 +22,7 @@ import torch
 from filelock import BaseFileLock
 
 from ..checkpoints.checkpoint import Checkpoint, weights_sha256
-from ..errors import ArgumentError, RunError
+from ..errors import ArgumentError, Cancelled, RunError
 from ..nets.spectral import SpectralUNet
 from ..nets.unet import UNet, UNetConfig
 from ..notices import warn
@@ -219,7 +219,7 @@ def _open_run(
     can_fit = isinstance(ckpt.net, SpectralUNet) and config.fit is not False and config.categories is not False
     if can_fit and not isinstance(folder, Dataset):
         data = in_classes(data, Path(folder).expanduser().resolve().name)
-    trainer = Trainer(ckpt, data, config, device, run.components() if _is_same(stored, ckpt, data) else None)
+    trainer = Trainer(ckpt, data, config, device, run.state()[0] if _is_same(stored, ckpt, data) else None)
     settings = trainer.describe_run()
     if stored:
         _check_same_run(stored, settings, run)
@@ -361,6 +361,8 @@ class _Loop:
         validated = self._is_due(every.validate) and (later or every.first_validation)
         validation_loss = trainer.validate() if validated else None
         advice = keep_best(trainer, self.folder, validation_loss)
+        if trainer.step == config.steps and trainer.is_main and trainer.fitting.components:
+            self._calibrate()
         shown = every.sounds and self._is_due(every.demo) and (later or every.first_demo)
         demo = make_demo(trainer, self.folder, every.sounds, self.cancel) if shown else None
         seconds, decay = time.perf_counter() - started, trainer.ema.decay
@@ -372,6 +374,12 @@ class _Loop:
         if self._is_due(every.save) and (config.save_every or (later and time.perf_counter() >= self.save_at)):
             self._save()
         return step
+
+    def _calibrate(self) -> None:
+        try:
+            self.trainer.calibrate(self.cancel)
+        except Cancelled as stop:  # what a stop button or an event stopped, the same call resumes
+            raise KeyboardInterrupt from stop
 
     def _log(self, step: TrainingStep) -> None:
         row = {k: v for k, v in asdict(step).items() if k not in ("steps", "demo", "advice")}

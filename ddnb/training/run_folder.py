@@ -31,7 +31,6 @@ from ..checkpoints.formats import read_weights, write_safetensors
 from ..clips.clip import Clip
 from ..errors import ArgumentError, RunError
 from ..files import atomically, remove_scratch
-from ..nets.prior import PRIOR, TONES
 from ..notices import warn
 
 GB = 1e9
@@ -140,10 +139,6 @@ class RunFolder:
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             why = f"{self.state_path} is damaged ({error}): begin a new run from {self.last_path.name}."
             raise RunError(why) from error
-
-    def components(self) -> dict[str, Tensor]:
-        """Return the components of the built-in network from the saved state; empty where it has none."""
-        return {name: value for name, value in self.state()[0].items() if name.startswith((PRIOR, TONES))}
 
     def _best_paths(self) -> list[Path]:
         """List the best checkpoints; one that the user has renamed is not among them, and so is never removed."""

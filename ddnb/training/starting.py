@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -14,14 +14,12 @@ from ..checkpoints.loading import load
 from ..errors import ArgumentError, DatasetError
 from ..nets.build import Network, build_empty
 from ..nets.lora import add_columns, add_low_rank
-from ..nets.prior import PRIOR, TONES
 from ..nets.spectral import SpectralUNet
 from ..nets.unet import UNet, recompute
-from .batches import Piece, should_crop
+from .batches import should_crop
 from .components import sizes_of
 from .config import TrainingConfig
 from .dataset import MAX_CATEGORIES, Dataset
-from .fit import fit_state
 
 _WEIGHT_DECAY = 0.01
 
@@ -62,14 +60,6 @@ def check_sizes(config: TrainingConfig, ckpt: Checkpoint, categories: int) -> No
         raise DatasetError(f"{categories} class folders: expected at most {MAX_CATEGORIES}, or categories=False.")
 
 
-def fit_components(ckpt: Checkpoint, new_categories: int, data: Dataset, found: Sequence[Piece]) -> dict[str, Tensor]:
-    """Return the components of the built-in network, found again among the sounds: as ``fit`` does."""
-    exact = _load_full_precision(ckpt)
-    state = exact.net.with_planes(exact.net.state_dict(), new_categories)
-    fitted, _ = fit_state(exact, {name: value.cpu() for name, value in state.items()}, data, found)
-    return {name: value for name, value in fitted.items() if name.startswith((PRIOR, TONES))}
-
-
 def copy_for_training(
     ckpt: Checkpoint,
     new_categories: int,
@@ -84,7 +74,7 @@ def copy_for_training(
     Args:
         components: those of a network that is fitted; empty to keep those that it has.
     """
-    exact = _load_full_precision(ckpt)
+    exact = load_full_precision(ckpt)
     own = not config.lora_rank  # frozen weights are only read
     state = exact.net.with_planes(exact.net.state_dict(), new_categories) | dict(components)
     sizes = {"planes": exact.net.config.planes + new_categories} | (sizes_of(state) if components else {})
@@ -99,7 +89,7 @@ def copy_for_training(
     return net.train()
 
 
-def _load_full_precision(ckpt: Checkpoint) -> Checkpoint:
+def load_full_precision(ckpt: Checkpoint) -> Checkpoint:
     """Return the checkpoint in float32: half precision is good enough to generate with, not to learn from."""
     if ckpt.dtype == torch.float32:
         return ckpt

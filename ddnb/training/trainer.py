@@ -16,17 +16,17 @@ from torch import Tensor, nn
 from ..checkpoints.checkpoint import Checkpoint, weights_sha256
 from ..nets.build import build_empty
 from ..nets.lora import merge_state
-from ..nets.prior import PRIOR, TONES
 from ..runtime import DTYPES, is_out_of_memory, pick
 from ..schedule import alpha_sigma
-from ..steps import derived_seed, seeded_noise
+from ..steps import Event, derived_seed, seeded_noise
 from .batches import BatchReader, draw, hold_out, pieces
 from .config import TIMES, TrainingConfig
 from .dataset import Dataset
 from .ema import Ema
+from .fitting import Fitting
 from .memory import activation_bytes, cpu_batch_size
 from .processes import gather, start_accelerator
-from .starting import check_sizes, choose_settings, copy_for_training, fit_components, make_optimizer
+from .starting import check_sizes, choose_settings, copy_for_training, make_optimizer
 from .state import collect_tensors, restore_tensors
 
 _GRADIENT_NORM = 1.0
@@ -46,7 +46,7 @@ class Trainer:
         data: the sounds.
         config: the settings; those that are None are chosen here.
         device: where to train; where ``ckpt`` is by default. With several processes ``accelerate`` decides.
-        components: those of the built-in network from ``state``, which need not be found again.
+        saved: the tensors of ``state``, from which a resumed run takes what was found among the sounds.
 
     Attributes:
         config: the settings, complete.
@@ -70,7 +70,7 @@ class Trainer:
         data: Dataset,
         config: TrainingConfig,
         device: str | torch.device | None = None,
-        components: Mapping[str, Tensor] | None = None,
+        saved: Mapping[str, Tensor] | None = None,
     ):
         self.accelerator = start_accelerator()
         several = self.accelerator.num_processes > 1
@@ -82,8 +82,10 @@ class Trainer:
         check_sizes(config, ckpt, len(self.categories))
         found = pieces(data, ckpt.frames, bool(config.crop), self.categories if config.categories else ())
         self.pieces, self.held_out = hold_out(found, config.validation, VALIDATION_CLIPS, config.seed)
-        fitted = {} if not config.fit else components or fit_components(ckpt, len(new), data, self.pieces)
-        self.net = copy_for_training(ckpt, len(new), config, self.device, fitted)
+        self.fitting = Fitting.of(saved or {})
+        if config.fit and not self.fitting.components:
+            self.fitting = Fitting.find(ckpt, len(new), data, self.pieces)
+        self.net = copy_for_training(ckpt, len(new), config, self.device, self.fitting.components)
         self.model = self.accelerator.prepare(self.net)
         self.trainable = {name: p for name, p in self.net.named_parameters() if p.requires_grad}
         self.ema = Ema(self.trainable, config.ema_decay, torch.device("cpu") if config.ema_on_cpu else None)
@@ -308,14 +310,23 @@ class Trainer:
     def averaged_checkpoint(self) -> Iterator[Checkpoint]:
         """Yield the network with its averaged weights as a checkpoint to generate with."""
         info = {"name": self.ckpt.name, "source": self.ckpt.name, "categories": list(self.categories)}
-        with self.ema.swap(), self._autocast():
+        with self.ema.swap(), self.fitting.in_network(self.net), self._autocast():
             yield Checkpoint(self.net, self.ckpt.sample_rate, self.ckpt.frames, self.device, torch.float32, info)
+
+    def calibrate(self, cancel: Event | None = None) -> None:
+        """Correct the levels of a fitted network, for demos and for what is saved.
+
+        Raises:
+            Cancelled: stopped before it was done.
+        """
+        self.fitting.calibrate(self.ckpt, self.export("")[0], self.categories, cancel)
 
     def export(self, name: str, validation_loss: float | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the averaged weights as those of an ordinary checkpoint, and its metadata."""
         with self.ema.swap():
             state = {
-                k: v.to("cpu", DTYPES[self.config.save_dtype], copy=True) for k, v in merge_state(self.net).items()
+                k: v.to("cpu", DTYPES[self.config.save_dtype], copy=True)
+                for k, v in (merge_state(self.net) | self.fitting.corrected).items()
             }
         info, settings = self.ckpt.info, {k: v for k, v in asdict(self.config).items() if k not in ("wandb", "licence")}
         facts = {k: info[k] for k in ("credit",) if k in info}
@@ -365,9 +376,7 @@ class Trainer:
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return all that ``restore`` needs: tensors, and plain values."""
         tensors, updates = collect_tensors(self.trainable, self.ema, self.optimizer)
-        if self.config.fit:
-            tensors |= {name: value for name, value in self.net.state_dict().items() if name.startswith((PRIOR, TONES))}
-        return tensors, {
+        return tensors | self.fitting.tensors(), {
             "step": self.step,
             "told": self.reported_step,
             "loss": self.loss,
