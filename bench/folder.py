@@ -1,7 +1,7 @@
 """Measure how far a folder's sounds move what the built-in network makes.
 
     python -m bench.folder                  fitting alone, about five minutes
-    python -m bench.folder --steps 500      and fine-tuning
+    python -m bench.folder --steps 500      and fine-tuning, about ten minutes more
 
 The folders are kits that were never trained on. A third of each is kept back; the network is fitted to the rest. The
 distance of two sets is the energy distance of log-mel features in dB (``bench.quality``), 0 for two sets of one kind.

@@ -17,27 +17,23 @@
 #
 # [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com/github/OWNER/REPO/blob/main/notebooks/05_finetune.ipynb)
 #
-# At the end you will have a model that was trained on a folder of your sounds, know how it was
-# trained, and have it as a file for this and for other tools.
+# At the end you will have heard your folder twice: at once, from a model that was fitted to it, and
+# after a training. You can turn the training up and down, and have the model as a file.
 #
-# **Time and hardware:** about three minutes on any computer for the demonstration, which is small on
-# purpose. Fine-tuning a published model on your own sounds needs a graphics card, such as Colab's
-# free T4, and an hour or more.
+# **Time and hardware:** about four minutes on any computer. Fine-tuning a published model needs a
+# graphics card, such as Colab's free T4, and an hour or more.
 
 # %% [markdown]
 # What you will do:
 #
 # - choose a folder of sounds, and hear some of them;
 # - hear at once what the built-in model makes of it;
-# - check it before you spend time on training;
-# - choose what to start from;
-# - train, watch the curve, stop when you like;
-# - listen to before, during and after;
-# - ask for one kind of sound;
-# - download the model, and continue tomorrow.
-#
-# With the settings as they are, a tiny network is trained from scratch on twelve drum sounds from the
-# package. Fine-tuning means to start from a trained model instead.
+# - train the model, and listen meanwhile;
+# - compare before and after, with the same seeds;
+# - blend the two;
+# - check that nothing was copied;
+# - take the model with you, and continue tomorrow;
+# - last of all, train a network that knows nothing.
 #
 # Start with the set-up. Its one line of output says which device will train, and where downloads are
 # stored.
@@ -101,9 +97,8 @@ widgets.dataset_player(ddnb.check_dataset(folder))
 #
 # The built-in model, `drums`, can take the sound of a folder without training, in about ten seconds for
 # each kind of sound. It measures how loud your sounds are in each band and moment, and the harmonics
-# of those with a pitch; then it makes a few sounds and corrects what they lack. Every training of
-# this model begins so. For each kind: the model before, where it knows a category of
-# that name, and after, with the same seed.
+# of those with a pitch; then it makes a few sounds and corrects what they lack. For each kind: the
+# model before, where it knows a category of that name, and after, with the same seed.
 
 # %%
 drums = ddnb.load("drums")
@@ -118,79 +113,82 @@ widgets.player(list(heard.values()), list(heard))
 # %% [markdown]
 # The fitted sounds are new: compare them with your files above. If you like them, you may be done.
 # `ddnb.fit(drums, folder, "mine.safetensors")` writes the model to a file that every other notebook
-# opens. Training, below, learns more of the fine structure, and works with every model.
+# opens. Training learns more of the fine structure, and works with every model.
 
 # %% [markdown]
-# ## What to start from
+# ## Choose a model, and check the folder
 #
-# - `start`: `scratch` is a tiny network that knows nothing. It learns sounds of a quarter of a second at 8000 Hz on any
-#   computer within minutes, and only their rough shape: **expect dull thumps and hiss, not music.**
-#   `drums` is the built-in model. For real results take a published model (886 MB each, on a graphics
-#   card) or the path of your own checkpoint: a trained model learns a new kind of sound much faster.
-# - `steps`: number of training steps. The doctor below suggests one.
-# - `seed`: fixes everything random in training.
-# - `learn_kinds`: learn the names of the subfolders as categories.
-
-# %% [markdown]
-# If a graphics card runs out of memory, or for more speed:
-#
-# - `batch_size`: sounds per step. 0: 2 from scratch, otherwise as many as fit. Halving it needs twice the
-#   steps.
-# - `learning_rate`: the size of a step. 0: the usual rate.
-# - `lora_rank`: 0 trains all weights. 16 trains small additions instead, with less memory and
-#   smaller saved states; often as good for a small folder. The result is an ordinary model.
-# - `recompute`: save most of the memory by computing part of each step twice, a little slower. The
-#   sound is the same.
-#
-# On a T4 try `lora_rank` 16 and `recompute` first; with 24 GB or more leave all as they are.
+# - `start`: the model to train. `drums` is the built-in one. Others are published models (886 MB each,
+#   for a graphics card), or the path of your own.
 
 # %% cellView="form"
-# @title Settings
-start = "scratch"  # @param ["scratch", "drums", "glitch-440k", "maestro-150k", "honk-140k"] {allow-input: true}
-steps = 800  # @param {type:"integer"}
-seed = 0  # @param {type:"integer"}
-batch_size = 0  # @param {type:"integer"}
-learning_rate = 0.0  # @param {type:"number"}
-lora_rank = 0  # @param {type:"integer"}
-recompute = False  # @param {type:"boolean"}
-learn_kinds = True  # @param {type:"boolean"}
+# @title The model to start from
+start = "drums"  # @param ["drums", "glitch-440k", "maestro-150k", "honk-140k"] {allow-input: true}
 
 # %% [markdown]
-# ## The doctor
-#
-# Before you spend hours, check the folder: what is in it, what to look at, which files
-# cannot be used and why, and how long to train. The doctor also tries a few training steps and
+# Before you spend time, check the folder: what is in it, what to look at, which files
+# cannot be used and why, and how long to train. This also tries a few training steps and
 # estimates how long training will take on this machine.
 
 # %%
-from ddnb.training import from_scratch
-
-if start == "scratch":
-    ckpt = from_scratch("demo", sample_rate=8000, frames=2048)
-    settings = {"learning_rate": learning_rate or 2e-3, "batch_size": batch_size or 2}
-else:
-    ckpt = ddnb.load(start, dtype="float32", on_progress=widgets.Progress("downloading"))
-    settings = {"learning_rate": learning_rate or None, "batch_size": batch_size or None}
+ckpt = ddnb.load(start, dtype="float32", on_progress=widgets.Progress("downloading"))
 ddnb.check_dataset(folder, ckpt)
 
 # %% [markdown]
 # These are suggestions: a clipped kick may be just what you want. But sounds that begin late teach
 # silence, and near copies are memorised first. Fix the folder, and run the cell again. Twelve sounds
-# are few, as it says: for a model of your own collect 50 or more. Its number of steps assumes its
-# own batch size; the demonstration uses a smaller batch, so it takes more steps.
+# are few, as it says: for a model of your own collect 50 or more.
 
 # %% [markdown]
 # ## Train
 #
-# The bar shows how long training will take. The stop button of the notebook (on Colab, of the
-# cell) stops it at any time without loss: **run the same cell again to continue.**
-# After a crash it continues from the last save; there are twenty during a run.
+# - `steps`: number of training steps. The demonstration takes fewer than the check suggests.
+# - `seed`: fixes everything random in training.
+# - `learn_kinds`: learn the names of the subfolders as categories.
+# - `learning_rate`: the size of a step. 0: the usual rate.
+# - `lora_rank`: 0 trains all weights. 16 trains small additions instead, with less memory and smaller
+#   saved states. The result is an ordinary model.
+# - `batch_size`: sounds per step. 0: as many as fit.
+# - `recompute`: for published models, save most of the memory by computing part of each step twice.
+#
+# With a published model on a T4 try `lora_rank` 16 and `recompute` first.
+
+# %% cellView="form"
+# @title Settings
+steps = 300  # @param {type:"integer"}
+seed = 0  # @param {type:"integer"}
+learn_kinds = True  # @param {type:"boolean"}
+learning_rate = 0.0  # @param {type:"number"}
+lora_rank = 0  # @param {type:"integer"}
+batch_size = 0  # @param {type:"integer"}
+recompute = False  # @param {type:"boolean"}
+
+# %% [markdown]
+# The training runs in the background: go on with the next cell meanwhile. The *Stop* button saves the
+# run, and **running the same cell again resumes it.** On Colab the cell itself trains, and the stop
+# button is the cell's own. After a crash it continues from the last save.
 
 # %%
-settings |= {"steps": steps, "seed": seed, "categories": None if learn_kinds else False}
+settings = {"steps": steps, "seed": seed, "categories": None if learn_kinds else False}
+settings |= {"learning_rate": learning_rate or None, "batch_size": batch_size or None}
 settings |= {"lora_rank": lora_rank or None, "recompute_levels": 4 if recompute else 0}
-for _ in widgets.follow(ddnb.finetune(ckpt, folder, run, **settings)):
-    pass
+training = widgets.train(ckpt, folder, run, **settings)
+
+# %% [markdown]
+# Meanwhile, four more sounds of the fitted model, of one kind. They take a little longer than usual, as
+# the training uses the processor, too.
+
+# %%
+kind = fitted.own_categories[0]
+widgets.player(ddnb.generate(fitted, 4, 10, category=kind), [f"{kind}, fitted, seed {n}" for n in range(10, 14)])
+
+# %% [markdown]
+# The next cell waits for the end of the training, and then draws its curve. The last step takes longer
+# than the others: the levels of each kind are corrected once more.
+
+# %%
+training.wait()
+widgets.curve(run)
 
 # %% [markdown]
 # The blue line is the error on the sounds it trains on. It jumps, as each step sees other sounds with
@@ -201,55 +199,48 @@ for _ in widgets.follow(ddnb.finetune(ckpt, folder, run, **settings)):
 # - Orange is flat or rises while blue falls: it begins to memorise your sounds. The best
 #   step is circled, and its model is saved.
 # - A jump upwards that stays: the learning rate was too high; begin a new run with a lower one.
-#
-# The whole curve again, from the run's own log, tomorrow too:
-
-# %%
-widgets.curve(run)
 
 # %% [markdown]
-# ## Before, during, after
+# ## Before and after
 #
-# The curve cannot hear. During training the run made the same sounds again and again: each column
-# starts from the same noise, each row is a later step. Start with the pictures: where does a flat
-# block of noise begin to fade out, as a drum does? Then play a column from top to bottom.
+# The curve cannot hear. Each row below is one kind with one seed: the model as it came, fitted, and
+# trained. The run's result is `last.safetensors`, an ordinary model: its folder is enough to load it, here
+# and in all other notebooks.
+
+# %%
+mine = ddnb.load(run)
+models = {"fitted": fitted, "trained": mine} if start == "drums" else {"trained": mine}
+pairs = [(kind, name) for kind in mine.own_categories[:3] or [None] for name in models]
+after = [ddnb.generate(models[name], 1, 1, category=kind)[0] for kind, name in pairs]
+widgets.player(after, [f"{kind or 'any'}, {name}" for kind, name in pairs])
+
+# %% [markdown]
+# The differences are small where the fit was already close: transients, the sound of a tail, how its
+# partials beat. During the training the run made the same sounds from the same seeds as well; with
+# longer runs the rows below show how they changed. When to stop? When you no longer hear a
+# difference between two rows, or when the sounds become copies of yours.
 
 # %%
 widgets.demos(run)
 
 # %% [markdown]
-# In the demonstration the first row is hiss, as loud at its end as at its beginning. The last row
-# begins with a low, dull thump and fades by some 10 dB; hiss remains, and a click at the very end,
-# where the network is least sure. The kinds hardly differ yet. That is what a tiny network learns from
-# twelve sounds in a minute. With a published model the first row already has clean sounds, which
-# become more and more like yours.
+# ## Blend
 #
-# When to stop? When you no longer hear a difference between two rows, or when the sounds become
-# copies of yours.
-
-# %% [markdown]
-# ## Ask for a kind
-#
-# The run's result is `last.safetensors`, an ordinary model: it can be loaded by its path here and in
-# all the other notebooks. If your folder had subfolders, it knows their names:
+# A blend lies between the model you started from and the trained one: 0 is the start, 1 the result, and up to
+# 1.2 exaggerates the difference. Around 0.7 is often a good compromise between the variety of
+# the one and the character of the other. The same seed at four weights:
 
 # %%
-mine = ddnb.load(Path(run) / "last.safetensors")
-print(mine, "categories:", *mine.categories)
+weights = [0, 0.4, 0.8, 1.2]
+kind = mine.own_categories[0] if mine.categories else None
+blends = [ddnb.blend(ckpt, mine, weight) for weight in weights]
+blended = [ddnb.generate(model, 1, 1, category=kind)[0] for model in blends]
+widgets.player(blended, [f"{kind or 'any'}, weight {weight}" for weight in weights])
 
 # %% [markdown]
-# Give one of them as `category`. `guidance_scale` says how strongly to follow it: 1 is as learned,
-# 2 to 4 exaggerate what makes the kind different, 0 ignores it; too much distorts the sound. The same
-# seed for up to three kinds, exaggerated:
-
-# %%
-kinds = mine.categories[:3] or [None]
-asked = [ddnb.generate(mine, 1, seed, category=kind, guidance_scale=3 if kind else None) for kind in kinds]
-widgets.player([clips[0] for clips in asked], [kind or "any" for kind in kinds])
-
-# %% [markdown]
-# A mixture works too: `category={"kick": 2, "snare": 1}` asks for something between the two, nearer
-# to the kick.
+# Several trainings of the same start can be mixed: `ddnb.blend(drums, [mine, hers], [0.6, 0.4])`. In the
+# Studio the weight is a slider. `category={"kick": 2, "snare": 1}` mixes categories instead, and
+# `guidance_scale=2` exaggerates what makes a category different.
 
 # %% [markdown]
 # ## Did it copy?
@@ -259,44 +250,39 @@ widgets.player([clips[0] for clips in asked], [kind or "any" for kind in kinds])
 # What counts as near depends on how similar the sounds in your folder are to one another.
 
 # %%
-ddnb.originality([clips[0] for clips in asked], folder)
+ddnb.originality(after, folder)
 
 # %% [markdown]
 # "No near copy found in this folder" is all it can say: it compares with these sounds only. After a
-# long training run it again; if copies appear, an earlier of the run's `best-step` files is the
-# better model.
+# long training run it again; if copies appear, use a blend of less, or an earlier of the run's `best-step`
+# files.
 
 # %% [markdown]
-# ## Download the model
+# ## Take it with you
 #
-# The model is one file. The next cell writes it once more, as a `.ckpt` for the original Dance
-# Diffusion code and the tools around it, at half the size (`float16`). Its name gives the step,
-# and the sample rate and length that other tools ask for.
+# The sounds you like go into a pack for your music program. The model is one file, which every notebook and
+# command of this project opens. A published model that was trained can also be written for the original Dance Diffusion
+# code and the tools around it, at half the size.
 
 # %%
-last = Path(run) / "last.safetensors"
-exported = Path(f"{run}-step{mine.info['training']['step']}_{mine.sample_rate}_{mine.frames}.ckpt")
-if not exported.exists():
-    ddnb.convert(last, exported, dtype="float16")
-print(exported.resolve(), f"{exported.stat().st_size / 1e6:.1f} MB")
+pack = ddnb.pack(after, f"{run}.zip")
+files_made = [pack, Path(run) / "last.safetensors"]
+if start != "drums":
+    exported = Path(f"{run}-step{steps}_{mine.sample_rate}_{mine.frames}.ckpt")
+    files_made.append(ddnb.convert(files_made[-1], exported, dtype="float16"))
+for file in files_made:
+    print(Path(file).resolve(), f"{Path(file).stat().st_size / 1e6:.1f} MB")
 
 # %% [markdown]
-# Hugging Face's diffusers takes a folder. It has no categories, so this works for a model
-# without categories only; to have one, train with `learn_kinds` off.
-
-# %%
-if not mine.categories and not exported.with_suffix("").exists():
-    print(ddnb.convert(last, exported.with_suffix("")))
-
-# %% [markdown]
-# On Colab this hands the file to your browser. Elsewhere it is where the line above says, on Drive
+# On Colab this hands the files to your browser. Elsewhere they are where the lines above say, on Drive
 # if `run` is there.
 
 # %%
 if runtime.in_colab():
     from google.colab import files
 
-    files.download(str(exported))
+    for file in files_made:
+        files.download(str(file))
 
 # %% [markdown]
 # ## Continue tomorrow
@@ -336,26 +322,66 @@ if runtime.in_colab():
 # `widgets.curve("my-run")` in another notebook shows its progress.
 
 # %% [markdown]
+# ## From scratch
+#
+# To see what training is, start with a network that knows nothing. This one is tiny: it learns sounds of a
+# quarter of a second at 8000 Hz, and only their rough shape. **Expect dull thumps and hiss, not
+# music.** A model that you start from has already spent days on what this one lacks.
+
+# %% cellView="form"
+# @title Steps from scratch
+scratch_steps = 800  # @param {type:"integer"}
+
+# %% [markdown]
+# This training runs in the cell itself. The bar shows how long it takes.
+
+# %%
+from ddnb.training import from_scratch
+
+tiny = from_scratch("demo", sample_rate=8000, frames=2048)
+tiny_settings = {
+    "steps": scratch_steps,
+    "learning_rate": 2e-3,
+    "batch_size": 2,
+    "demo_every": max(1, scratch_steps // 2),
+}
+for _ in widgets.follow(ddnb.finetune(tiny, EXAMPLES, f"{run}-scratch", **tiny_settings)):
+    pass
+
+# %% [markdown]
+# Each column starts from the same noise, each row is a later step. Start with the pictures: where does a
+# flat block of noise begin to fade out, as a drum does? Then play a column from top to bottom.
+
+# %%
+widgets.demos(f"{run}-scratch")
+
+# %% [markdown]
+# The first row is hiss, as loud at its end as at its beginning. The last row begins with a low, dull
+# thump and fades by some 10 dB; hiss remains, and a click at the very end, where the network is least
+# sure. The kinds hardly differ yet. That is what a tiny network learns from twelve sounds in a minute.
+
+# %% [markdown]
 # ## Try this
 #
 # Each changes one thing. Give `run` a new name each time, and say what you expect before you listen.
 #
-# 1. Raise `steps` to 3000 and take a break. Do the kinds become different from each other?
-# 2. Put ten sounds of one kind into a folder, your own voice perhaps, and train on those. What does
+# 1. Raise `steps` to 1000. What changes between the rows of the demos, and what does not?
+# 2. Put ten sounds of one kind into a folder, your own voice perhaps, and fit and train on those. What does
 #    it pick up first?
-# 3. Stop the training in its first third and look at the demos. Then continue.
+# 3. Stop the training in its first third and listen to `ddnb.load(run)`. Then continue.
+# 4. Blend with weights of two runs, from two folders, that add up to 1.
 
 # %% [markdown]
 # ## If something goes wrong
 #
 # - **The folder does not exist**, or nothing in it can be used: a typing error in `sounds`, or no sound files.
 # - **The run in ... began with ...**: a setting has changed. Give the old one to continue, or
-#   another name as `run`.
-# - **is in use by another process**: a second notebook has the same `run` open; stop it.
-# - **Out of memory**: set `batch_size` to 1, `lora_rank` to 16, tick `recompute`; *Restart* and run
-#   again from the top.
-# - **The loss is nan**: begin a new `run` with half the `learning_rate` of its `settings.json`.
-# - **No space left**: free some, and run the same cell again.
+#   another `run`.
+# - **is in use by another process**: stop the notebook that has the same `run` open.
+# - **Nothing changes**: raise `learning_rate` fivefold, then `steps`; or blend with 1.2.
+# - **Out of memory**: set `batch_size` to 1, `lora_rank` to 16, tick `recompute`; *Restart*.
+# - **The loss is nan**: begin a new `run` with half the `learning_rate`.
+# - **No space left**: free some, and run the cell again.
 
 # %% [markdown]
 # ## Credits, licence, sources
@@ -371,5 +397,7 @@ if runtime.in_colab():
 
 # %% cellView="form" tags=["remove-cell"]
 # @title Check of what the text claims (for maintainers)
-assert ckpt.sample_rate == mine.sample_rate and mine.info["training"]["step"] == steps
+assert mine.info["training"]["step"] == steps and ckpt.sample_rate == mine.sample_rate
 assert set(fitted.own_categories) <= set(fitted.categories) and len(heard) >= len(fitted.own_categories)
+assert (blended[0].audio == ddnb.generate(ckpt, 1, 1, category=kind)[0].audio).all()
+assert Path(pack).is_file() and {clip.seed for clip in after} == {1}

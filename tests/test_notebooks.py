@@ -39,8 +39,9 @@ FASTER = {
     },
     "04_loops_and_beats": {"bars=6,": "bars=3,"},
     "05_finetune": {
-        "steps = 800  # @param": "steps = 24  # @param",
-        'settings |= {"steps": steps,': 'settings |= {"steps": steps, "validate_every": 12,',
+        "steps = 300  # @param": "steps = 4  # @param",
+        'settings = {"steps": steps,': 'settings = {"validate_every": 2, "steps": steps,',
+        "scratch_steps = 800  # @param": "scratch_steps = 24  # @param",
     },
 }
 """What is made smaller for a test run: a reader has a minute to wait, a test has not."""

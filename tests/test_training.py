@@ -6,6 +6,7 @@ import shutil
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from training_runs import FRAMES, WITH_DEMOS, quick_training, read_log, same, ti
 
 import ddnb
 from ddnb.training import loop
+from ddnb.training.advice import suggest_next
 from ddnb.training.config import TrainingConfig
 from ddnb.training.dataset import EXAMPLES, decode
 from ddnb.training.loop import from_scratch
@@ -113,7 +115,7 @@ def test_keeps_the_best_checkpoints_and_advises_to_stop(train, tmp_path, monkeyp
     steps = list(train(tmp_path / "run", steps=10, validate_every=1, keep_best=2))
     kept = sorted(p.name for p in (tmp_path / "run").glob("best-*"))
     assert kept == ["best-step000002.safetensors", "best-step000004.safetensors"]
-    assert [s.step for s in steps if s.advice] == [9, 10] and "2.0000 at step 4" in steps[9].advice
+    assert [s.step for s in steps if s.advice] == [9] and "2.0000 at step 4" in steps[9].advice
 
 
 def test_trains_on_all_of_few_sounds(train, tmp_path):
@@ -288,3 +290,22 @@ def test_stops_at_a_loss_that_is_not_finite_and_keeps_the_state(train, whole, tm
     assert all(torch.isfinite(t).all() for t in weights(out).values())
     list(train(out))
     assert same(weights(out), weights(whole[0]))
+
+
+SETTINGS_OF_ADVICE = TrainingConfig(steps=500, learning_rate=4e-5)
+
+
+@pytest.mark.parametrize(
+    ("last", "settings", "words"),
+    [
+        (0.499, {}, "learning_rate of 2e-04"),
+        (0.499, {"lora_rank": 16, "learning_rate": 2e-4}, "1e-03 and without lora_rank"),
+        (0.499, {"learning_rate": 1e-3}, "steps=1500"),
+        (0.6, {}, "learning_rate of 8e-06"),
+        (0.3, {}, None),
+    ],
+)
+def test_a_run_that_changed_little_names_the_next_thing_to_try(last, settings, words):
+    advice = suggest_next([(0, 0.4995), (250, 0.499), (500, last)], replace(SETTINGS_OF_ADVICE, **settings))
+    assert (advice is None) if words is None else words in advice
+    assert suggest_next([(250, 0.4995), (500, last)], SETTINGS_OF_ADVICE) is None, "nothing is known of the start"

@@ -8,9 +8,12 @@ from statistics import median
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..display.text import duration, shown
+from .config import TrainingConfig
 from .dataset import MAX_CATEGORIES, Dataset, Sound
 
 MIN_STEPS, MAX_STEPS = 500, 3000
+_HARDLY, _WORSE = 0.002, 0.02  # of the validation loss: that of a fitted network falls by a hundredth
+_HIGH_RATE = 1e-3  # more does not help, see bench/results/folder.md
 _NAMES = 5
 _REASONS = 20
 
@@ -115,6 +118,30 @@ def advise(data: Dataset, ckpt: Checkpoint | None, crop: bool, steps: int) -> li
     if ckpt is None:
         lines.append("Give the checkpoint that you want to train as well, to get advice on lengths and time.")
     return lines
+
+
+def suggest_next(validations: Sequence[tuple[int, float]], config: TrainingConfig) -> str | None:
+    """Say what to try next where a whole run has hardly changed the network; else return None.
+
+    Args:
+        validations: step and validation loss, the oldest first; nothing is said without that of step 0.
+        config: the settings of the run, complete.
+    """
+    (first_step, first), (_, last) = validations[0], validations[-1]
+    if first_step or first <= 0 or (first - last) / first >= _HARDLY:
+        return None
+    rate = config.learning_rate or 0.0
+    if last > first * (1 + _WORSE):
+        cure = f"begin a new run with a learning_rate of {rate / 5:.0e}, or with more sounds"
+    elif rate < _HIGH_RATE:
+        cure = f"begin a new run with a learning_rate of {min(5 * rate, _HIGH_RATE):.0e}"
+        cure += " and without lora_rank" if config.lora_rank else ""
+    else:
+        cure = f"resume this one with steps={3 * config.steps}"
+    return (
+        f"the validation loss went from {first:.4f} to {last:.4f}, so the training has brought generated sounds hardly "
+        f"nearer to yours: next, {cure}"
+    )
 
 
 def describe_time(device: object, steps: int, seconds: float, batch_size: int) -> str:

@@ -14,6 +14,7 @@ from ..files import safe_name
 from ..generation.generate import generate
 from ..steps import Event
 from ..threads import available
+from .advice import suggest_next
 from .run_folder import RunFolder
 from .trainer import Trainer
 
@@ -32,20 +33,24 @@ def keep_best(trainer: Trainer, run: RunFolder, loss: float | None) -> str | Non
         loss: the validation loss of this step; None where it was not measured.
 
     Returns:
-        Advice to stop, where the loss has not improved for long; else None.
+        Advice to stop, where the loss has not improved for long; at the end, what to try where little has changed.
     """
-    if loss is None or trainer.step == 0:
+    if loss is None:
+        return None
+    trainer.validations = [m for m in trainer.validations if m[0] != trainer.step] + [(trainer.step, loss)]
+    if trainer.step == 0:
         return None
     before = [moment for moment in trainer.best if moment[0] != trainer.step]  # a resumed step may come a second time
     best = sorted([*before, (trainer.step, loss)], key=lambda moment: moment[1])[: trainer.keep_best]
     if trainer.is_main and trainer.step in dict(best):
         run.save_weights(run.best_path(trainer.step), *trainer.export(run.path.name, loss))
     trainer.best = best
-    trainer.validations = [m for m in trainer.validations if m[0] != trainer.step] + [(trainer.step, loss)]
     for step in {step for step, _ in before} - dict(best).keys() if trainer.is_main else ():
         run.best_path(step).unlink(missing_ok=True)
     best_step, best_loss = min(trainer.validations, key=lambda moment: moment[1])
-    if sum(step > best_step for step, _ in trainer.validations) < PATIENCE:
+    if trainer.step == trainer.config.steps:
+        return suggest_next(trainer.validations, trainer.config)
+    if sum(step > best_step for step, _ in trainer.validations) != PATIENCE:  # said once
         return None
     return (
         f"the validation loss has not improved for {PATIENCE} validations since {best_loss:.4f} at step {best_step}: "
