@@ -590,5 +590,5 @@ def test_interrupt_of_a_pack_keeps_the_finished_sounds(drums, tmp_path, monkeypa
         return original(self, provenance)
 
     monkeypatch.setattr(remake_module._Maker, "remake", interrupted)
-    with pytest.warns(Interrupted, match="1 sounds are finished"):
+    with pytest.warns(Interrupted, match="interrupted after 1 sound"):
         assert len(ddnb.remake(pack, drums)) == 1

@@ -16,3 +16,8 @@ def duration(seconds: float) -> str:
         return f"{round(seconds) // 60} min {round(seconds) % 60} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun: ``1 sound``, ``6 sounds``."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

@@ -22,6 +22,7 @@ from ..clips.clip import Clip, Clips
 from ..clips.provenance import InputRecord, Making, ModelRecord, Plain, Provenance, not_a_record
 from ..clips.record import SoundRecord, is_pack, read_record, records_of
 from ..clips.source import AnySound, input_clip, input_record
+from ..display.text import counted
 from ..errors import ArgumentError, Cancelled, CheckpointError, FormatOverridden, Interrupted, RecordError
 from ..files import file_sha256
 from ..notices import ignore_warnings, warn
@@ -114,7 +115,7 @@ def remake_all(
         except Cancelled as error:
             if not made:
                 raise
-            warn(f"interrupted: {len(made)} sounds are finished ({error})", Interrupted, stacklevel=2)
+            warn(f"interrupted after {counted(len(made), 'sound')} ({error})", Interrupted, stacklevel=2)
             break
     if not made:
         raise refusal

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from statistics import median
 
 from ..checkpoints.checkpoint import Checkpoint
-from ..display.text import duration, shown
+from ..display.text import counted, duration, shown
 from .config import TrainingConfig
 from .dataset import MAX_CATEGORIES, Dataset, Sound
 
@@ -16,10 +16,6 @@ _HARDLY, _WORSE = 0.002, 0.02  # of the validation loss: that of a fitted networ
 _HIGH_RATE = 1e-3  # more does not help, see bench/results/folder.md
 _NAMES = 5
 _REASONS = 20
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def _list_some(names: Iterable[str]) -> str:
@@ -44,7 +40,7 @@ def _count_classes(data: Dataset) -> dict[str, int]:
 def describe_contents(data: Dataset) -> list[str]:
     """Describe the usable sounds: number, lengths, formats and classes."""
     sounds, lengths = data.sounds, sorted(s.duration_s for s in data.sounds)
-    lines = [f"{_count(len(sounds), 'sound')}, {duration(sum(lengths))} in all."]
+    lines = [f"{counted(len(sounds), 'sound')}, {duration(sum(lengths))} in all."]
     if len(sounds) > 1:
         shortest, middle, longest = (duration(s) for s in (lengths[0], median(lengths), lengths[-1]))
         lines.append(f"Length: {shortest} (shortest), {middle} (median), {longest} (longest).")
@@ -94,12 +90,12 @@ def describe_faults(
     ):
         if names:
             state = one if len(names) == 1 else several
-            lines.append(f"{_count(len(names), 'sound')} {state}: {_list_some(names)}. {remedy}")
+            lines.append(f"{counted(len(names), 'sound')} {state}: {_list_some(names)}. {remedy}")
     if near_copies:
         state = "is a near copy" if len(near_copies) == 1 else "are near copies"
         listed = _list_some(f"{later} is like {earlier}" for later, earlier in near_copies)
         lines.append(
-            f"{_count(len(near_copies), 'sound')} {state} of another, except for level or polarity, in the first 3 s: "
+            f"{counted(len(near_copies), 'sound')} {state} of another, except for level or polarity, in the first 3 s: "
             f"{listed}. What is there twice counts twice, and is memorised first: keep one of each."
         )
     return lines
@@ -148,7 +144,7 @@ def describe_time(device: object, steps: int, seconds: float, batch_size: int) -
     """Say how long the training takes, from the measured duration of a step."""
     return (
         f"On this machine ({device}) {steps} steps take about {duration(steps * seconds)}: {seconds:.2g} s each, with "
-        f"{_count(batch_size, 'clip')} at a time, as just measured."
+        f"{counted(batch_size, 'clip')} at a time, as just measured."
     )
 
 
@@ -160,7 +156,7 @@ def _judge_amount(sounds: Sequence[Sound], crop: bool) -> str:
         return f"{duration(seconds)} of sound to cut clips from is {verdict} ({rule}: 5 minutes or more, better 30)."
     if n < 5:
         return (
-            f"{_count(n, 'sound')}: the network will learn little more than to repeat {'it' if n == 1 else 'them'}, "
+            f"{counted(n, 'sound')}: the network will learn little more than to repeat {'it' if n == 1 else 'them'}, "
             "and none can be held out to notice that. Add more; 20 is a start."
         )
     if n < 20:

@@ -20,6 +20,7 @@ from ..audio.notes import key_hz
 from ..audio.pitch import root_note, tail_hz
 from ..checkpoints.checkpoint import Checkpoint, weights_sha256
 from ..checkpoints.formats import write_safetensors
+from ..display.text import counted
 from ..errors import ArgumentError, DatasetError
 from ..files import safe_name
 from ..generation.levels import SUSTAINED
@@ -169,7 +170,7 @@ def find_components(ckpt: Checkpoint, state: dict[str, Tensor], data: Dataset, f
         x = _read(ckpt, data, mine)
         stationary = names[label] == SUSTAINED or _is_stationary(state, label)
         state = put(state, PRIOR, label, find_envelopes(config, x, _ENVELOPES, generator))
-        counts[names[label]] = f"{len(x)} sounds"
+        counts[names[label]] = counted(len(x), "sound")
         tonal = None
         if TONES + "log_shares" in state:
             pitch, certain = _find_pitches(state, label, x, ckpt.sample_rate, stationary)

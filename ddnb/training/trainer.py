@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints.checkpoint import Checkpoint, weights_sha256
+from ..display.text import counted
 from ..nets.build import build_empty
 from ..nets.lora import merge_state
 from ..runtime import DTYPES, is_out_of_memory, pick
@@ -334,7 +335,7 @@ class Trainer:
         facts |= {"categories": list(self.categories)} if self.categories else {}
         if self.config.fit:
             counts = Counter(sound.category for sound in self.data.sounds)
-            facts["fitted_to"] = {name: f"{counts[name]} sounds" for name in self.data.categories}
+            facts["fitted_to"] = {name: counted(counts[name], "sound") for name in self.data.categories}
         low, usual, high = np.percentile([sound.peak_dbfs for sound in self.data.sounds], [5, 50, 95])
         if self.level_dbfs is not None:
             facts["peak_dbfs"] = self.level_dbfs
