@@ -143,7 +143,7 @@ def test_weights_of_a_waveform_network_are_averaged(small, tmp_path, lora_rank):
 
 def test_a_blend_says_what_it_is_of(drums, ticks, zaps):
     blended = ddnb.blend(drums, [ticks, zaps], [0.5, 0.25])
-    assert blended.name == "kick 0.5 kick-zap 0.25"
+    assert blended.name == "kick-blend50 kick-zap-blend25"
     record = ddnb.generate(blended, 1, category="zap", steps=1).provenance.to_dict()["model"]
     assert [part["name"] for part in record["blend"]] == ["drums", "kick", "kick-zap"]
     assert [part.get("weight") for part in record["blend"]] == [None, 0.5, 0.25]

@@ -336,7 +336,7 @@ def test_a_stretch_is_chosen_on_the_waveform(name, page, tmp_path):
         panel.wait_until_done()
         panel.button("fill / extend").first.click()
         wave = panel.root.locator(".ddnb-region img")
-        wave.wait_for(timeout=10_000)
+        wave.wait_for(timeout=60_000)
         page.wait_for_timeout(1500)  # until it is drawn for the last time
         wave.scroll_into_view_if_needed()
         box = wave.bounding_box()

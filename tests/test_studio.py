@@ -530,7 +530,7 @@ def test_the_slider_of_a_training_blends_and_compares_with_the_start(drums):
     for clip, ckpt in ((before, drums), (half, blended), (after, tuned)):
         expected = ddnb.generate(ckpt, 1, before.seed, category=panel.tabs[0].controls["category"].value, steps=1)[0]
         np.testing.assert_array_equal(clip.audio, expected.audio)
-    assert [clip.provenance.model.name for clip in (before, half)] == ["drums", "louder 0.5"]
+    assert [clip.provenance.model.name for clip in (before, half)] == ["drums", "louder-blend50"]
     assert state["training"] == 0.5 and widgets.studio(drums, foreground=True)._blending.layout.display == "none"
 
 

@@ -31,8 +31,7 @@ class Blending(ipywidgets.HBox):
         wide = ipywidgets.Layout(width="310px", max_width=FITTING)
         options = {"min": 0.0, "max": MOST, "step": 0.05, "continuous_update": False, "readout_format": ".2f"}
         self.slider = ipywidgets.FloatSlider(1.0, description="training", layout=wide, **options)
-        self.beside = ipywidgets.Checkbox(False, description="make the same seeds without the training as well")
-        self.beside.indent = False
+        self.beside = ipywidgets.Checkbox(False, description="make the same seeds at 0, too", indent=False)
         hint = ipywidgets.HTML(f"<small>training: {_HINT}</small>")
         super().__init__([self.slider, self.beside, hint], layout=ipywidgets.Layout(flex_flow="row wrap"))
         self.use(ckpt)
