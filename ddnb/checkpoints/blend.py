@@ -172,7 +172,9 @@ def _facts(
     facts: dict[str, Any] = {name: start.info[name] for name in ("credit", "peak_dbfs") if name in start.info}
     facts |= {"fitted_to": fitted} if fitted else {}
     return facts | {
-        "name": " ".join(f"{each.name}-blend{100 * weight:.0f}" for each, weight in zip(networks, weights, strict=True)),
+        "name": " ".join(
+            f"{each.name}-blend{100 * weight:.0f}" for each, weight in zip(networks, weights, strict=True)
+        ),
         "licence": "; ".join(licences),
         "categories": list(categories),
         "weights_sha256": hashlib.sha256(json.dumps(identity).encode()).hexdigest(),

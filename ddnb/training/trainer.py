@@ -85,7 +85,7 @@ class Trainer:
         self.pieces, self.held_out = hold_out(found, config.validation, VALIDATION_CLIPS, config.seed)
         self.fitting = Fitting.of(saved or {})
         if config.fit and not self.fitting.components:
-            self.fitting = Fitting.find(ckpt, len(new), data, self.pieces)
+            self.fitting = Fitting.find(ckpt, len(new), data, found)
         self.net = copy_for_training(ckpt, len(new), config, self.device, self.fitting.components)
         self.model = self.accelerator.prepare(self.net)
         self.trainable = {name: p for name, p in self.net.named_parameters() if p.requires_grad}
