@@ -89,7 +89,7 @@ def test_open_settings_are_chosen(examples, monkeypatch):
     t = trainer(examples, batch_size=None)
     assert 1 <= t.config.batch_size <= 4
     assert t.config.learning_rate == 5e-4 and t.config.categories is True
-    assert trainer(examples, lora_rank=2).config.learning_rate == 2e-4
+    assert trainer(examples, lora_rank=2).config.learning_rate == 1e-3
 
     class LittleMemory:
         available = 1 << 20

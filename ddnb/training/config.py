@@ -82,8 +82,8 @@ class TrainingConfig:
     learning_rate: float | None = _setting(
         None,
         _POSITIVE,
-        "peak learning rate of AdamW, whose weight decay is 0.01; by default 4e-5, with LoRA 2e-4, from scratch and "
-        "for the built-in network 5e-4. "
+        "peak learning rate of AdamW, whose weight decay is 0.01; by default 4e-5, with LoRA 2e-4; of networks below "
+        "20 million parameters 2e-4 and 1e-3; from scratch and for the built-in network 5e-4. "
         "It warms up over the first tenth of the steps (100 at most) and decays to 0 over the last fifth",
     )
     seed: int = _setting(0, _COUNT_OR_ZERO, "seed of everything that is random")

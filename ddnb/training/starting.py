@@ -22,13 +22,12 @@ from .config import TrainingConfig
 from .dataset import MAX_CATEGORIES, Dataset
 
 _WEIGHT_DECAY = 0.01
+_SMALL = 20e6  # parameters; the published networks have 221 million
 
 
 def choose_settings(config: TrainingConfig, ckpt: Checkpoint, data: Dataset) -> TrainingConfig:
     """Return the settings with those that are None chosen, except for the batch size, which needs the network."""
-    # The built-in network is small, and learns at the rate of a network from scratch; see bench/results/folder.md.
-    fast = ckpt.info.get("untrained") or isinstance(ckpt.net, SpectralUNet)
-    rate = 2e-4 if config.lora_rank else 5e-4 if fast else 4e-5
+    rate = _usual_rate(ckpt, bool(config.lora_rank))
     folders = len(data.categories)
     choices: dict[str, Any] = {
         "learning_rate": rate,
@@ -45,6 +44,16 @@ def choose_settings(config: TrainingConfig, ckpt: Checkpoint, data: Dataset) -> 
     can_fit = isinstance(ckpt.net, SpectralUNet) and not ckpt.info.get("untrained")
     choices["fit"] = can_fit and bool(choices["categories"] if config.categories is None else config.categories)
     return replace(config, **{name: value for name, value in choices.items() if getattr(config, name) is None})
+
+
+def _usual_rate(ckpt: Checkpoint, lora: bool) -> float:
+    """Return the learning rate that suits a network: small ones learn at higher rates, see bench/results/folder.md."""
+    small = sum(p.numel() for p in ckpt.net.parameters()) < _SMALL
+    if lora:
+        return 1e-3 if small else 2e-4
+    if ckpt.info.get("untrained") or isinstance(ckpt.net, SpectralUNet):
+        return 5e-4
+    return 2e-4 if small else 4e-5
 
 
 def check_sizes(config: TrainingConfig, ckpt: Checkpoint, categories: int) -> None:
