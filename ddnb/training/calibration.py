@@ -22,6 +22,7 @@ from ..steps import Event
 from .components import cell_energies, describe
 
 _ROUNDS, _SOUNDS, _STEPS = 2, 12, 8
+_THOROUGH = 3, 24  # rounds and sounds
 _PART, _MOST = 0.7, 1.0  # of a difference, and nepers a round: a few sounds tell a mean within 2 dB
 _BATCH = 32
 _SEED = 2**40  # seeds that nobody listens to
@@ -66,13 +67,16 @@ def measure(net: SpectralUNet, x: Tensor, pitch: Tensor | None) -> Wanted:
     return Wanted(envelope.mean(0), (torch.cat(harmonics).mean(0), torch.cat(residual).mean(0)))
 
 
-def calibrate(ckpt: Checkpoint, label: int, wanted: Wanted, cancel: Event | None = None) -> None:
+def calibrate(
+    ckpt: Checkpoint, label: int, wanted: Wanted, thorough: bool = False, cancel: Event | None = None
+) -> None:
     """Correct the levels of a category, in place.
 
     Args:
         ckpt: the fitted network, on the CPU.
         label: the number of the category.
         wanted: what its sounds should have.
+        thorough: make three times as many sounds, which brings the levels nearer.
         cancel: stops it where it is set.
 
     Raises:
@@ -80,9 +84,10 @@ def calibrate(ckpt: Checkpoint, label: int, wanted: Wanted, cancel: Event | None
     """
     net = ckpt.net
     assert isinstance(net, SpectralUNet)
-    for number in range(_ROUNDS):
-        seed, category = _SEED + number * _SOUNDS, ckpt.categories[label]
-        clips = generate(ckpt, _SOUNDS, seed, category=category, level=NETWORK, steps=_STEPS, cancel=cancel)
+    rounds, sounds = _THOROUGH if thorough else (_ROUNDS, _SOUNDS)
+    for number in range(rounds):
+        seed, category = _SEED + number * sounds, ckpt.categories[label]
+        clips = generate(ckpt, sounds, seed, category=category, level=NETWORK, steps=_STEPS, cancel=cancel)
         if not clips.complete:
             raise Cancelled(f"stopped while the levels of {category} were corrected; nothing was written")
         pitch = wanted.tone and torch.tensor(clips.pitches_hz, dtype=torch.float64) / ckpt.sample_rate

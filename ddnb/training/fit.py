@@ -188,9 +188,12 @@ def calibrated(
     state: dict[str, Tensor],
     categories: Sequence[str],
     wanted: Mapping[int, Wanted],
+    thorough: bool = False,
     cancel: Event | None = None,
 ) -> SpectralUNet:
     """Return the network of a state dict, on the CPU, with its levels corrected by what it makes of them.
+
+    See ``calibrate``.
 
     Raises:
         Cancelled: stopped before all sounds were made.
@@ -200,7 +203,7 @@ def calibrated(
     info = ckpt.info | {"categories": list(categories)}
     made = replace(ckpt, net=net, device=torch.device("cpu"), dtype=torch.float32, info=info)
     for label, levels in wanted.items():
-        calibrate(made, label, levels, cancel)
+        calibrate(made, label, levels, thorough, cancel)
     return net
 
 

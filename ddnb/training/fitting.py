@@ -68,7 +68,12 @@ class Fitting:
         return self.components | wanted
 
     def calibrate(
-        self, ckpt: Checkpoint, state: Mapping[str, Tensor], categories: Sequence[str], cancel: Event | None
+        self,
+        ckpt: Checkpoint,
+        state: Mapping[str, Tensor],
+        categories: Sequence[str],
+        thorough: bool,
+        cancel: Event | None,
     ) -> None:
         """Correct the levels by what the network makes of them.
 
@@ -76,13 +81,14 @@ class Fitting:
             ckpt: the start of the training.
             state: the trained weights.
             categories: their names.
+            thorough: see ``calibration``.
             cancel: stops it where it is set.
 
         Raises:
             Cancelled: stopped before all sounds were made; nothing was changed.
         """
         exact = {name: value.float() for name, value in state.items()} | self.components
-        self.corrected = _components(calibrated(ckpt, exact, categories, self.wanted, cancel).state_dict())
+        self.corrected = _components(calibrated(ckpt, exact, categories, self.wanted, thorough, cancel).state_dict())
 
     @contextlib.contextmanager
     def in_network(self, net: nn.Module) -> Iterator[None]:

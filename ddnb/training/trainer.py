@@ -36,6 +36,7 @@ VALIDATION_CLIPS = 32
 """Clips of a validation, of all processes together."""
 _GPU_BATCHES = (32, 16, 8, 4, 2, 1)
 _SAME_LEVEL_DB = 0.1
+_LONG = 200  # steps of a run that is worth a thorough calibration
 _MIN_SCALE = 1e-3  # of the gradient scaler: below it no step has been finite for long
 
 
@@ -320,7 +321,8 @@ class Trainer:
         Raises:
             Cancelled: stopped before it was done.
         """
-        self.fitting.calibrate(self.ckpt, self.export("")[0], self.categories, cancel)
+        thorough = self.config.steps >= _LONG
+        self.fitting.calibrate(self.ckpt, self.export("")[0], self.categories, thorough, cancel)
 
     def export(self, name: str, validation_loss: float | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the averaged weights as those of an ordinary checkpoint, and its metadata."""
