@@ -246,6 +246,7 @@ def test_run_of_version_0_1_resumes(tmp_path):
     settings |= {"validation": 0.0, "save_dtype": "float16", "seed": 3}
     old = shutil.copytree(DATA / "v0.1" / "run", tmp_path / "run")
     assert numbers(ddnb.finetune(start, EXAMPLES, old, **settings)) == [4, 5, 6]
+    settings["learning_rate"] = 2e-4  # the usual one of that version, which the old run keeps
     assert numbers(ddnb.finetune(start, EXAMPLES, tmp_path / "new", **settings)) == list(range(7))
     resumed, today = weights(old), weights(tmp_path / "new")
     assert resumed.keys() == today.keys()
