@@ -397,7 +397,7 @@ def test_a_reload_in_the_middle_of_a_job(name, page, tmp_path):
         panel.settings(lambda state: state["Generate"].update(LONG))
         save = {
             "lab": "() => jupyterapp.commands.execute('docmanager:save')",
-            "notebook": "() => Jupyter.notebook.save_checkpoint()",
+            "notebook": "() => Jupyter.notebook.save_notebook()",  # a promise, which is waited for
         }
         page.evaluate(save[name])
         page.wait_for_timeout(2000)
