@@ -61,7 +61,7 @@ class HubHandler(PlainHandler):
         self.end_headers()
 
     def _missing(self):
-        repo = "/".join(self.path.lstrip("/").split("/")[:2])
+        repo = "/".join(self.path.removeprefix("/api/models").lstrip("/").split("/")[:2])
         known = any(name.startswith(repo + "/") for name in self.server.files)
         body = json.dumps({"error": "Entry not found" if known else "Repository not found"}).encode()
         self.send_response(404)
@@ -81,12 +81,21 @@ class HubHandler(PlainHandler):
 
     def do_GET(self):
         self.server.requests.append((self.path, self.headers.get("Range")))
-        content = self._find()
+        content = self._find() or self._list()
         if content is None:
             return self._missing()
         self.send_response(200)
         self._headers(content, len(content))
         return self.wfile.write(content)
+
+    def _list(self):
+        """The names of a repository's files, as ``/api/models/owner/name/tree/main`` gives them."""
+        if not self.path.startswith("/api/models/"):
+            return None
+        repo = "/".join(self.path.split("/")[3:5]) + "/"
+        names = [name.removeprefix(repo) for name in self.server.files if name.startswith(repo)]
+        entries = [{"type": "file", "path": name, "size": 1, "oid": "0"} for name in names]
+        return json.dumps(entries).encode() if names else None
 
 
 @contextmanager

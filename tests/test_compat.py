@@ -7,7 +7,9 @@ of the file after quantization, which is the case on the machine that wrote them
 manifest's SHA-256, so header and chunks are compared byte for byte.
 """
 
+import importlib
 import json
+import sys
 import zipfile
 from pathlib import Path
 
@@ -96,3 +98,19 @@ def test_every_sound_of_an_unpacked_pack_opens_with_its_record(pack, manifest):
         clip = ddnb.read_clip(pack / record["file"]["name"])
         check_provenance(clip, record)
         assert clip.audio.shape == (record["file"]["channels"], record["file"]["frames"])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "name"),
+    [
+        ("model", "nets.unet", "UNet"),
+        ("formats", "checkpoints.formats", "write_diffusers"),
+        ("dataset", "training.dataset", "decode"),
+    ],
+)
+def test_former_names_of_modules_still_answer(old, new, name):
+    """A program that was written for version 0.1 ends at its imports."""
+    sys.modules.pop(f"ddnb.{old}", None)
+    with pytest.warns(DeprecationWarning, match=f"ddnb.{new}"):
+        module = importlib.import_module(f"ddnb.{old}")
+    assert getattr(module, name) is getattr(importlib.import_module(f"ddnb.{new}"), name)

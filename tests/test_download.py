@@ -294,9 +294,18 @@ def test_hub_folders_and_files_load_and_then_offline(tmp_path):
     files = hub_files("unet/config.json", "unet/diffusion_pytorch_model.safetensors")
     files |= hub_files("unet/config.json", "unet/diffusion_pytorch_model.bin", repository="harmonai/bin")
     files |= {"someone/kicks/best.ckpt": (DATA / "lightning.ckpt").read_bytes()}
-    sources = ["hf:harmonai/tiny", "hf:harmonai/bin", "hf:someone/kicks/best.ckpt"]
+    files |= {
+        "someone/single/readme.md": b"hello",
+        "someone/single/files/a_48000_4096.ckpt": (DATA / "lightning.ckpt").read_bytes(),
+    }
+    half = "harmonai/half/unet/"
+    files[f"{half}config.json"] = files["harmonai/bin/unet/config.json"]
+    files[f"{half}diffusion_pytorch_model.fp16.bin"] = files["harmonai/bin/unet/diffusion_pytorch_model.bin"]
+    sources = ["hf:harmonai/tiny", "hf:harmonai/bin", "hf:someone/kicks/best.ckpt", "hf:someone/single"]
+    sources += ["hf:harmonai/half"]
     with serve(files, handler=HubHandler) as server:
-        tiny, only_bin, best = first = hub_load(server, sources, tmp_path)
+        tiny, only_bin, best, single, half = first = hub_load(server, sources, tmp_path)
+        assert single.startswith("name single 48000 4096") and half == f"name half 48000 4096 {expected}"
         assert tiny == f"name tiny 48000 4096 {expected}" and only_bin == f"name bin 48000 4096 {expected}"
         assert best.startswith("name best 48000 4096")
         asked = len(server.requests)
@@ -307,7 +316,7 @@ def test_hub_folders_and_files_load_and_then_offline(tmp_path):
 def test_hub_refusals_say_what_is_missing(tmp_path):
     sources = {
         "hf:nobody/nothing": "does not exist on the Hub",
-        "hf:harmonai/tiny": "has no file unet/diffusion_pytorch_model.bin",
+        "hf:harmonai/tiny": "holds no single checkpoint, but unet/config.json",
         "hf:harmonai/tiny/other.ckpt": "has no file other.ckpt",
     }
     with serve(hub_files("unet/config.json"), handler=HubHandler) as server:

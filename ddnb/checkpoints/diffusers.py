@@ -17,7 +17,6 @@ from ..nets.unet import UNetConfig, level_prefix
 
 ANCHOR = "time_proj.weight"
 MAX_DEPTH = 32
-WEIGHTS_FILES = ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin")
 
 _LEAVES = {
     "conv_1": "main.0",
@@ -99,6 +98,12 @@ def diffusers_configs(config: UNetConfig, facts: Mapping[str, Any]) -> dict[str,
         )
     if config.widths[-1] != config.widths[-2] or config.depth not in config.attention_levels:
         raise ArgumentError("diffusers needs the two deepest levels of one width, and attention at the deepest.")
+    changes = [level for level in config.attention_levels if config.widths[level - 1] != config.widths[level - 2]]
+    if changes and not config.ascends_first:
+        raise ArgumentError(
+            f"Level {changes[0]} has attention and another width than the level above: diffusers builds such a level "
+            "with other blocks. Convert to a .ckpt or .safetensors."
+        )
     attention = ["Attn" if level in config.attention_levels else "" for level in range(2, config.depth)]
     unet = {
         "_class_name": "UNet1DModel",

@@ -1,6 +1,6 @@
 """Download checkpoints. A source is a text:
 
-    hf:owner/name             a diffusers folder on the Hugging Face Hub
+    hf:owner/name             a repository on the Hugging Face Hub: a diffusers folder, or one checkpoint
     hf:owner/name/file.ckpt   one file there
     drive:ID                  a file on Google Drive
     https://...               a plain link
@@ -16,16 +16,18 @@ import shutil
 import socket
 import time
 import urllib.request
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Collection
+from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from filelock import FileLock
 
 from ..errors import ArgumentError, CheckpointError
 from ..files import file_sha256
 from ..runtime import cache_dir
-from .diffusers import WEIGHTS_FILES
+from .folders import DIFFUSERS_CONFIG, MODEL_CONFIG, choose_weights, shards
 
+T = TypeVar("T")
 OnProgress = Callable[[int, int | None], object]
 """Called as ``on_progress(bytes_done, bytes_in_all)``; the total is None if the server does not state it."""
 
@@ -158,25 +160,64 @@ def _accept(part: Path, target: Path, sha256: str | None, source: str) -> None:
     part.replace(target)
 
 
-class _NoSuchFileError(CheckpointError):
-    """The error for a file that a repository of the Hub does not have."""
-
-
 def _from_hub(place: str) -> Path:
-    """Download a file, or the two files of a diffusers folder, through the Hub's own cache."""
-    owner_name, path = "/".join(place.split("/")[:2]), "/".join(place.split("/")[2:])
+    """Download a file, or the files of a checkpoint that a repository holds, through the Hub's own cache."""
+    owner_name, file = "/".join(place.split("/")[:2]), "/".join(place.split("/")[2:])
     if "/" not in owner_name:
         raise ArgumentError(f"'hf:{place}': write 'hf:owner/name', or 'hf:owner/name/path/of/file.ckpt'.")
-    if path:
-        return _hub_file(owner_name, path)
-    _hub_file(owner_name, "unet/config.json")
-    safe, pickled = (f"unet/{name}" for name in WEIGHTS_FILES)
-    if here := _hub_cached(owner_name, safe) or _hub_cached(owner_name, pickled):
-        return here.parent.parent
+    if file:
+        return _hub_file(owner_name, file)
+    if (here := _hub_folder(owner_name)) is not None and here.is_dir():
+        return here
     try:
-        return _hub_file(owner_name, safe).parent.parent
-    except _NoSuchFileError:  # most published folders have only the other
-        return _hub_file(owner_name, pickled).parent.parent
+        names = _hub_names(owner_name)
+    except CheckpointError:
+        if here is not None:
+            return here
+        raise
+    if (found := _weights_in(names)) is None:
+        listed = ", ".join(sorted(names)[:8]) or "nothing"
+        raise CheckpointError(
+            f"hf:{owner_name} holds no single checkpoint, but {listed}. Name one: hf:{owner_name}/path/of/file.ckpt."
+        )
+    folder, weights = found
+    for settings in (DIFFUSERS_CONFIG, MODEL_CONFIG):  # first: without them the rest is no use
+        if folder + settings in names:
+            _hub_file(owner_name, folder + settings)
+    path = _hub_file(owner_name, folder + weights)
+    for shard in shards(path, there=False) if path.suffix == ".json" else ():
+        _hub_file(owner_name, folder + shard.name)
+    return path.parent.parent if folder == "unet/" else path
+
+
+def _weights_in(names: Collection[str]) -> tuple[str, str] | None:
+    """Return the folder, which ends in ``/`` or is empty, and the name of the weights of a repository."""
+    for folder in ("unet/", "", *sorted({f"{PurePosixPath(name).parent}/" for name in names})):
+        inside = [name.removeprefix(folder) for name in names if name.startswith(folder)]
+        if weights := choose_weights(name for name in inside if "/" not in name):
+            return folder, weights
+    return None
+
+
+def _hub_folder(repo: str) -> Path | None:
+    """Return the diffusers folder or the weights of a repository that are on this machine; without any request."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        root = Path(snapshot_download(repo, local_files_only=True))
+        found = _weights_in([file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file()])
+        if found and found[1].endswith(".json"):
+            shards(root / found[0] / found[1])
+    except (OSError, CheckpointError):  # LocalEntryNotFoundError among the former
+        return None
+    return (root if found[0] == "unet/" else root / found[0] / found[1]) if found else None
+
+
+def _hub_names(repo: str) -> list[str]:
+    """Return the names of the files of a repository."""
+    from huggingface_hub import HfApi
+
+    return _ask_hub(repo, "", lambda: HfApi().list_repo_files(repo))
 
 
 def _hub_cached(repo: str, path: str) -> Path | None:
@@ -208,6 +249,16 @@ def _hub_file(repo: str, path: str) -> Path:
     if here := _hub_cached(repo, path):
         return here
     from huggingface_hub import hf_hub_download
+
+    return _ask_hub(repo, path, lambda: Path(hf_hub_download(repo, path)))
+
+
+def _ask_hub(repo: str, path: str, ask: Callable[[], T]) -> T:
+    """Return what the Hub answers.
+
+    Raises:
+        CheckpointError: it cannot be reached, or does not give it; the message says why.
+    """
     from huggingface_hub.errors import (
         EntryNotFoundError,
         GatedRepoError,
@@ -218,7 +269,7 @@ def _hub_file(repo: str, path: str) -> Path:
     if _hub_out_of_reach():
         raise CheckpointError(f"hf:{repo}: the Hub cannot be reached. Check the network and try again.")
     try:
-        return Path(hf_hub_download(repo, path))
+        return ask()
     except GatedRepoError as error:
         raise CheckpointError(
             f"hf:{repo} requires you to accept its terms: do so on its page, then set HF_TOKEN to your token."
@@ -228,9 +279,10 @@ def _hub_file(repo: str, path: str) -> Path:
     except LocalEntryNotFoundError as error:
         raise CheckpointError(f"hf:{repo}: the Hub cannot be reached. Check the network and try again.") from error
     except EntryNotFoundError as error:
-        raise _NoSuchFileError(f"hf:{repo} has no file {path}.") from error
+        raise CheckpointError(f"hf:{repo} has no file {path}.") from error
     except Exception as error:  # the HTTP library below the Hub's has changed twice, and so have its exceptions
-        raise CheckpointError(f"hf:{repo}/{path} could not be downloaded: {type(error).__name__}: {error}") from error
+        place = f"{repo}/{path}" if path else repo
+        raise CheckpointError(f"hf:{place} could not be downloaded: {type(error).__name__}: {error}") from error
 
 
 def _from_drive(file_id: str, target: Path, sha256: str | None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import glob
 import hashlib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,15 @@ from ..nets.build import Network, build_network
 from ..nets.unet import UNet, UNetConfig
 from ..notices import warn
 from ..runtime import cache_dir, pick
+from .archives import unpacked
 from .checkpoint import Checkpoint, weights_sha256
+from .contents import not_this_network
 from .download import SCHEMES, OnProgress, download_dir, fetch, local_path
-from .formats import needs_conversion, not_this_network, parts, read_weights, write_safetensors
+from .folders import WEIGHT_FILES
+from .formats import facts_in_name, needs_conversion, parts, read_weights, write_safetensors
 from .registry import list_checkpoints, unknown_checkpoint
 
-_NAMED_FORMAT = re.compile(r"_(\d{4,6})_(\d{3,8})$")
-_WEIGHT_FILES = {".ckpt", ".safetensors", ".bin", ".pt", ".pth"}
+_LIMITS = {"sample_rate": (1_000, 768_000), "frames": (1, 1 << 24)}
 
 
 def load(
@@ -69,10 +70,11 @@ def load(
         net = _untrained(entry["untrained"])
         facts = {"untrained": True, "weights_sha256": weights_sha256(net.state_dict())}
     else:
-        path = _locate(source, entry, on_progress)
+        located = _locate(source, entry, on_progress)
+        path = unpacked(located)
         state, facts = _read_fetched(path)
         net = _build(state, path)
-        facts = _facts_in_name(path) | {"name": _name_of(source, path)} | facts
+        facts = facts_in_name(located) | facts_in_name(path) | {"name": _name_of(source, path)} | facts
     if entry:
         known = ("sample_rate", "frames", "licence", "credit", "categories")
         facts |= {"name": str(source)} | {k: entry[k] for k in known if k in entry}
@@ -93,7 +95,7 @@ def load(
 
 def _check_stated(sample_rate: int | None, frames: int | None) -> dict[str, int]:
     given = {"sample_rate": sample_rate, "frames": frames}
-    return {what: whole(what, value, 1) for what, value in given.items() if value is not None}
+    return {what: whole(what, value, *_LIMITS[what]) for what, value in given.items() if value is not None}
 
 
 def _locate(source: str | Path, entry: Mapping[str, Any] | None, on_progress: OnProgress | None) -> Path:
@@ -110,7 +112,7 @@ def _locate(source: str | Path, entry: Mapping[str, Any] | None, on_progress: On
         return path.absolute() / "last.safetensors"
     if path.exists():
         return path.absolute()  # not resolved: the name of a link may state the format
-    if path.suffix in _WEIGHT_FILES or len(path.parts) > 1:
+    if path.suffix in WEIGHT_FILES or len(path.parts) > 1:
         raise FileNotFoundError(f"No checkpoint at {path}.")
     raise unknown_checkpoint(text)
 
@@ -154,7 +156,7 @@ def _read_cached(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             cached.unlink(missing_ok=True)
     state, facts = read_weights(path)
     _build(state, path)  # other kinds of networks are not cached
-    facts = _facts_in_name(path) | facts | {"weights_sha256": weights_sha256(state)}
+    facts = facts_in_name(path) | facts | {"weights_sha256": weights_sha256(state)}
     try:
         write_safetensors(cached, state, facts)
     except OSError as error:
@@ -212,23 +214,23 @@ def _untrained(entry: Mapping[str, Any]) -> UNet:
 
 
 def _name_of(source: str | Path, path: Path) -> str:
-    """Return a name for a checkpoint that states none; a folder of the Hub's cache is named by a hash."""
-    if str(source).startswith("hf:") and path.is_dir():
+    """Return a name for a checkpoint that states none: for a repository of the Hub, its own."""
+    if str(source).startswith("hf:") and str(source).count("/") == 1:
         return str(source).rpartition("/")[2]
     return path.stem if path.is_file() else path.name
 
 
-def _facts_in_name(path: Path) -> dict[str, int]:
-    """Return the rate and length in the community's file names, ``name_RATE_FRAMES.ckpt``."""
-    found = _NAMED_FORMAT.search(path.stem)
-    return {"sample_rate": int(found[1]), "frames": int(found[2])} if found else {}
-
-
 def _require_format(source: str | Path, facts: Mapping[str, Any]) -> None:
-    if missing := [k for k in ("sample_rate", "frames") if not isinstance(facts.get(k), int) or facts[k] < 1]:
-        path = Path(str(source))
+    path, missing = Path(str(source)), [what for what in _LIMITS if what not in facts]
+    if missing:
         raise CheckpointError(
             f"{source} does not state its {' and '.join(missing)}: ask its author (common are 48000, 44100 and "
             f"16000 Hz, and 65536 frames). State it, for example with load(..., sample_rate=48000, frames=65536), on "
             f"the command line --sample-rate 48000 --frames 65536, or in its name: {path.stem}_48000_65536{path.suffix}"
         )
+    for what, (low, high) in _LIMITS.items():
+        if not low <= facts[what] <= high:
+            raise CheckpointError(
+                f"{source} states {what}={facts[what]}, where {low} to {high} is possible: state the right one, with "
+                f"load(..., {what}=...) or --{what.replace('_', '-')}."
+            )

@@ -47,6 +47,8 @@ class UNetConfig:
         attention_levels: levels (2 .. depth) with self-attention.
         planes: extra input planes for conditioning (the original's ``latent_dim``).
         time_features: planes that carry the noise level, an even number.
+        ascends_first: whether a level with attention takes the width of the level above in the first of its blocks on
+            the way up, as diffusers builds it, and not in the last. The same where the two widths are equal.
     """
 
     channels: int = 2
@@ -54,6 +56,7 @@ class UNetConfig:
     attention_levels: tuple[int, ...] = (9, 10, 11, 12, 13, 14)
     planes: int = 0
     time_features: int = 16
+    ascends_first: bool = False
 
     @property
     def depth(self) -> int:
@@ -106,7 +109,11 @@ def config_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> UNetConfig:
     planes = shapes["net.0.main.0.weight"][1] - channels - time_features
     if planes < 0:
         raise ArgumentError("its first layer has fewer inputs than audio channels and noise level need")
-    config = UNetConfig(channels, tuple(widths), tuple(attention), planes, time_features)
+    wider = [level for level in attention if widths[level - 1] != widths[level - 2]]
+    ascends_first = bool(wider) and all(
+        shapes[f"{level_prefix(level)}8.main.0.weight"][0] == widths[level - 2] for level in wider
+    )
+    config = UNetConfig(channels, tuple(widths), tuple(attention), planes, time_features, ascends_first)
     with torch.device("meta"):
         require_shapes(UNet(config), shapes)
     return config
@@ -387,6 +394,10 @@ def _level(config: UNetConfig, level: int, inner: nn.Module) -> SkipBlock:
         modules += [ResConvBlock(c_in, width, width), attention(width)]
     modules.append(inner)
     joined = width if level == config.depth else 2 * width
-    for c_in, c_out in ((joined, width), (width, width), (width, above)):
-        modules += [ResConvBlock(c_in, width, c_out), attention(c_out)]
+    if config.ascends_first and level in config.attention_levels:
+        ascent = [(joined, above, above), (above, above, above), (above, above, above)]
+    else:
+        ascent = [(joined, width, width), (width, width, width), (width, width, above)]
+    for c_in, c_mid, c_out in ascent:
+        modules += [ResConvBlock(c_in, c_mid, c_out), attention(c_out)]
     return SkipBlock(*modules, Upsample1d())

@@ -1,0 +1,185 @@
+"""Find a network and what is known of it in the content of a checkpoint, wherever a training code put them.
+
+Tensors are looked for in dictionaries of any depth, and in objects that a training library pickled, such as a whole
+module. Sample rate and length are looked for at the top, in the settings one to three levels down, and in JSON files
+beside the weights. ``docs/checkpoints.md`` lists the places.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import CheckpointError
+from ..nets.spectral import ANCHOR as SPECTRAL_ANCHOR
+from ..nets.unet import ANCHOR
+from .diffusers import ANCHOR as DIFFUSERS_ANCHOR
+from .pickles import StandIn
+
+_NAMES = {
+    "sample_rate": ("sample_rate", "sampling_rate", "samplerate"),
+    "frames": ("sample_size", "frames"),
+}
+_DEPTH, _SETTINGS_DEPTH = 64, 3
+_OF_MODULES = ("_modules", "_parameters", "_buffers")  # where a pickled module keeps its parts
+_RAW = ("online", "online_model")  # beside the EMA in ema-pytorch
+_AUTOENCODERS = {"autoencoder", "pretransform", "first_stage_model", "vae"}
+_ENCODERS = {"encoder", "encoder_ema", "bottleneck", "quantizer", "quantizer_ema"}
+_MOST_CHANNELS = 8
+
+_FOREIGN = {
+    "model.diffusion_model.input_blocks": "a Stable Diffusion checkpoint",
+    "transformer.layers": "a Stable Audio (transformer) checkpoint",
+    "pretransform.": "a Stable Audio checkpoint",
+    "unet.downsamples": "an audio-diffusion-pytorch network",
+    "lora": "a LoRA adapter",
+    "optimizer": "an optimizer's state",
+    "first_stage_model": "a latent diffusion checkpoint",
+    "encoder.layers": "an autoencoder",
+}
+
+
+def plain(value: Any) -> Any:
+    """Return what a stand-in holds: the settings of omegaconf, argparse and others as dictionaries and values."""
+    if not isinstance(value, StandIn):
+        return value
+    state = value.state
+    if isinstance(state, dict) and "_val" in state:  # a leaf of omegaconf
+        return state["_val"]
+    return state.get("_content", state) if isinstance(state, dict) else state
+
+
+def find_tensors(content: Any) -> dict[str, Tensor]:
+    """Return all tensors that are in dictionaries under texts, by their path such as ``state_dict.diffusion.net.0``."""
+    found: dict[str, Tensor] = {}
+    seen: set[int] = set()
+
+    def walk(value: Any, path: str, depth: int) -> None:
+        value = plain(value)
+        if isinstance(value, Tensor):
+            found[path] = value
+        elif isinstance(value, dict) and depth < _DEPTH and id(value) not in seen:
+            seen.add(id(value))  # a pickle may hold itself
+            for name, item in value.items():
+                if isinstance(name, str):
+                    walk(item, path if name in _OF_MODULES else f"{path}.{name}" if path else name, depth + 1)
+
+    walk(content, "", 0)
+    return found
+
+
+def find_facts(content: Any) -> dict[str, int]:
+    """Return the sample rate and the length that settings state, the outermost first."""
+    facts: dict[str, int] = {}
+    for settings in _settings(content):
+        for fact, names in _NAMES.items():
+            for name in names:
+                if fact not in facts and (value := _count(plain(settings.get(name)))) is not None:
+                    facts[fact] = value
+    return facts
+
+
+def _settings(content: Any) -> Iterator[Mapping[Any, Any]]:
+    level = [plain(content)]
+    for _ in range(_SETTINGS_DEPTH + 1):
+        level = [value for value in map(_parsed, level) if isinstance(value, dict)]
+        yield from level
+        level = [plain(item) for value in level for item in value.values()]
+
+
+def _parsed(value: Any) -> Any:
+    """Return a dictionary that is stored as a JSON text."""
+    if not (isinstance(value, str) and value.lstrip().startswith("{")):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return None
+
+
+def _count(value: Any) -> int | None:
+    """Return a positive whole number that is stored as such, as ``44100.0`` or as a text."""
+    if isinstance(value, str) and value.strip().isdecimal():
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int | float) or value != value or abs(value) > 2**53:
+        return None
+    return int(value) if value > 0 and value == int(value) else None
+
+
+def read_settings(file: Path) -> dict[str, int]:
+    """Return the sample rate and the length that a JSON file states.
+
+    Raises:
+        CheckpointError: it is damaged.
+    """
+    try:
+        return find_facts(json.loads(file.read_text(encoding="utf-8")))
+    except ValueError as error:
+        raise CheckpointError(f"{file} is damaged: {error}") from error
+
+
+def pick_network(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Return one network without the path to it: the EMA if there is one, else the one with the shortest path.
+
+    Raises:
+        CheckpointError: none is there, or one that does not make sound.
+    """
+    anchors = (ANCHOR, DIFFUSERS_ANCHOR, SPECTRAL_ANCHOR)
+    prefixes = [
+        name.removesuffix(anchor) for name in tensors for anchor in anchors if f".{name}".endswith(f".{anchor}")
+    ]
+    if not prefixes:
+        raise not_this_network(path, tensors, f"it has no {ANCHOR}")
+    prefix = min(prefixes, key=lambda some: (not _is_ema(some), len(some)))
+    state = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    if ANCHOR in state:
+        state = {name: tensor for name, tensor in state.items() if name.startswith((ANCHOR, "net."))}
+    _require_sound(path, state, {name for name in tensors if not name.startswith(tuple(prefixes))})
+    return state
+
+
+def _is_ema(prefix: str) -> bool:
+    parts = prefix.split(".")
+    return any("ema" in part.split("_") for part in parts) and not any(part in _RAW for part in parts)
+
+
+def _require_sound(path: Path, state: Mapping[str, Tensor], others: set[str]) -> None:
+    """Raise CheckpointError for a network of the same layers that works on latents or follows an encoder."""
+    blocks = [int(found[1]) for name in state if (found := re.fullmatch(r"net\.(\d+)\.main\.3\.weight", name))]
+    first, times = state.get("net.0.main.0.weight"), state.get(ANCHOR)
+    if first is None or times is None or not blocks:
+        return
+    channels = state[f"net.{max(blocks)}.main.3.weight"].shape[0]
+    planes = first.shape[1] - channels - 2 * times.shape[0]
+    found_beside = {part for name in others for part in name.split(".")}
+    latent, follows = sorted(found_beside & _AUTOENCODERS), sorted(found_beside & _ENCODERS)
+    if latent or channels > _MOST_CHANNELS:
+        beside = f", which is in the file, too ({', '.join(latent)})" if latent else ""
+        raise CheckpointError(
+            f"{path.name} is a latent diffusion network: it makes {channels} channels of the latents of an autoencoder"
+            f"{beside}. ddnb opens networks that make the waveform itself."
+        )
+    if follows and planes > 0:
+        raise CheckpointError(
+            f"{path.name} is the decoder of a diffusion autoencoder: it follows {planes} planes of the encoder in the "
+            f"same file ({', '.join(follows)}). ddnb opens networks that make sounds from noise alone."
+        )
+
+
+def not_this_network(path: Path, tensors: Mapping[str, Tensor], why: str) -> CheckpointError:
+    """Return the error for another kind of network, with a description of what was found."""
+    size = sum(tensor.numel() for tensor in tensors.values()) / 1e6
+    likely = next((what for part, what in _FOREIGN.items() if any(part in name for name in tensors)), None)
+    looks = f"It looks like {likely}: " if likely else "It holds "
+    groups = Counter(".".join(name.split(".")[:2]) for name in tensors)
+    named = list(tensors) if len(tensors) <= 4 else [f"{name} ({count})" for name, count in groups.most_common(4)]
+    return CheckpointError(
+        f"{path.name} is not a Dance Diffusion network: {why}. "
+        f"{looks}{len(tensors)} tensors, {size:.1f} M numbers, such as {', '.join(named) or 'none'}."
+    )
