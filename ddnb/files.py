@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import glob
 import hashlib
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
+from filelock import FileLock
+
 PACKAGE = Path(__file__).parent
 ASSETS = PACKAGE / "assets"
+
+_NOT_SUPPORTED = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 RESERVED = {"CON", "PRN", "AUX", "NUL", *(f"{port}{i}" for port in ("COM", "LPT") for i in range(10))}
 """Names that Windows reserves, whatever the suffix."""
@@ -33,13 +39,51 @@ def atomically(path: Path, write: Callable[[Path], object]) -> None:
     try:
         write(scratch / path.name)
         for part in (scratch / path.name, *(scratch / path.name).rglob("*")):
-            if part.is_file():  # some writers create files that only their owner may read
-                part.chmod(scratch.stat().st_mode & 0o666)
-                with part.open("rb+") as file:  # to the disk before the rename, or a power cut loses it
-                    os.fsync(file.fileno())
+            if part.is_file():
+                _settle(part, scratch.stat().st_mode)
         (scratch / path.name).replace(path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _settle(part: Path, mode: int) -> None:
+    """Let others read a file, which some writers forbid, and bring it to the disk, or a power cut loses it.
+
+    Network drives and mounted clouds know neither permissions nor a way to wait for the disk; writing works there.
+    """
+    with _where_possible():
+        part.chmod(mode & 0o666)
+    with part.open("rb+") as file, _where_possible():
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def _where_possible() -> Iterator[None]:
+    """Pass over errors of operations that a file system does not have."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NOT_SUPPORTED:
+            raise
+
+
+def can_lock(folder: Path) -> bool:
+    """Return whether files of a folder can be locked; on some network drives they cannot."""
+    probe = folder / f".{uuid.uuid4().hex[:8]}.lock"
+    try:
+        FileLock(probe, timeout=0).acquire().lock.release()
+    except (NotImplementedError, OSError):  # Timeout among the latter
+        return False
+    finally:
+        probe.unlink(missing_ok=True)
+    return True
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, of which other processes wait; without effect where files cannot be locked."""
+    with FileLock(path) if can_lock(path.parent) else contextlib.nullcontext():
+        yield
 
 
 def remove_scratch(path: Path) -> None:

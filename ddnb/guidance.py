@@ -6,6 +6,8 @@ others; a mixture has shares that sum to 1; all zeros mean "any sound", the unco
 
 from __future__ import annotations
 
+import difflib
+import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -45,12 +47,38 @@ class Guidance:
             )
 
 
+def find_category(name: str, categories: Sequence[str]) -> str | None:
+    """Return the category of this name, in whatever case and form of Unicode it is written; None if there is none.
+
+    ``Kick`` is ``kick``, and a name that a Mac writes with combining accents is the one from a keyboard. An exact match
+    comes first; one among several that differ in case only must be exact.
+    """
+    if name in categories:
+        return name
+    alike = [known for known in categories if _folded(known) == _folded(name)]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).strip().casefold()
+
+
+def unknown_category(name: str, categories: Sequence[str]) -> ArgumentError:
+    """Return the error for a category that a network does not have, with those that may be meant."""
+    wanted, folded = _folded(name), {_folded(known): known for known in categories}
+    near = [known for text, known in folded.items() if wanted and (wanted in text or text in wanted)]
+    near = near or [folded[text] for text in difflib.get_close_matches(wanted, folded, n=2)]
+    guess = f" Did you mean {' or '.join(near)}?" if near else ""
+    return ArgumentError(f"Unknown category {name!r}.{guess} Known: {', '.join(categories)}.")
+
+
 def shares(categories: Sequence[str], category: Category) -> dict[str, float]:
     """Return the share of each category asked for; the shares sum to 1.
 
     Args:
         categories: the network's categories.
-        category: one of them, or a mapping of several to positive weights, such as ``{"kick": 2, "snare": 1}``.
+        category: one of them, see ``find_category``, or a mapping of several to positive weights, such as
+            ``{"kick": 2, "snare": 1}``.
 
     Raises:
         ArgumentError: a network without categories, an unknown one, or weights that are not positive.
@@ -58,12 +86,15 @@ def shares(categories: Sequence[str], category: Category) -> dict[str, float]:
     weights = {category: 1.0} if isinstance(category, str) else dict(category)
     if not categories:
         raise ArgumentError(f"category={category!r}: this checkpoint has no categories; leave it out.")
-    if unknown := [name for name in weights if name not in categories]:
-        raise ArgumentError(f"Unknown category {unknown[0]!r}. Known: {', '.join(categories)}.")
+    known = {name: find_category(name, categories) if isinstance(name, str) else None for name in weights}
+    if unknown := [name for name, found in known.items() if found is None]:
+        raise unknown_category(str(unknown[0]), categories)
     if not weights or not all(isinstance(w, Real) and 0 < w < float("inf") for w in weights.values()):
         raise ArgumentError(f"category={category!r}: give each category a weight above 0.")
-    total = sum(weights.values())
-    return {name: weight / total for name, weight in weights.items()}
+    total, parts = sum(weights.values()), dict.fromkeys(map(str, known.values()), 0.0)
+    for name, weight in weights.items():
+        parts[str(known[name])] += weight / total
+    return parts
 
 
 def planes(categories: Sequence[str], wanted: Mapping[str, float]) -> Tensor:

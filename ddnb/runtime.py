@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -106,8 +108,40 @@ def in_colab() -> bool:
 
 
 def cache_dir() -> Path:
-    """Return the cache folder, ``$DDNB_CACHE`` or ``~/.cache/ddnb``; it may not exist yet."""
-    return Path(os.environ.get("DDNB_CACHE") or Path.home() / ".cache" / "ddnb").expanduser()
+    """Return the cache folder, ``$DDNB_CACHE`` or ``~/.cache/ddnb``; it may not exist yet.
+
+    A user without a home folder, as in some containers, has it among the temporary files.
+    """
+    return Path(os.environ.get("DDNB_CACHE") or _home_cache() / "ddnb").expanduser()
+
+
+def _home_cache() -> Path:
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:
+        return Path(tempfile.gettempdir()) / "cache"
+
+
+if _home_cache().parent == Path(tempfile.gettempdir()):
+    os.environ.setdefault("XDG_CACHE_HOME", str(_home_cache()))  # librosa asks for a place when it is imported
+
+
+def make_cache(name: str) -> Path:
+    """Return a folder of the cache, and make it if necessary.
+
+    Raises:
+        OSError: it cannot be written; the message says what to do.
+    """
+    folder = cache_dir() / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise type(error)(
+            f"{folder} cannot be written ({error.strerror}): set DDNB_CACHE to another folder."
+        ) from error
+    return folder
 
 
 NO_MEMORY = (

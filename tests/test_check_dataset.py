@@ -131,15 +131,18 @@ def test_lists_unusable_files_copies_and_other_files(add):
     assert "Files of other kinds (1): notes.txt." in lines
 
 
-def test_shortens_long_lists_in_the_text_only(add):
+def test_shortens_long_lists_in_the_text_only(add, monkeypatch):
+    """Names of sounds that were used are shortened; of files that were not, a thousand are listed with reasons."""
+    monkeypatch.setattr("ddnb.training.advice._REASONS", 50)
     for i in range(60):
         folder = add(f"{i:02}.wav", 0.001 * noise(1000 + i, seed=i))
         (folder / f"broken {i:02}.wav").write_text("x")
     report = check_dataset(folder)
     assert len(report.quiet) == len(report.data.unusable) == 60
-    assert len(str(report).splitlines()) < 50
+    assert len(str(report).splitlines()) < 80
+    assert all(str(report).count(f"broken {i:02}.wav") == 1 for i in range(50))
     assert "04.wav and 55 more" in str(report)
-    assert "And 40 more" in str(report)
+    assert "And 10 more" in str(report)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not allow such names")
@@ -156,13 +159,15 @@ def test_prints_hostile_names_safely(add):
     text.encode("utf-8")
 
 
-def test_sound_that_cancels_in_mono_has_finite_features(add):
-    folder = add("a.wav", np.stack([kick(), -kick()], axis=1), subtype="FLOAT")
-    add("b.wav", noise())
+def test_sound_that_cancels_in_mono_is_named_and_its_louder_side_used(add):
+    """A mono network was trained on silence, without a word."""
+    folder = add("a.wav", np.stack([0.9 * kick(), -kick()], axis=1), subtype="FLOAT")
+    add("b.wav", np.stack([kick(), -kick()], axis=1), subtype="FLOAT")
+    add("c.wav", noise())
     data = dataset.decode(folder, RATE, 1)
-    onsets, features = report._examine(data, lambda *_: None)
-    assert onsets[0] == 0
-    assert np.isfinite(features).all()
+    np.testing.assert_allclose(data.sound(1)[0], kick(), atol=1e-6)
+    assert check_dataset(folder).cancelling == ("b.wav",)
+    assert "nearly silent in mono: b.wav" in str(check_dataset(folder))
 
 
 @pytest.mark.parametrize("block", [10, 1000, 1 << 16])

@@ -128,7 +128,7 @@ def test_check_dataset_says_what_is_there_and_how_long_training_takes(capsys, mo
     assert main(["check-dataset", str(EXAMPLES), "--checkpoint", "debug", "--device", "cpu"]) == 0
     printed = capsys.readouterr()
     assert "500 steps take about 12 min: 1.5 s each" in printed.out
-    assert printed.err == ""
+    assert printed.err == "ddnb: Checked 12 sound files\n"
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def test_blocks_leave_no_seams(rate, folder, monkeypatch):
     """Streamed resampling that restarts with every block clicks at its edges."""
     write(folder / "a.wav", noise(50_001, channels=2), rate)
     whole = decode(folder, RATE)
-    monkeypatch.setattr(dataset, "_BLOCK", 777)
+    monkeypatch.setattr("ddnb.audio.reading._BLOCK", 777)
     monkeypatch.setattr(dataset, "_LAYOUT", -1)
     parts = decode(folder, RATE)
     np.testing.assert_array_equal(whole.audio, parts.audio)

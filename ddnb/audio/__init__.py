@@ -2,6 +2,7 @@
 nothing here knows about networks or records.
 """
 
+from .channels import to_channels
 from .io import (
     CEILING_DBFS,
     NO_GAIN_DB,
@@ -9,19 +10,18 @@ from .io import (
     SUFFIXES,
     amplify,
     fit_length,
-    open_sound,
     peak_dbfs,
     quantise,
     read,
     resample,
     sound_files,
-    to_channels,
     write_wav,
 )
 from .loop import close_loop, fit_circle, from_strongest_onset, loop_frames, seam_db
 from .mastering import apply_edit, find_trim, gains_db, start_frame, true_peak_dbfs, widen
 from .notes import note_name
 from .pitch import root_note
+from .reading import open_sound
 
 __all__ = [
     "CEILING_DBFS",

@@ -1,30 +1,23 @@
-"""Sound files and arrays: reading, resampling, channels, lengths, levels, writing. Arrays are float32 (channels,
-frames) within +-1.
+"""Sound files and arrays: reading, resampling, lengths, levels, writing. Arrays are float32 (channels, frames) within
++-1.
 
 soundfile and soxr are imported in the functions that use them: a machine that only trains can do without.
 """
 
 from __future__ import annotations
 
-import contextlib
 import io
 import math
-import shutil
-import subprocess
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import ArgumentError, AudioError
 from ..files import atomically
+from .channels import to_channels
+from .reading import open_sound
 from .wav_chunks import append_chunks
-
-if TYPE_CHECKING:
-    import soundfile
-
 
 SUBTYPES = {"16": "PCM_16", "24": "PCM_24", "float": "FLOAT"}
 CEILING_DBFS = -1.0
@@ -49,72 +42,16 @@ def read(path: str | Path, sample_rate: int | None = None, channels: int | None 
 
     Raises:
         FileNotFoundError: no such file.
-        AudioError: not readable as sound, empty, silent, or not finite; the message says which.
+        AudioError: not readable as sound, empty, silent, not finite, off scale or too long; the message says which.
     """
     path = Path(path).expanduser()
     with open_sound(path) as file:
-        audio, rate = _require_audio(file.read(dtype="float32", always_2d=True).T, path.name), file.samplerate
+        audio, rate = file.read(), file.sample_rate
     if sample_rate is not None:
         audio, rate = resample(audio, rate, sample_rate), sample_rate
     if channels is not None:
         audio = to_channels(audio, channels)
     return np.ascontiguousarray(audio), rate
-
-
-@contextlib.contextmanager
-def open_sound(path: Path) -> Iterator[soundfile.SoundFile]:
-    """Open a sound file for reading in pieces; formats unknown to libsndfile are decoded by ffmpeg if it is installed.
-
-    Raises:
-        FileNotFoundError: no such file.
-        AudioError: not readable as sound.
-    """
-    import soundfile
-
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no sound file at {path}.")
-    with contextlib.ExitStack() as stack:
-        try:
-            file = soundfile.SoundFile(path)
-        except soundfile.LibsndfileError as error:
-            file = soundfile.SoundFile(_decode_with_ffmpeg(path, error, stack))
-        yield stack.enter_context(file)
-
-
-def _decode_with_ffmpeg(path: Path, error: Exception, stack: contextlib.ExitStack) -> Path:
-    if not path.stat().st_size:
-        raise AudioError(f"{path.name} is empty.") from error
-    if (ffmpeg := shutil.which("ffmpeg")) is None:
-        why = str(error).rpartition(": ")[2].rstrip(".")
-        raise AudioError(
-            f"{path.name} cannot be read as sound ({why}). If it plays elsewhere, convert it to WAV or FLAC, "
-            "or install ffmpeg."
-        ) from error
-    wav = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "decoded.wav"
-    command = [ffmpeg, "-nostdin", "-v", "error", "-i", str(path), "-map", "0:a:0", "-c:a", "pcm_f32le", str(wav)]
-    run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
-    if run.returncode:
-        reason = _ffmpeg_reason(run.stderr, path, wav)
-        raise AudioError(f"{path.name} cannot be read as sound, not even by ffmpeg: {reason}") from error
-    return wav
-
-
-def _ffmpeg_reason(stderr: str, path: Path, wav: Path) -> str:
-    """Return the last line of ffmpeg's output, without the paths that some versions put into it."""
-    lines = [line.strip() for line in stderr.splitlines()]
-    for place in (str(path), str(wav)):
-        lines = [line.replace(f"{place}: ", "").replace(place, Path(place).name) for line in lines]
-    return next((line for line in reversed(lines) if line), "no reason given")
-
-
-def _require_audio(audio: np.ndarray, name: str) -> np.ndarray:
-    if not audio.size:
-        raise AudioError(f"{name} is empty: it has 0 frames.")
-    if not np.isfinite(audio).all():
-        raise AudioError(f"{name} holds values that are not numbers (NaN or infinity); export it again.")
-    if not audio.any():
-        raise AudioError(f"{name} is silent throughout.")
-    return audio
 
 
 def resample(audio: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
@@ -124,13 +61,6 @@ def resample(audio: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
     import soxr
 
     return soxr.resample(audio.T, rate_in, rate_out, "HQ").T
-
-
-def to_channels(audio: np.ndarray, channels: int) -> np.ndarray:
-    """Return ``audio`` with this many channels: unchanged if it has them, else the mean of its channels in each."""
-    if len(audio) == channels:
-        return audio
-    return np.repeat(audio.mean(axis=0, keepdims=True), channels, axis=0)
 
 
 def fit_length(audio: np.ndarray, frames: int, offset: int = 0) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import CheckpointError
 from ..files import atomically
-from ..runtime import cache_dir
+from ..runtime import make_cache
 from .folders import WEIGHT_FILES
 
 _RESERVE = 64 << 20
@@ -51,10 +51,9 @@ def _unpack(archive: zipfile.ZipFile, files: list[zipfile.ZipInfo], path: Path) 
     needed = sum(info.file_size for info in files)
     stats = path.stat()
     state = repr((str(path.resolve()), stats.st_size, stats.st_mtime_ns))
-    folder = cache_dir() / "unpacked" / hashlib.sha256(state.encode()).hexdigest()[:12]
+    folder = make_cache("unpacked") / hashlib.sha256(state.encode()).hexdigest()[:12]
     if not folder.is_dir():
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
             if shutil.disk_usage(folder.parent).free < needed + _RESERVE:
                 raise CheckpointError(
                     f"{path.name} needs {needed / 1e9:.2f} GB in {folder.parent} to be unpacked: free some."

@@ -20,10 +20,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from filelock import FileLock
-
 from ..errors import ArgumentError, CheckpointError
-from ..files import file_sha256
+from ..files import file_sha256, locked
 from ..runtime import cache_dir
 from .folders import DIFFUSERS_CONFIG, MODEL_CONFIG, choose_weights, shards
 
@@ -60,7 +58,7 @@ def fetch(source: str, *, sha256: str | None = None, on_progress: OnProgress | N
     target = local_path(source)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{target}.lock"):
+        with locked(target.with_name(f"{target.name}.lock")):
             if not target.exists():
                 if source.startswith("drive:"):
                     _from_drive(source.removeprefix("drive:"), target, sha256)

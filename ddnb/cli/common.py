@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -124,14 +125,40 @@ def stated_format(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def parse_category(text: str) -> str | dict[str, float]:
-    """Parse ``kick``, or ``kick:2,snare:1``; a name without a number in a list has the weight 1."""
-    if ":" not in text and "," not in text:
-        return text
-    parts = (part.rpartition(":") if ":" in part else (part, "", "1") for part in text.split(","))
+    """Parse ``kick``, or ``kick:2,snare:1``; a name without a number in a list has the weight 1.
+
+    A name that holds a comma stands in double quotes, one that ends like a weight has one: ``"a, b":1``, ``a:2:1``.
+    """
+    parts = next(csv.reader([text], skipinitialspace=True), [])
+    split = [(part.rpartition(":") if _is_number(part.rpartition(":")[2]) else (part, "", "1")) for part in parts]
+    names = [name.strip() for name, _, _ in split]
+    if not names or not all(names) or (len(parts) > 1 and any(":" in name and not colon for name, colon, _ in split)):
+        raise argparse.ArgumentTypeError(f"{text!r}: give NAME, or NAME:WEIGHT,NAME:WEIGHT")
+    if len(split) == 1 and not split[0][1]:
+        return names[0]
+    weights = dict.fromkeys(names, 0.0)
+    for name, (_, _, weight) in zip(names, split, strict=True):
+        weights[name] += float(weight)
+    return weights
+
+
+def _is_number(text: str) -> bool:
     try:
-        return {name.strip(): float(weight) for name, _, weight in parts}
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: give NAME, or NAME:WEIGHT,NAME:WEIGHT") from error
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+class MergeCategories(argparse.Action):
+    """Several options ``--category`` are a mixture of all."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, value: Any, option: str | None = None) -> None:
+        before = getattr(namespace, self.dest, None)
+        if before is not None:
+            whole = [{some: 1.0} if isinstance(some, str) else some for some in (before, value)]
+            value = {name: sum(some.get(name, 0.0) for some in whole) for name in dict.fromkeys((*whole[0], *whole[1]))}
+        setattr(namespace, self.dest, value)
 
 
 # --- loading and saving ---

@@ -138,7 +138,7 @@ def _run_edit(
             for some in split_batches(seeds, batch_size_of(arguments, ckpt)):
                 try:
                     clips = make(sound, some, ckpt, share_of(bar, output.written, len(some), output.asked))
-                except (AudioError, ArgumentError) as error:
+                except (AudioError, ArgumentError, OSError) as error:
                     if len(sounds) == 1:
                         raise
                     LOG.warning("Skipped %s: %s", sound.name, error)

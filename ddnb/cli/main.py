@@ -7,6 +7,7 @@ everything else to the standard error stream.
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import sys
 from collections.abc import Sequence
@@ -50,5 +51,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def cli() -> None:
-    """Run the ``ddnb`` command."""
+    """Run the ``ddnb`` command. What a console or a file cannot show of a name is written as its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     sys.exit(main())

@@ -16,6 +16,7 @@ from ..sampler import SAMPLERS
 from ..schedule import GRIDS
 from ..threads import available
 from .common import (
+    MergeCategories,
     add_blend,
     add_checkpoint,
     add_group,
@@ -42,7 +43,7 @@ def add_shared(
             "--seed", type=int, nargs="+", default=[0], help="first seed, or one per sound (default: 0)"
         )
     options: dict[str, dict[str, Any]] = {
-        "category": {"type": parse_category, "metavar": "NAME[:WEIGHT,...]"},
+        "category": {"type": parse_category, "action": MergeCategories, "metavar": "NAME[:WEIGHT,...]"},
         **({"note": {}, "key": {}} if pitch else {}),
         "guidance_scale": {"type": float},
         "guidance_interval": {"type": float, "nargs": 2, "metavar": ("FROM", "TO")},

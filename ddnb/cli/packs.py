@@ -73,7 +73,7 @@ def _readable(folder: Path) -> list[Path]:
     for path in sound_files(folder):
         try:
             read_clip(path)
-        except AudioError as error:
+        except (AudioError, OSError) as error:
             LOG.warning("Skipped %s: %s", path.name, error)
         else:
             found.append(path)
@@ -136,8 +136,10 @@ def _add_originality(commands: Commands) -> None:
 def run_originality(arguments: argparse.Namespace) -> int:
     """Compare sounds with a folder of training sounds; the status is 1 if there is a near copy or a duplicate."""
     given = [sound.expanduser() for sound in arguments.sounds]
-    sounds = [file for path in given for file in (sound_files(path) if path.is_dir() else [path])]
-    with progress_bar("comparing", "sound") as bar:
-        report = originality(sounds, arguments.data, on_progress=bar)
+    sounds = [file for path in given for file in (_readable(path) if path.is_dir() else [path])]
+    data = arguments.data.expanduser()
+    itself = all(path.is_dir() and path.resolve() == data.resolve() for path in given)
+    with progress_bar("comparing", "sound") as bar:  # a folder and itself: its sounds are compared with one another
+        report = originality(sounds, None if itself else data, on_progress=bar)
     print(report)
     return 1 if report.duplicates or any(row.near for row in report.rows) else 0

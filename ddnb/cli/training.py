@@ -13,6 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ..checkpoints.loading import load
+from ..display.text import counted
 from ..runtime import pick
 from ..training.config import TrainingConfig
 from ..training.fit import fit, require_new_file
@@ -190,4 +191,5 @@ def run_check_dataset(arguments: argparse.Namespace) -> int:
     with progress_bar("reading", "file") as bar:
         report = check_dataset(arguments.folder, ckpt, on_file=bar)
     print(report)
+    LOG.info("Checked %s", counted(len(report.data.sounds) + len(report.data.unusable), "sound file"))
     return 0

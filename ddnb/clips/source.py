@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..audio.io import SUBTYPES, read, resample, to_channels
+from ..audio.channels import to_channels
+from ..audio.io import SUBTYPES, read, resample
+from ..audio.reading import RATES_HZ
 from ..checkpoints.checkpoint import Checkpoint
 from ..checks import within
 from ..errors import ArgumentError, AudioError
@@ -81,8 +83,9 @@ def require_sound(audio: np.ndarray, sample_rate: int, what: str) -> None:
         raise AudioError(f"{what}: its audio holds values that are not numbers (NaN or infinity).")
     if not audio.any():
         raise AudioError(f"{what}: its audio is empty or silent.")
-    if not isinstance(sample_rate, Integral) or not 1000 <= sample_rate <= 768_000:
-        raise AudioError(f"{what}: its sample rate is {sample_rate!r}; give whole Hz from 1000 to 768000.")
+    low, high = RATES_HZ
+    if not isinstance(sample_rate, Integral) or not low <= sample_rate <= high:
+        raise AudioError(f"{what}: its sample rate is {sample_rate!r}; give whole Hz from {low} to {high}.")
 
 
 def samples_sha256(audio: np.ndarray) -> str:

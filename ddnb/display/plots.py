@@ -15,6 +15,7 @@ import numpy as np
 from ..audio.io import peak_dbfs
 from ..schedule import GRIDS, time_grid
 from .shown import Shown
+from .text import in_picture
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -101,7 +102,12 @@ def beat_picture(tracks: Mapping[str, str]) -> bytes:
             axes.add_patch(Rectangle((k + 0.08, row + 0.12), 0.84, 0.76, color=color, alpha=alpha, linewidth=0))
     for beat in range(0, length + 1, 4):
         axes.axvline(beat, color=GREY, linewidth=1.5 if beat % 16 == 0 else 0.5)
-    axes.set(xlim=(0, length), ylim=(len(tracks), 0), yticks=np.arange(len(tracks)) + 0.5, yticklabels=tracks)
+    axes.set(
+        xlim=(0, length),
+        ylim=(len(tracks), 0),
+        yticks=np.arange(len(tracks)) + 0.5,
+        yticklabels=[in_picture(track) for track in tracks],
+    )
     axes.set(xticks=np.arange(0, length, 4) + 0.5, xticklabels=np.arange(0, length, 4) + 1)
     axes.tick_params(colors=GREY, length=0)
     axes.spines[:].set_visible(False)
@@ -119,7 +125,7 @@ def contact_sheet(sounds: Sequence[Shown]) -> bytes:
             draw_spectrogram(axes, sound.audio.mean(axis=0), sound.sample_rate, 280)
             axes.axis("off")
             about = f"{sound.duration_s:.2f} s, peak {peak_dbfs(sound.audio):.1f} dBFS"
-            axes.set_title(f"{sound.name}\n{about}", fontsize=8, color=GREY)
+            axes.set_title(f"{in_picture(sound.name)}\n{about}", fontsize=8, color=GREY)
     return to_png(figure)
 
 
@@ -139,8 +145,7 @@ def waveform_sheet(sounds: Sequence[Shown]) -> bytes:
         height = 0.32 / max(np.abs(low).max(), np.abs(high).max(), 1e-4)
         across = column + np.linspace(0.03, 0.97, len(low))
         axes.fill_between(across, row + 0.65 - height * low, row + 0.65 - height * high, color=BLUE, linewidth=0.6)
-        name = sound.name if len(sound.name) <= 30 else f"{sound.name[:15]}…{sound.name[-14:]}"
-        title = f"{name}, {sound.duration_s:.2f} s, {peak_dbfs(sound.audio):.0f} dB"
+        title = f"{in_picture(sound.name, 30)}, {sound.duration_s:.2f} s, {peak_dbfs(sound.audio):.0f} dB"
         axes.text(column + 0.5, row + 0.22, title, fontsize=6, color=GREY, ha="center")
     return to_png(figure)
 

@@ -8,6 +8,13 @@ def shown(name: str) -> str:
     return "".join(c if c.isprintable() else "?" for c in name)
 
 
+def in_picture(name: str, most: int = 40) -> str:
+    """Return a name as Matplotlib draws it: printable, at most so long, its dollars no mathematics."""
+    name = shown(name)
+    name = name if len(name) <= most else f"{name[: most // 2]}…{name[-(most // 2) :]}"
+    return name.replace("$", r"\$")
+
+
 def duration(seconds: float) -> str:
     """Return a duration in words: ``0.41 s``, ``12.3 s``, ``6 min 12 s``, ``25 min``, ``2 h 5 min``."""
     if seconds < 59.95:

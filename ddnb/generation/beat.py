@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from ..audio.io import peak_dbfs, resample, to_channels
+from ..audio.channels import to_channels
+from ..audio.io import peak_dbfs, resample
 from ..audio.loop import loop_frames
 from ..audio.mastering import LEAD_S, normalize, start_frame
 from ..checkpoints.checkpoint import Checkpoint

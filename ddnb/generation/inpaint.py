@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..audio.io import resample, to_channels
+from ..audio.channels import to_channels
+from ..audio.io import resample
 from ..audio.loop import fit_circle
 from ..checkpoints.checkpoint import Checkpoint
 from ..clips.clip import Clip, Clips

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..audio.io import to_channels
+from ..audio.channels import to_channels
 from ..checkpoints.checkpoint import Checkpoint
 from ..checks import whole, within
 from ..clips.clip import Clip, Clips

@@ -159,14 +159,14 @@ def vary_folder(
 
     Raises:
         FileNotFoundError: no such folder, or no sound in it.
-        DdnbError: as for ``vary``, if no file can be used.
+        DdnbError, OSError: as for ``vary``, if no file can be used.
     """
     usable = False
     for path in sound_files(folder):
         try:
             clips = vary(ckpt, path, strength, n, seed, **options)
-        except DdnbError as error:
-            refusal = error
+        except (DdnbError, OSError) as error:
+            refusal: Exception = error
             warn(f"Skipped {path.name}: {error}", stacklevel=2)
             continue
         usable = True

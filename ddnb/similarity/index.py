@@ -10,16 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ..audio.io import read, sound_files
 from ..errors import Cancelled, DatasetError
-from ..files import atomically
+from ..files import atomically, locked
 from ..notices import warn
-from ..runtime import cache_dir
+from ..runtime import make_cache
 from ..steps import Event
 from .features import RATE, Facts, describe, normalize, split_pieces
 from .search import EMPTY, File, Index, join_index, make_file, search
@@ -63,9 +62,8 @@ def index_folder(folder: Path, progress: Progress) -> tuple[Index, dict[str, str
     """Return the index of a folder's sounds, and why some cannot be used; only new and changed files are read."""
     paths = {path.relative_to(folder).as_posix(): path for path in sound_files(folder)}
     key = sha256(os.fsencode(str(folder))).hexdigest()[:12]
-    place = cache_dir() / "originality" / f"{folder.name[:40]}-{key}.safetensors"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(place.with_suffix(".lock")):  # one of several processes reads
+    place = make_cache("originality") / f"{folder.name[:40]}-{key}.safetensors"
+    with locked(place.with_suffix(".lock")):  # one of several processes reads
         kept = _load(place)
         index, skipped = _update(kept, paths, place, progress)
         if skipped:

@@ -12,7 +12,7 @@ from ..clips.clip import Clip
 from ..clips.provenance import InputRecord, Provenance
 from ..display.html import card_html, cards_of
 from ..errors import ArgumentError
-from .index import _NAMES, FEWEST_SOUNDS
+from .index import FEWEST_SOUNDS
 
 NEAR_COPY_OF, NO_COPY = "near copy of", "no near copy found in this folder"
 UNCHECKED, SILENT = "not checked", "silent: nothing to compare"
@@ -136,9 +136,8 @@ def _describe_folder(found: Originality) -> list[str]:
     if found.files < FEWEST_SOUNDS:
         lines.append(f"This is the default threshold: fewer than {FEWEST_SOUNDS} sounds do not set one.")
     if found.skipped:
-        names = list(found.skipped)[:_NAMES]
-        more = f" and {len(found.skipped) - _NAMES} more" if len(found.skipped) > _NAMES else ""
-        lines.append(f"Skipped, as they cannot be read: {', '.join(names)}{more}.")
+        lines.append(f"Skipped, as they cannot be read ({len(found.skipped)}):")
+        lines += [f"- {name}: {why.removeprefix(f'{Path(name).name} ')}" for name, why in found.skipped.items()]
     return lines
 
 

@@ -15,7 +15,7 @@ MIN_STEPS, MAX_STEPS = 500, 3000
 _HARDLY, _WORSE = 0.002, 0.02  # of the validation loss: that of a fitted network falls by a hundredth
 _HIGH_RATE = 1e-3  # more does not help, see bench/results/folder.md
 _NAMES = 5
-_REASONS = 20
+_REASONS = 1000
 
 
 def _list_some(names: Iterable[str]) -> str:
@@ -73,6 +73,7 @@ def describe_faults(
     quiet: Sequence[str],
     late: Sequence[str],
     offset: Sequence[str],
+    cancelling: Sequence[str],
     near_copies: Sequence[tuple[str, str]],
 ) -> list[str]:
     """Name the sounds with each fault, what it does to the training, and the remedy."""
@@ -86,6 +87,12 @@ def describe_faults(
             "is off centre",
             "are off centre",
             "The mean is not zero (DC): a high-pass at 20 Hz helps.",
+        ),
+        (
+            cancelling,
+            "is nearly silent in mono",
+            "are nearly silent in mono",
+            "The channels cancel each other: a mono network gets the louder one.",
         ),
     ):
         if names:

@@ -7,28 +7,32 @@ import hashlib
 import json
 import os
 import shutil
+import unicodedata
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
-from ..audio.io import SUFFIXES, open_sound, peak_dbfs, to_channels
+from ..audio.channels import cancelling_side, downmix, powers, to_channels
+from ..audio.io import SUFFIXES, peak_dbfs
+from ..audio.reading import open_sound
+from ..display.text import counted, shown
 from ..errors import AudioError, DatasetError
-from ..files import ASSETS, atomically, file_sha256
-from ..runtime import cache_dir
+from ..files import ASSETS, atomically, file_sha256, locked
+from ..guidance import find_category
+from ..notices import warn
+from ..runtime import cache_dir, make_cache
 
 EXAMPLES = ASSETS / "one-shots"
 """Twelve real drum sounds in class folders, CC0, that come with the package."""
 
 MAX_CATEGORIES = 32
-MIN_DURATION_S = 0.01
+MIN_DURATION_S, MAX_DURATION_S = 0.01, 6 * 3600
 FULL_SCALE = 0.999
-_BLOCK = 1 << 18  # frames
-_LAYOUT = 3  # version of the files in the cache; another number makes them anew
+_LAYOUT = 4  # version of the files in the cache; another number makes them anew
 _MAX_REASONS = 10
 
 OnFile = Callable[[int, int], object]
@@ -48,6 +52,7 @@ class Sound:
         peak_dbfs: peak of the file, dBFS.
         dc: mean of the file, 1 being full scale.
         clipped: number of samples at full scale that equal the sample before them (flat tops).
+        side: the loudest channel, which a mono network gets, of channels that cancel each other; None of any others.
     """
 
     name: str
@@ -61,6 +66,7 @@ class Sound:
     peak_dbfs: float
     dc: float
     clipped: int
+    side: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +105,13 @@ class Dataset:
         return self.audio[s.start : s.start + s.frames].T
 
 
+def warn_of_unusable(data: Dataset) -> None:
+    """Warn of the files of a folder that are not used, with reasons; exact copies are no loss."""
+    reasons = [f"- {shown(name)}: {shown(why)}" for name, why in data.unusable.items() if name not in data.copies]
+    if reasons:
+        warn(f"{counted(len(reasons), 'sound file')} cannot be used:\n" + "\n".join(reasons), stacklevel=3)
+
+
 def decode(folder: str | Path, sample_rate: int, channels: int = 2, on_file: OnFile | None = None) -> Dataset:
     """Read a folder of sounds and its subfolders into the cache; an unchanged folder is read from there.
 
@@ -132,8 +145,21 @@ def decode(folder: str | Path, sample_rate: int, channels: int = 2, on_file: OnF
         reasons = [f"- {name}: {reason}" for name, reason in list(index["unusable"].items())[:_MAX_REASONS]]
         raise DatasetError(f"None of the {len(names)} sound files in {folder} can be used:\n" + "\n".join(reasons))
     audio = np.memmap(cached / "audio.f32", np.float32, "r").reshape(-1, channels)
-    sounds = tuple(Sound(**s) for s in index["sounds"])
-    return Dataset(audio, sample_rate, sounds, index["unusable"], ignored, tuple(index["copies"]))
+    data = Dataset(audio, sample_rate, tuple(Sound(**s) for s in index["sounds"]), index["unusable"], ignored)
+    return name_classes(replace(data, copies=tuple(index["copies"])))
+
+
+def name_classes(data: Dataset, known: Sequence[str] = ()) -> Dataset:
+    """Return the data with the names of a network's categories for class folders that are written otherwise.
+
+    Names are in Unicode's form NFC. Folders whose names differ only in that or in case are one class.
+    """
+    names, found = list(known), dict[str | None, str | None]()
+    for name in data.categories:
+        found[name] = find_category(name, names) or unicodedata.normalize("NFC", name)
+        names.append(str(found[name]))
+    sounds = tuple(replace(sound, category=found.get(sound.category)) for sound in data.sounds)
+    return replace(data, sounds=sounds)
 
 
 def _skip_wrappers(folder: Path) -> Path:
@@ -166,9 +192,8 @@ def _decode_into_cache(folder: Path, names: list[str], sample_rate: int, channel
     place = f"{folder.name[:40]}-{_hash(str(folder.resolve()), sample_rate, channels, _LAYOUT)}"
     # with ffmpeg or a permission that was missing the last time, files that failed are tried again
     state = _hash([(name, *_file_state(folder / name)) for name in names], shutil.which("ffmpeg") is not None)
-    cached = cache_dir() / "datasets" / f"{place}-{state}"
-    cached.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(cached.parent / f"{place}.lock"):  # only one of several processes decodes
+    cached = make_cache("datasets") / f"{place}-{state}"
+    with locked(cached.parent / f"{place}.lock"):  # only one of several processes decodes
         if not (cached / "index.json").is_file():
             for pattern in (f"{glob.escape(place)}-*", f".{glob.escape(place)}-*"):  # hidden: left by killed processes
                 for stale in cached.parent.glob(pattern):
@@ -196,8 +221,6 @@ def _decode_all(
     part: Path, folder: Path, names: Sequence[str], sample_rate: int, channels: int, on_file: OnFile | None
 ) -> None:
     """Write ``audio.f32`` and ``index.json`` of all usable files into the folder ``part``."""
-    import soundfile  # here, as in ``audio``
-
     part.mkdir()
     sounds: list[Sound] = []
     seen: dict[tuple[str | None, str], str] = {}
@@ -219,7 +242,7 @@ def _decode_all(
                     seen[category, sha256] = name
             except _CacheError:
                 raise
-            except (ValueError, OSError, soundfile.LibsndfileError) as error:
+            except (ValueError, OSError) as error:
                 if out.tell() != start:
                     out.truncate(out.seek(start))
                 unusable[name] = _explain(error, name.split("/")[-1])
@@ -260,23 +283,41 @@ def _decode_one(path: Path, out: RawIOBase, sample_rate: int, channels: int) -> 
         The fields of ``Sound`` that describe the file.
 
     Raises:
-        AudioError: a file that is unreadable, too short, silent or not finite.
+        AudioError: a file that is unreadable, too short, too long, or silent.
     """
+    start = out.tell()
+    facts, mono, each = _convert(path, out, sample_rate, channels)
+    side = cancelling_side(mono, each)
+    if side is not None and channels == 1:
+        out.truncate(out.seek(start))
+        _convert(path, out, sample_rate, channels, side)
+    return facts | {"side": side}
+
+
+def _convert(
+    path: Path, out: RawIOBase, sample_rate: int, channels: int, side: int | None = None
+) -> tuple[dict[str, Any], np.ndarray, np.ndarray]:
+    """Append a file to the cache; return what describes it, and the powers of its mean and of its channels."""
     import soxr
 
-    peak, total, frames, clipped = 0.0, 0.0, 0, 0
+    peak, total, frames, clipped, mono, each = 0.0, 0.0, 0, 0, np.zeros(1), np.zeros(1)
     with open_sound(path) as file:
-        rate = file.samplerate
+        rate = file.sample_rate
         stream = None if rate == sample_rate else soxr.ResampleStream(rate, sample_rate, channels, "float32", "HQ")
-        for block in file.blocks(_BLOCK, dtype="float32", always_2d=True):
-            if not np.isfinite(block).all():
-                raise AudioError("holds values that are not numbers (NaN or infinity); export it again.")
+        for block in file.blocks():
             peak = max(peak, float(np.abs(block).max()))
-            total += float(block.mean(axis=1, dtype=np.float64).sum())
+            total += float(block.mean(axis=0, dtype=np.float64).sum())
             # only equal neighbours: a low tone that just reaches full scale stays near it for many samples, too
-            clipped += int(((np.abs(block[1:]) >= FULL_SCALE) & (block[1:] == block[:-1])).sum())
-            frames += len(block)
-            wanted = to_channels(block.T, channels).T
+            clipped += int(((np.abs(block[:, 1:]) >= FULL_SCALE) & (block[:, 1:] == block[:, :-1])).sum())
+            frames += block.shape[1]
+            if frames > MAX_DURATION_S * rate:
+                raise AudioError(f"is longer than {MAX_DURATION_S / 3600:g} hours: cut out the part to use.")
+            mixed = downmix(block)
+            mean = mixed.mean(axis=0, keepdims=True)
+            mono, each = mono + powers(mean), each + powers(mixed)
+            if channels == 1:
+                mixed = mean if side is None else mixed[side : side + 1]
+            wanted = np.ascontiguousarray(to_channels(mixed, channels).T)
             _append(out, stream.resample_chunk(wanted) if stream else wanted)
         if stream:
             _append(out, stream.resample_chunk(np.zeros((0, channels), np.float32), last=True))
@@ -286,4 +327,4 @@ def _decode_one(path: Path, out: RawIOBase, sample_rate: int, channels: int) -> 
         raise AudioError(f"is too short: {length}, expected {1000 * MIN_DURATION_S:g} ms or more.")
     if not peak:
         raise AudioError("is silent throughout.")
-    return facts | {"peak_dbfs": peak_dbfs(np.array([peak])), "dc": total / frames}
+    return facts | {"peak_dbfs": peak_dbfs(np.array([peak])), "dc": total / frames}, mono, each

@@ -30,7 +30,7 @@ from ..steps import Event
 from .batches import Piece, pieces, should_crop
 from .calibration import Wanted, at_level, calibrate, measure
 from .components import find_envelopes, find_tones, put, sizes_of, tune
-from .dataset import MAX_CATEGORIES, Dataset, OnFile, decode
+from .dataset import MAX_CATEGORIES, Dataset, OnFile, decode, name_classes, warn_of_unusable
 
 MOST_SOUNDS = 200
 """Sounds of a category that are used at most."""
@@ -70,7 +70,8 @@ def fit(
     require_fittable(ckpt)
     target = None if out is None else require_new_file(out)
     data = decode(folder, ckpt.sample_rate, ckpt.channels, on_file)
-    data = in_classes(data, Path(folder).expanduser().resolve().name)
+    warn_of_unusable(data)
+    data = name_classes(in_classes(data, Path(folder).expanduser().resolve().name), ckpt.categories)
     categories = tuple(dict.fromkeys((*ckpt.categories, *data.categories)))
     if len(categories) > MAX_CATEGORIES:
         raise DatasetError(

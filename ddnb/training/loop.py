@@ -30,7 +30,7 @@ from ..runtime import pick
 from ..steps import Event
 from .artifacts import keep_best, make_demo, start_trackers
 from .config import TrainingConfig
-from .dataset import Dataset, OnFile, decode
+from .dataset import Dataset, OnFile, decode, name_classes, warn_of_unusable
 from .fit import in_classes
 from .intervals import SAVING, choose_intervals
 from .processes import agree, is_set_anywhere
@@ -167,6 +167,8 @@ def finetune(
     if (unfinished := _unfinished.pop(run.path, None)) is not None:  # left by break, but still referenced
         unfinished.close()
     trainer, lock = _open_run(ckpt, folder, run, config, device, on_file)
+    if trainer.is_main:
+        warn_of_unusable(trainer.data)
     if trainer.reported_step >= config.steps:
         warn(f"this run already has its {trainer.step} steps; ask for more steps to continue", stacklevel=2)
     steps = _Loop(trainer, run, cancel).run(lock)
@@ -219,6 +221,7 @@ def _open_run(
     can_fit = isinstance(ckpt.net, SpectralUNet) and config.fit is not False and config.categories is not False
     if can_fit and not isinstance(folder, Dataset):
         data = in_classes(data, Path(folder).expanduser().resolve().name)
+    data = name_classes(data, stored.get("categories", ckpt.categories))
     trainer = Trainer(ckpt, data, config, device, run.state()[0] if _is_same(stored, ckpt, data) else None)
     settings = trainer.describe_run()
     if stored:

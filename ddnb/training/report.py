@@ -41,6 +41,7 @@ class DatasetReport:
         quiet: names of the sounds whose peak is below -30 dBFS.
         clipped: names of the sounds with flat tops.
         offset: names of the sounds whose mean is above 0.01 of full scale (DC).
+        cancelling: names of the sounds whose channels cancel each other in mono.
         late: names of the sounds that begin with more than 20 ms of silence.
         near_copies: (name, name of an earlier sound that is nearly the same).
         crop: whether clips should be cut from anywhere in the sounds.
@@ -55,6 +56,7 @@ class DatasetReport:
     clipped: tuple[str, ...]
     offset: tuple[str, ...]
     late: tuple[str, ...]
+    cancelling: tuple[str, ...]
     near_copies: tuple[tuple[str, str], ...]
     crop: bool
     steps: int
@@ -64,7 +66,9 @@ class DatasetReport:
         """Return the report as headings with lines of text, without headings that have no lines."""
         sections = {
             "Contents": describe_contents(self.data),
-            "Worth checking": describe_faults(self.clipped, self.quiet, self.late, self.offset, self.near_copies),
+            "Worth checking": describe_faults(
+                self.clipped, self.quiet, self.late, self.offset, self.cancelling, self.near_copies
+            ),
             "Not used": describe_unused(self.data),
             "Advice": self.advice,
         }
@@ -121,6 +125,7 @@ def check_dataset(
         ),
         offset=tuple(s.name for s in data.sounds if abs(s.dc) > DC_OFFSET),
         late=tuple(name for name, onset in zip(names, onsets, strict=True) if onset > LATE_S * rate),
+        cancelling=tuple(s.name for s in data.sounds if s.side is not None),
         near_copies=tuple((names[i], names[j]) for i, j in find_near_copies(features)),
         crop=crop,
         steps=steps,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..display.plots import BLUE, GREY, ORANGE, SHEET_COLUMNS, draw_spectrogram, new_figure, style_axes, to_png
-from ..display.text import duration, shown
+from ..display.text import duration, in_picture, shown
 from .dataset import Dataset, Sound
 
 if TYPE_CHECKING:
@@ -76,11 +76,10 @@ def spread(sounds: Sequence[Sound], n: int) -> list[int]:
 
 def _title(sound: Sound, most: int = 24) -> str:
     """Return its name, shortened in the middle, above its class and length."""
-    name = shown(sound.name.split("/")[-1])
-    name = name if len(name) <= most else f"{name[: most // 2]}…{name[-most // 2 :]}"
-    category = f"{shown(sound.category)[:most]}, " if sound.category else ""
+    name = in_picture(sound.name.split("/")[-1], most)
+    category = f"{in_picture(sound.category, most)}, " if sound.category else ""
     first = f"first {_SPECTROGRAM_S:.0f} s of " if sound.duration_s > _SPECTROGRAM_S else ""
-    return f"{name}\n{category}{first}{duration(sound.duration_s)}".replace("$", r"\$")  # no TeX
+    return f"{name}\n{category}{first}{duration(sound.duration_s)}"
 
 
 def dataset_html(folder: str, sections: Mapping[str, list[str]], data: Dataset, clip_frames: int | None) -> str:

@@ -30,7 +30,7 @@ from ..audio.io import write_wav
 from ..checkpoints.formats import read_weights, write_safetensors
 from ..clips.clip import Clip
 from ..errors import ArgumentError, RunError
-from ..files import atomically, remove_scratch
+from ..files import atomically, can_lock, remove_scratch
 from ..notices import warn
 
 GB = 1e9
@@ -63,11 +63,10 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         lock = FileLock(self.path / ".lock", timeout=0, thread_local=False)  # a loop may be closed in another thread
         try:
-            lock.acquire()
+            if can_lock(self.path):
+                lock.acquire()
         except Timeout as error:
             raise FileExistsError(f"{self.path} is in use by another process: wait, or stop that one.") from error
-        except NotImplementedError:  # a file system without locks, such as some network drives
-            pass
         return lock
 
     @property
