@@ -16,7 +16,7 @@ PARALLEL_NOTEBOOKS := -n $(JOBS) --maxprocesses 4 --dist loadgroup
 STACK_TESTS := tests/test_widgets.py tests/test_studio.py tests/test_notebooks.py
 STACK_MARKS := not slow and not network and not gpu and not browser
 
-.PHONY: help samples test test-all test-slow test-notebooks test-colab test-current test-browser lint notebooks lab app bench dataset train-default tune-default judge address clean
+.PHONY: help samples wheel test test-all test-slow test-notebooks test-colab test-current test-browser lint notebooks lab app bench dataset train-default tune-default judge address clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,6 +36,9 @@ $(VENV)/tested: $(VENV)/installed
 
 samples: $(VENV)/installed ## write sixteen sounds of all categories into samples/, and a picture of them
 	$(BIN)/python -m ddnb generate -n 16 --seed 0 --out samples
+
+wheel: $(VENV)/tested ## write dist/ddnb-*.whl, with model and registry, for Colab and machines without the checkout
+	$(BIN)/python -m build --wheel --outdir dist .
 
 test: $(VENV)/tested ## the default tests, at most 5 minutes on two cores
 	$(BIN)/python -m pytest $(PARALLEL)

@@ -83,6 +83,8 @@ def shares(categories: Sequence[str], category: Category) -> dict[str, float]:
     Raises:
         ArgumentError: a network without categories, an unknown one, or weights that are not positive.
     """
+    if not isinstance(category, str | Mapping):
+        raise ArgumentError(f"category={category!r}: give a name, or names with weights, such as {{'kick': 2}}.")
     weights = {category: 1.0} if isinstance(category, str) else dict(category)
     if not categories:
         raise ArgumentError(f"category={category!r}: this checkpoint has no categories; leave it out.")

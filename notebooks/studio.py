@@ -42,7 +42,16 @@ from pathlib import Path
 
 sys.path[:0] = [".."] if Path("../ddnb/__init__.py").is_file() else []
 if not getattr(find_spec("ddnb"), "origin", None):  # a mere folder of that name has none
-    raise RuntimeError("ddnb has no public address yet: open this notebook inside a checkout of it.")
+    wheels = [*Path().glob("ddnb-*.whl"), *Path("/content/drive/MyDrive/ddnb").glob("ddnb-*.whl")]
+    if not wheels and "google.colab" in sys.modules:
+        print("Choose the file ddnb-*.whl. In the folder ddnb of a mounted Drive it is found without asking.")
+        from google.colab import files
+
+        wheels = [Path(name) for name in files.upload()]
+    if not wheels:
+        raise RuntimeError("Put the file ddnb-*.whl beside this notebook, or open it inside a checkout of ddnb.")
+    wheel = wheels[-1].rename(str(wheels[-1]).replace(" (1)", ""))
+    get_ipython().run_line_magic("pip", f"install -q '{wheel}'")
 from ddnb.runtime import summary
 
 print(summary())

@@ -3,10 +3,12 @@
 import functools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections import Counter
 from pathlib import Path
 
@@ -340,3 +342,32 @@ def test_notes_and_keys(tmp_path, capsys):
         assert main(["generate", *wrong, *quick, "--out", str(tmp_path / "d")]) == 2
         assert "Traceback" not in capsys.readouterr().err
     assert not (tmp_path / "d").exists()
+
+
+def test_version_is_printed(capsys):
+    """The first thing that is asked in a report of a fault."""
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    assert ended.value.code == 0 and re.fullmatch(r"ddnb \S+\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize(("option", "value"), [("--sample-rate", "48000"), ("--frames", "1000")])
+def test_a_format_that_contradicts_the_network_is_refused(option, value, tmp_path, caplog):
+    """Sounds at another pitch and speed, where another output rate was meant."""
+    arguments = ["generate", "-n", "1", "--steps", "1", "--out", str(tmp_path), option, value]
+    assert main(arguments) == 2
+    assert "drums states" in caplog.text and "--to-rate 48000" in caplog.text
+    assert not list(tmp_path.glob("*.wav"))
+
+
+def test_pack_of_sounds_without_records_says_what_that_costs(tmp_path, caplog):
+    """A pack that cannot be remade looked like any other."""
+    clips = ddnb.generate(ddnb.load("debug"), 2, steps=1, duration_s=0.05)
+    one, other = clips.save(tmp_path)
+    other.with_suffix(".json").unlink()
+    assert main(["pack", str(one), str(other), "--out", str(tmp_path / "kit.zip")]) == 0
+    assert f"1 sound without a record cannot be made again but from the file itself: {other.stem}" in caplog.text
+    with zipfile.ZipFile(tmp_path / "kit.zip") as archive:
+        (readme,) = (name for name in archive.namelist() if name.endswith("README.txt"))
+        text = " ".join(archive.read(readme).decode().split())
+    assert "1 sound without a record cannot be made again but from the file itself:" in text

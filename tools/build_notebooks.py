@@ -30,12 +30,23 @@ from ddnb.runtime import summary
 print(summary())
 """
 INSTALL = 'get_ipython().run_line_magic("pip", "install -q git+https://github.com/{repo}@{ref}")'
-NO_ADDRESS = 'raise RuntimeError("ddnb has no public address yet: open this notebook inside a checkout of it.")'
+# While there is no address: a wheel beside the notebook, on a mounted Drive, or uploaded; browsers may number it.
+WHEEL = """\
+wheels = [*Path().glob("ddnb-*.whl"), *Path("/content/drive/MyDrive/ddnb").glob("ddnb-*.whl")]
+    if not wheels and "google.colab" in sys.modules:
+        print("Choose the file ddnb-*.whl. In the folder ddnb of a mounted Drive it is found without asking.")
+        from google.colab import files
+
+        wheels = [Path(name) for name in files.upload()]
+    if not wheels:
+        raise RuntimeError("Put the file ddnb-*.whl beside this notebook, or open it inside a checkout of ddnb.")
+    wheel = wheels[-1].rename(str(wheels[-1]).replace(" (1)", ""))
+    get_ipython().run_line_magic("pip", f"install -q '{wheel}'")"""
 
 
 def setup_cell(repo: str, ref: str) -> str:
     """Return the setup cell of every notebook, for the repository ``repo`` ("owner/name") at the tag ``ref``."""
-    install = NO_ADDRESS if repo == PLACEHOLDER else INSTALL.format(repo=repo, ref=ref)
+    install = WHEEL if repo == PLACEHOLDER else INSTALL.format(repo=repo, ref=ref)
     return SETUP.replace("INSTALL", install).rstrip("\n")
 
 

@@ -79,10 +79,11 @@ def load(
         known = ("sample_rate", "frames", "licence", "credit", "categories")
         facts |= {"name": str(source)} | {k: entry[k] for k in known if k in entry}
     for what, value in stated.items():
-        if facts.setdefault(what, value) != value:
+        low, high = _LIMITS[what]
+        if facts.setdefault(what, value) != value and low <= facts[what] <= high:
             text = f"{source} states {what}={facts[what]}; using {value} as requested"
             warn(text, FormatOverridden, stacklevel=2)
-            facts[what] = value
+        facts[what] = value
     _require_format(source, facts)
     facts.setdefault("licence", "not known")
     if len(facts.get("categories", ())) != net.config.planes:  # one plane each; else the names are of something else

@@ -22,9 +22,10 @@ from ..checkpoints.loading import load
 from ..clips.clip import Clip, Clips
 from ..display.plots import contact_sheet
 from ..display.shown import Shown
-from ..errors import ArgumentError
+from ..errors import ArgumentError, FormatOverridden
 from ..files import atomically, free_name
 from ..generation.options import OptionGroup
+from ..notices import handle_warnings
 from ..runtime import DTYPES, pick
 
 LOG = logging.getLogger("ddnb")
@@ -165,8 +166,12 @@ class MergeCategories(argparse.Action):
 
 
 def load_checkpoint(arguments: argparse.Namespace, announce: bool = True) -> Checkpoint:
-    """Load the checkpoint of a command; report what it is and where it runs."""
-    with progress_bar("downloading", "B") as bar:
+    """Load the checkpoint of a command; report what it is and where it runs.
+
+    Raises:
+        ArgumentError: a sample rate or a length that contradicts what the network states.
+    """
+    with progress_bar("downloading", "B") as bar, handle_warnings(_refuse_override):
         options = {"device": arguments.device, "dtype": arguments.dtype, "on_progress": bar} | stated_format(arguments)
         ckpt = load(arguments.checkpoint, **options)
         if blends := getattr(arguments, "blend", None):
@@ -175,6 +180,16 @@ def load_checkpoint(arguments: argparse.Namespace, announce: bool = True) -> Che
         LOG.info("%r", ckpt)
         LOG.info(pick(arguments.device, arguments.dtype).reason)
     return ckpt
+
+
+def _refuse_override(warning: Warning) -> None:
+    if not isinstance(warning, FormatOverridden):
+        LOG.warning(warning)
+        return
+    raise ArgumentError(
+        f"{str(warning).partition(';')[0]}: leave --sample-rate and --frames out. For files of another rate use "
+        "--to-rate 48000, for another length --duration-s."
+    )
 
 
 def _blend(ckpt: Checkpoint, blends: Sequence[tuple[str | None, float]], options: dict[str, Any]) -> Checkpoint:

@@ -12,6 +12,7 @@ import logging
 import sys
 from collections.abc import Sequence
 
+from ..clips.provenance import package_version
 from ..errors import Cancelled, DdnbError, Interrupted
 from ..notices import handle_warnings, ignore_warnings
 from . import checkpoints, edits, generation, packs, training
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     parser = argparse.ArgumentParser(prog="python -m ddnb", description="Generate short sounds by diffusion.")
+    parser.add_argument("--version", action="version", version=f"ddnb {package_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (generation, edits, training, packs, checkpoints):
         group.add_commands(commands)

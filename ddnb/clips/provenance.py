@@ -260,7 +260,7 @@ def provenance_of(ckpt: Checkpoint, making: Making) -> Provenance:
 def this_machine(device: str = "cpu", dtype: str = "float32") -> Machine:
     """Return versions and date, with the device and the precision that were used."""
     date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
-    return Machine(_version(), torch.__version__, device, dtype, date)
+    return Machine(package_version(), torch.__version__, device, dtype, date)
 
 
 def _public_source(source: str) -> str:
@@ -269,7 +269,8 @@ def _public_source(source: str) -> str:
     return source if source in list_checkpoints() else Path(source).name
 
 
-def _version() -> str:
+def package_version() -> str:
+    """Return the version of this package."""
     try:
         return version("ddnb")
     except PackageNotFoundError:  # a checkout on the path, not installed

@@ -24,10 +24,11 @@ from ..display.plots import waveform_sheet
 from ..errors import ArgumentError
 from ..files import atomically, file_sha256, free_name, safe_name
 from ..generation.beat import Beat
+from ..notices import warn
 from ..similarity.report import Originality
 from .instruments import Zone, assign_keys, spread_keys, write_drum_map, write_dspreset, write_sfz
 from .manifest import write_table
-from .readme import UNCHECKED, Packed, write_readme
+from .readme import UNCHECKED, Packed, describe_unrecorded, write_readme
 
 FORMATS = {"wav": tuple(SUBTYPES), "flac": ("16", "24")}
 
@@ -90,6 +91,8 @@ def pack(
     if origins is not None:
         _require_same([clip for clip, _ in sounds], [row.clip for row in origins.rows])
     packed = _finish(sounds, level, bits, to_rate)
+    if unrecorded := [clip.name for clip, _ in sounds if clip.provenance.making is None]:
+        warn(f"{describe_unrecorded(unrecorded)}; README.txt says so, too", stacklevel=2)
     target = free_name(path)
     try:
         atomically(target, lambda part: _write(part, packed, bits, format, chunks, instruments, origins))

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from ..clips.clip import Clip
 from ..clips.provenance import InputRecord, ModelRecord, Provenance
 from ..clips.record import SoundRecord
+from ..display.text import counted
 
 NOT_KNOWN = "not known"
 UNCHECKED = "not checked"
 _WIDTH = 100  # characters per line
+_LISTED = 20  # names
 
 _REMAKE = (
     "makes every sound again from manifest.json, which states for each how it was made, with which network, and how it "
@@ -61,10 +63,21 @@ def write_readme(
         *([_wrap(_describe_instruments(top, skipped))] if skipped is not None else []),
         f"SOUNDS\n\n{sounds}",
         f"ORIGIN\n\n{_wrap(_describe_origins(records))}",
-        f"REMAKE\n\n  python -m ddnb remake {top}.zip --out again\n\n{_wrap(_REMAKE)}",
+        f"REMAKE\n\n  python -m ddnb remake {top}.zip --out again\n\n{_wrap(_describe_remake(records))}",
         "LICENCES\n\n" + "\n".join(_describe_licences(records)) + f"\n\n{_wrap(_LICENCES)}",
     ]
     return "\n\n\n".join(parts) + "\n"
+
+
+def describe_unrecorded(names: Sequence[str]) -> str:
+    """Say which sounds cannot be made again, as there is no record beside their files."""
+    listed = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
+    return f"{counted(len(names), 'sound')} without a record cannot be made again but from the file itself: {listed}"
+
+
+def _describe_remake(records: Sequence[SoundRecord]) -> str:
+    names = [str(record.file.name) for record in records if record.provenance.making is None]
+    return _REMAKE + (f" {describe_unrecorded(names)}." if names else "")
 
 
 def _wrap(text: str) -> str:

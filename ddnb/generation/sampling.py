@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import queue
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -350,6 +351,8 @@ def seed_list(n: int | None, seed: int | Sequence[int]) -> list[int]:
         count = 4 if n is None else whole("n", n)
         if not 1 <= count <= MAX_CLIPS:
             raise ArgumentError(f"n={n!r}: give a number of clips from 1 to {MAX_CLIPS}.")
+        if isinstance(seed, str) and (digits := re.sub(r"\D", "", seed)):
+            raise ArgumentError(f"seed={seed!r}: give a whole number, such as {int(digits[:15])}.")
         seeds = [whole("seed", seed) + i for i in range(count)]
     if min(seeds) < 0 or max(seeds) >= 2**63:
         raise ArgumentError(f"seed={seed}: give whole numbers from 0 to 2**63 - 1.")
