@@ -1,6 +1,7 @@
 """Blends of a checkpoint with what was trained from it: their ends and middle, their records, and what is refused."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ddnb
+from ddnb.checkpoints.blend import load_start
 from ddnb.cli.main import main
 from ddnb.errors import ArgumentError, RecordError
 from ddnb.nets.displacement import blend_components
@@ -236,3 +238,35 @@ def test_a_checkpoint_without_a_known_start_says_how_to_blend_it(small, capsys, 
         != 0
     )
     assert "does not say its start" in capsys.readouterr().err + caplog.text
+
+
+@pytest.mark.parametrize("weight", [0.5, 1.0])
+def test_a_blend_has_one_precision(weight):
+    """At 1 it had that of the tuned file, and claimed that of the start."""
+    half, exact = (ddnb.load("debug", device="cpu", dtype=dtype) for dtype in ("bfloat16", "float32"))
+    for start, tuned in ((half, exact), (exact, half)):
+        mixed = ddnb.blend(start, tuned, weight)
+        assert {p.dtype for p in mixed.net.net.parameters()} == {start.dtype}
+        ddnb.generate(mixed, 1, steps=1, duration_s=0.05)
+
+
+def test_a_start_of_the_same_name_is_not_taken_for_the_start(drums, ticks):
+    """A run in a folder called drums: what was trained from it was blended with the built-in network."""
+    assert load_start(ticks, device="cpu").info["weights_sha256"] == drums.info["weights_sha256"]
+    other = replace(ticks, info=ticks.info | {"start_sha256": "0" * 64})
+    with pytest.raises(ArgumentError, match="another checkpoint that is called drums"):
+        load_start(other, device="cpu")
+
+
+def test_tones_of_a_new_category_are_there_at_any_weight(drums):
+    """Up to a half the category that only one network knows had no tone."""
+    start, state = drums.net.state_dict(), drums.net.with_planes(drums.net.state_dict(), 1)
+    assert state.keys() == start.keys()
+    tuned = dict(state)
+    for name in ("prior.log_shares", "tones.log_shares"):
+        rows = state[name].clone()
+        rows[-2] = rows[0]  # the new category, before the row of any sound, is like the first
+        tuned[name] = rows
+    for weight in (0.2, 0.5, 0.8):
+        blended = blend_components(state, [tuned], [weight])
+        assert (blended["tones.log_shares"][-2] > IMPOSSIBLE / 10).any()

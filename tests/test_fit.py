@@ -12,6 +12,7 @@ from ddnb.cli.main import main
 from ddnb.errors import ArgumentError, Cancelled, DatasetError, RunError
 from ddnb.training import calibration, fitting
 from ddnb.training.components import cell_energies
+from ddnb.training.run_folder import RunFolder
 
 RATE = 44_100
 
@@ -272,3 +273,27 @@ def test_textures_stay_without_a_pitch_when_they_are_fitted_again(drums, tmp_pat
     sounds = write(tmp_path / "sounds" / "texture", noise)
     again = ddnb.fit(ddnb.fit(drums, sounds), sounds)
     assert again.tonal_categories == drums.tonal_categories
+
+
+def test_corrected_levels_survive_a_disk_that_was_full_at_the_last_step(drums, tmp_path, monkeypatch):
+    """The repeated call wrote the weights without the correction, and said nothing."""
+    for name, few in (("_ROUNDS", 1), ("_SOUNDS", 2), ("_STEPS", 2)):
+        monkeypatch.setattr(calibration, name, few)
+    sounds = write(tmp_path / "sounds" / "kick", map(tick, range(3)))
+    options = {"steps": 2, "batch_size": 1, "validation": 0, "demos": 0, "device": "cpu"}
+    for _ in ddnb.finetune(drums, sounds, tmp_path / "whole", **options):
+        pass
+    save = RunFolder.save_weights
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RunFolder, "save_weights", full)
+    with pytest.raises(OSError, match="No space"):
+        for _ in ddnb.finetune(drums, sounds, tmp_path / "broken", **options):
+            pass
+    monkeypatch.setattr(RunFolder, "save_weights", save)
+    for _ in ddnb.finetune(drums, sounds, tmp_path / "broken", **options):
+        pass
+    one, other = (load_file(tmp_path / run / "last.safetensors") for run in ("whole", "broken"))
+    assert all(torch.equal(one[name], other[name]) for name in one)

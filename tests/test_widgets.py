@@ -4,6 +4,7 @@ import base64
 import html
 import io
 import re
+import threading
 import time
 
 import ipywidgets
@@ -19,7 +20,7 @@ from ddnb import check_dataset, finetune, notices, widgets
 from ddnb.clips.clip import Clip, Clips
 from ddnb.clips.provenance import Provenance
 from ddnb.display import plots
-from ddnb.training import dataset, report_html
+from ddnb.training import dataset, loop, report_html
 from ddnb.training.loop import TrainingStep, from_scratch
 from ddnb.training.trainer import Trainer
 from ddnb.widgets import jobs
@@ -362,6 +363,47 @@ def test_an_error_of_a_background_training_is_shown_and_raised_by_wait(screen, t
     with pytest.raises(FileNotFoundError):
         panel.wait()
     assert "missing" in panel._view.below.value and "stopped by an error" in panel._view.label.value
+    again = widgets.train(tiny, dataset.EXAMPLES, tmp_path / "run", foreground=False, steps=1, **TINY)
+    assert again.wait() == tmp_path / "run", "the same run, with what was wrong put right"
+
+
+def test_the_stop_button_works_while_sounds_are_read(screen, tiny, tmp_path, monkeypatch):
+    """A folder on a slow drive was read to its end first."""
+    reading, read = threading.Event(), []
+
+    def slow(path, *arguments):
+        read.append(path)
+        reading.set()
+        time.sleep(0.05)
+        return decode_one(path, *arguments)
+
+    decode_one = dataset._decode_one
+    monkeypatch.setattr(dataset, "_decode_one", slow)
+    panel = widgets.train(tiny, dataset.EXAMPLES, tmp_path / "run", foreground=False, steps=1, **TINY)
+    reading.wait(10)
+    panel.stop()
+    panel.wait()
+    assert len(read) < 12 and "stopped; run the same cell again" in panel._view.label.value
+
+
+def test_a_run_that_trains_in_the_background_is_not_trained_twice(screen, tiny, tmp_path):
+    """A ValueError about a generator."""
+    inside, go = threading.Event(), threading.Event()
+
+    def steps():
+        inside.set()
+        go.wait(10)
+        yield
+
+    generator = steps()
+    loop._unfinished[(tmp_path / "run")] = generator
+    thread = threading.Thread(target=lambda: next(generator))
+    thread.start()
+    inside.wait(10)
+    with pytest.raises(FileExistsError, match="in use by another thread"):
+        finetune(tiny, dataset.EXAMPLES, tmp_path / "run", steps=1, **TINY)
+    go.set()
+    thread.join()
 
 
 def test_breaking_off_closes_the_run(screen):

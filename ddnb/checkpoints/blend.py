@@ -18,6 +18,7 @@ from ..nets.displacement import blend_components
 from ..nets.prior import PRIOR, TONES
 from ..nets.spectral import SpectralUNet
 from .checkpoint import Checkpoint
+from .loading import load
 from .registry import list_checkpoints
 
 MOST = 1.2
@@ -65,6 +66,26 @@ def blend(
     net = build_network(_blend_states(states, weights, isinstance(start.net, SpectralUNet)))
     net.to(start.device).eval().requires_grad_(False)
     return replace(start, net=net, info=_facts(start, networks, weights, categories))
+
+
+def load_start(ckpt: Checkpoint, **options: Any) -> Checkpoint:
+    """Load the checkpoint that the training of ``ckpt`` began with.
+
+    Args:
+        ckpt: a checkpoint that ``finetune`` or ``fit`` made.
+        options: those of ``load``.
+
+    Raises:
+        ArgumentError: as for ``start_name``, or another checkpoint has that name.
+        CheckpointError: as for ``load``.
+    """
+    start = load(start_name(ckpt), **options)
+    if ckpt.info.get("start_sha256") not in (None, start.info["weights_sha256"]):
+        raise ArgumentError(
+            f"{ckpt.name} was trained from another checkpoint that is called {start.name}, too: give that one's file, "
+            f"blend(START, {ckpt.name}, WEIGHT), on the command line --checkpoint START --blend {ckpt.name}=WEIGHT."
+        )
+    return start
 
 
 def start_name(ckpt: Checkpoint) -> str:
@@ -145,7 +166,9 @@ def _blend_states(
     if not others:
         return dict(start)
     if [weight for _, weight in others] == [1.0]:
-        return dict(others[0][0])
+        return {
+            name: value.to(start[name].dtype if name in start else value.dtype) for name, value in others[0][0].items()
+        }
     learned = {name: tensor for name, tensor in start.items() if not components or not name.startswith((PRIOR, TONES))}
     blended = {}
     for name, begin in learned.items():

@@ -72,6 +72,7 @@ _FACTS = {
     "peak_dbfs": _is_level,
     "converted_from": _is_text,
     "finetuned_from": _is_text,
+    "start_sha256": _is_text,
     "data_sha256": _is_text,
     "training": _are_plain_values,
     "fitted_to": _are_plain_values,

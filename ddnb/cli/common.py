@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from ..audio.io import CEILING_DBFS, NO_GAIN_DB, SUBTYPES, peak_dbfs
 from ..audio.mastering import rate_edit
-from ..checkpoints.blend import MOST, blend, start_name
+from ..checkpoints.blend import MOST, blend, load_start
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.loading import load
 from ..clips.clip import Clip, Clips
@@ -199,7 +199,7 @@ def _blend(ckpt: Checkpoint, blends: Sequence[tuple[str | None, float]], options
         return blend(ckpt, [load(file, **options) for file in files], weights)
     if len(blends) > 1:
         raise ArgumentError("--blend: give one number alone, or FILE=NUMBER for each of several files.")
-    return blend(load(start_name(ckpt), **options), ckpt, weights)
+    return blend(load_start(ckpt, **options), ckpt, weights)
 
 
 def require_writable(folder: Path) -> None:

@@ -43,8 +43,7 @@ def blend_components(start: State, others: Sequence[State], weights: Sequence[fl
 
 def _blend_part(part: str, start: State, others: Sequence[State], weights: Sequence[float]) -> dict[str, Tensor]:
     """Return the components of all categories, and their shares."""
-    states = [start, *others]
-    heaviest = states[int(np.argmax([1 - sum(weights), *weights]))]
+    states, heaviest_first = [start, *others], np.argsort([-(1 - sum(weights)), *(-weight for weight in weights)])
     found: list[_Components] = []
     for label in range(len(start[part + "log_shares"]) - 1):
         all_of_them = [_components(state, part, label) for state in states]
@@ -52,14 +51,21 @@ def _blend_part(part: str, start: State, others: Sequence[State], weights: Seque
             found.append(all_of_them[0])
         elif all(len(each.shares) for each in all_of_them):
             found.append(_blend(all_of_them, weights))
-        else:  # a category with tones in some of the networks only
-            found.append(_components(heaviest, part, label))
+        else:  # a category with tones in some of the networks only: those of the heaviest that knows the category
+            knows = [i for i in heaviest_first if _knows(states[i], label)]
+            found.append(all_of_them[knows[0]] if knows else all_of_them[0])
     values = {name: torch.cat([each.values[name] for each in found]) for name in found[0].values}
     sizes = [len(each.shares) for each in found]
     rows = torch.full((len(found), sum(sizes)), IMPOSSIBLE)
     for row, each, end in zip(rows, found, np.cumsum(sizes), strict=True):
         row[end - len(each.shares) : end] = each.shares.log().float()
     return _from_linear(part, values) | {part + "log_shares": any_sound(rows)}
+
+
+def _knows(state: State, label: int) -> bool:
+    """Return whether a category is more than any sound to a network, see ``spectral.with_planes``."""
+    shares = state[PRIOR + "log_shares"]
+    return not torch.equal(shares[label], shares[-1])
 
 
 class _Components(NamedTuple):

@@ -20,11 +20,12 @@ from ..audio.channels import cancelling_side, downmix, powers, to_channels
 from ..audio.io import SUFFIXES, peak_dbfs
 from ..audio.reading import open_sound
 from ..display.text import counted, shown
-from ..errors import AudioError, DatasetError
+from ..errors import AudioError, Cancelled, DatasetError
 from ..files import ASSETS, atomically, file_sha256, locked
 from ..guidance import find_category
 from ..notices import warn
 from ..runtime import cache_dir, make_cache
+from ..steps import Event
 
 EXAMPLES = ASSETS / "one-shots"
 """Twelve real drum sounds in class folders, CC0, that come with the package."""
@@ -103,6 +104,18 @@ class Dataset:
         """Return one whole sound, float32 (channels, frames)."""
         s = self.sounds[index]
         return self.audio[s.start : s.start + s.frames].T
+
+
+def cancellable(on_file: OnFile | None, cancel: Event | None) -> OnFile:
+    """Return a function that reports progress of reading, and raises Cancelled where that is wanted."""
+
+    def report(done: int, total: int) -> None:
+        if cancel is not None and cancel.is_set():
+            raise Cancelled("stopped while the sounds were read")
+        if on_file is not None:
+            on_file(done, total)
+
+    return report
 
 
 def warn_of_unusable(data: Dataset) -> None:

@@ -48,7 +48,7 @@ _TAILS_HZ = (60.0, 1200.0)  # of a category whose pitch nobody has found yet
 def fit(
     ckpt: Checkpoint, folder: str | Path, out: str | Path | None = None, on_file: OnFile | None = None
 ) -> Checkpoint:
-    """Return a checkpoint that sounds like a folder, within ten seconds a category: nothing is trained.
+    """Return a checkpoint that sounds like a folder, in about ten seconds a category: nothing is trained.
 
     The levels and tones of each category are found again among the files. Class folders (``kick/...``) set the
     categories of these names; other names become new categories. A folder without class folders is one category, of
@@ -125,6 +125,7 @@ def _facts(ckpt: Checkpoint, data: Dataset, categories: tuple[str, ...], counts:
         "name": safe_name(" ".join(data.categories))[:40] or "fitted",
         "categories": list(categories),
         "finetuned_from": ckpt.name,
+        "start_sha256": ckpt.info["weights_sha256"],
         "data_sha256": data.fingerprint,
         "fitted_to": counts,
     }

@@ -22,7 +22,7 @@ from .dataset import Dataset
 from .fit import calibrated, find_components
 from .starting import load_full_precision
 
-_WANTED = "wanted."  # what the names of the wanted levels begin with, in a saved state
+_WANTED, _CORRECTED = "wanted.", "corrected."  # what their names begin with in a saved state
 
 
 @dataclass
@@ -54,9 +54,11 @@ class Fitting:
         for name, value in saved.items():
             if name.startswith(_WANTED):
                 label, part = map(int, name.removeprefix(_WANTED).split("."))
-                labels.setdefault(label, {})[part] = value
+                labels.setdefault(label, {})[part] = value.clone()
         wanted = {label: Wanted.of(*(parts[i] for i in sorted(parts))) for label, parts in labels.items()}
-        return cls(_components(saved) if wanted else {}, wanted)
+        corrected = {name.removeprefix(_CORRECTED): v for name, v in saved.items() if name.startswith(_CORRECTED)}
+        # copies: a file that is still mapped cannot be replaced on Windows
+        return cls(_copied(_components(saved)) if wanted else {}, wanted, _copied(corrected))
 
     def tensors(self) -> dict[str, Tensor]:
         """Return what a resumed run needs."""
@@ -65,7 +67,7 @@ class Fitting:
             for label, levels in self.wanted.items()
             for part, value in enumerate(levels.tensors())
         }
-        return self.components | wanted
+        return self.components | wanted | {_CORRECTED + name: value for name, value in self.corrected.items()}
 
     def calibrate(
         self,
@@ -106,6 +108,10 @@ class Fitting:
 def _copy(values: Mapping[str, Tensor], buffers: Mapping[str, Tensor]) -> None:
     for name, buffer in buffers.items():
         buffer.copy_(values[name])
+
+
+def _copied(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in state.items()}
 
 
 def _components(state: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -30,10 +30,11 @@ from ..runtime import pick
 from ..steps import Event
 from .artifacts import keep_best, make_demo, start_trackers
 from .config import TrainingConfig
-from .dataset import Dataset, OnFile, decode, name_classes, warn_of_unusable
+from .dataset import Dataset, OnFile, cancellable, decode, name_classes, warn_of_unusable
 from .fit import in_classes
 from .intervals import SAVING, choose_intervals
 from .processes import agree, is_set_anywhere
+from .resuming import BEFORE_0_2, check_same_run, is_same
 from .run_folder import RunFolder
 from .trainer import Trainer
 
@@ -48,14 +49,8 @@ CONFIGS = {
 _KEPT_CHOICES = ("batch_size", "learning_rate", "crop", "categories", "fit")
 """Settings that, once chosen for a run, are not chosen anew when it is resumed."""
 
-_UNSAVED_S = 10.0
-"""Seconds of a run, from its beginning, that a power failure may cost: a stop saves them."""
-
-_BEFORE_0_2 = {"fit": False}
-"""Settings that version 0.1 does not store, and what it did."""
-
-_MAY_CHANGE = {"batch_size", "accumulate", "steps", "dtype", "recompute_levels", "ema_on_cpu", "validate_every"}
-_MAY_CHANGE |= {"save_every", "demo_every", "demos", "keep_best", "save_dtype", "disk_budget_gb", "licence", "wandb"}
+_UNSAVED_S, _UNSAVED_MOST_S = 10.0, 600.0
+"""Seconds of a run that a power failure may cost, from its beginning and later: a stop saves them."""
 
 
 @dataclass(frozen=True)
@@ -133,10 +128,10 @@ def finetune(
 ) -> Generator[TrainingStep, None, None]:
     """Train a network further on a folder of sounds; the same call resumes a run that was stopped.
 
-    ``for step in finetune(...)`` trains one step at a time. The state is saved 20 times during a run, and when it is
-    stopped: by Ctrl-C or the notebook's stop button, which end the loop with a warning, by ``cancel``, ``break`` or an
-    error. The result is ``out/last.safetensors``, an ordinary checkpoint. From class folders (``kick/...``,
-    ``snare/...``) it learns categories.
+    ``for step in finetune(...)`` trains one step at a time. The state is saved 20 times during a run, or every ten
+    minutes where saving is slow, and when it is stopped: by Ctrl-C or the notebook's stop button, which end the loop
+    with a warning, by ``cancel``, ``break`` or an error. The result is ``out/last.safetensors``, a usual checkpoint.
+    From class folders (``kick/...``, ``snare/...``) it learns categories.
 
     Args:
         ckpt: what ``load`` or ``training.from_scratch`` returned.
@@ -154,6 +149,7 @@ def finetune(
         TypeError: an unknown setting, or an argument of another type.
         ArgumentError: a setting out of range.
         DatasetError: no usable sound, or too many class folders.
+        Cancelled: stopped while the sounds were read.
         RunError: a run that cannot be resumed with these arguments, or whose files are damaged.
         FileNotFoundError: no such folder of sounds.
         FileExistsError: ``out`` holds something else, or another process trains in it.
@@ -162,10 +158,14 @@ def finetune(
         OSError: no space; the last good state is kept.
     """
     config, run = _parse_settings(ckpt, folder, out, settings), RunFolder(out)
+    on_file = cancellable(on_file, cancel)
     if not isinstance(folder, Dataset) and run.path.resolve().is_relative_to(Path(folder).expanduser().resolve()):
         raise RunError(f"{run.path} lies inside the folder of sounds, so its demos would be trained on: move the run.")
-    if (unfinished := _unfinished.pop(run.path, None)) is not None:  # left by break, but still referenced
-        unfinished.close()
+    if (unfinished := _unfinished.get(run.path)) is not None:  # left by break, but still referenced
+        try:
+            unfinished.close()
+        except ValueError as error:  # it is executing
+            raise FileExistsError(f"{run.path} is in use by another thread: stop that training first.") from error
     trainer, lock = _open_run(ckpt, folder, run, config, device, on_file)
     if trainer.is_main:
         warn_of_unusable(trainer.data)
@@ -216,16 +216,16 @@ def _open_run(
         stored = {}
     for name in _KEPT_CHOICES if stored else ():
         if getattr(config, name) is None:
-            config = replace(config, **{name: stored["recipe"].get(name, _BEFORE_0_2.get(name))})
+            config = replace(config, **{name: stored["recipe"].get(name, BEFORE_0_2.get(name))})
     data = folder if isinstance(folder, Dataset) else decode(folder, ckpt.sample_rate, ckpt.channels, on_file)
     can_fit = isinstance(ckpt.net, SpectralUNet) and config.fit is not False and config.categories is not False
     if can_fit and not isinstance(folder, Dataset):
         data = in_classes(data, Path(folder).expanduser().resolve().name)
     data = name_classes(data, stored.get("categories", ckpt.categories))
-    trainer = Trainer(ckpt, data, config, device, run.state()[0] if _is_same(stored, ckpt, data) else None)
+    trainer = Trainer(ckpt, data, config, device, run.state()[0] if can_fit and is_same(stored, ckpt, data) else None)
     settings = trainer.describe_run()
     if stored:
-        _check_same_run(stored, settings, run)
+        check_same_run(stored, settings, run)
     lock = run.lock() if trainer.is_main else None
     try:
         _restore(trainer, run, settings)
@@ -234,14 +234,6 @@ def _open_run(
             lock.release()
         raise
     return trainer, lock
-
-
-def _is_same(stored: dict[str, Any], ckpt: Checkpoint, data: Dataset) -> bool:
-    """Return whether a run began with this checkpoint and these sounds."""
-    if not stored:
-        return False
-    before = stored["data_sha256"], stored["start"].get("weights_sha256")
-    return before == (data.fingerprint, ckpt.info["weights_sha256"])
 
 
 def _restore(trainer: Trainer, run: RunFolder, settings: dict[str, Any]) -> None:
@@ -267,36 +259,6 @@ def _restore(trainer: Trainer, run: RunFolder, settings: dict[str, Any]) -> None
         if facts and run.last_step() != trainer.step:  # killed between saving the state and the weights
             run.save_weights(run.last_path, *trainer.export(run.path.name))
     trainer.accelerator.wait_for_everyone()
-
-
-def _check_same_run(stored: dict[str, Any], settings: dict[str, Any], run: RunFolder) -> None:
-    """Check that sounds, settings and starting point are those that the run began with.
-
-    Raises:
-        RunError: they are not; the message says what differs and what to do.
-    """
-    if stored["data_sha256"] != settings["data_sha256"]:
-        raise RunError(
-            f"The sounds have changed since the run in {run.path} began. To train on the new ones, begin another run "
-            f"from {run.last_path}; to resume this one, put the old sounds back."
-        )
-    defaults = asdict(TrainingConfig()) | _BEFORE_0_2  # for settings that older versions do not store
-    before, after = (defaults | s["recipe"] | {"clips_per_step": s["clips_per_step"]} for s in (stored, settings))
-    if changed := [k for k in after if k not in _MAY_CHANGE and before.get(k) != after[k]]:
-        listed = ", ".join(f"{k}={before.get(k)!r} (now {after[k]!r})" for k in changed)
-        raise RunError(f"The run in {run.path} began with {listed}. Give the same to resume it, or a new folder.")
-    if stored.get("categories", settings["categories"]) != settings["categories"]:
-        was, now = (", ".join(s["categories"]) or "none" for s in (stored, settings))
-        raise RunError(
-            f"The run in {run.path} has the categories {was}, and the folder of sounds now gives {now}: give it its "
-            "former names, or begin a new run."
-        )
-    if stored["start"] != settings["start"]:
-        was, now = (
-            f"{s['name']} (weights {s['weights_sha256'][:8]}, {s['frames']} frames at {s['sample_rate']} Hz)"
-            for s in (stored["start"], settings["start"])
-        )
-        raise RunError(f"The run in {run.path} began from {was}, not from {now}: give that one, or a new folder.")
 
 
 class _Loop:
@@ -396,4 +358,4 @@ class _Loop:
             self.folder.save_state(*self.trainer.state())
             self.folder.save_weights(self.folder.last_path, *self.trainer.export(self.folder.path.name))
         self.saved, ended = self.position, time.perf_counter()
-        self.save_at = ended + (ended - started) / SAVING
+        self.save_at = ended + min((ended - started) / SAVING, _UNSAVED_MOST_S)

@@ -327,13 +327,12 @@ class Trainer:
     def export(self, name: str, validation_loss: float | None = None) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the averaged weights as those of an ordinary checkpoint, and its metadata."""
         with self.ema.swap():
-            state = {
-                k: v.to("cpu", DTYPES[self.config.save_dtype], copy=True)
-                for k, v in (merge_state(self.net) | self.fitting.corrected).items()
-            }
+            exact, dtype = merge_state(self.net) | self.fitting.corrected, DTYPES[self.config.save_dtype]
+            state = {name: value.to("cpu", dtype, copy=True) for name, value in exact.items()}
         info, settings = self.ckpt.info, {k: v for k, v in asdict(self.config).items() if k not in ("wandb", "licence")}
         facts = {k: info[k] for k in ("credit",) if k in info}
-        facts |= {} if info.get("untrained") else {"finetuned_from": self.ckpt.name}
+        if not info.get("untrained"):
+            facts |= {"finetuned_from": self.ckpt.name, "start_sha256": info["weights_sha256"]}
         facts |= {"categories": list(self.categories)} if self.categories else {}
         if self.config.fit:
             counts = Counter(sound.category for sound in self.data.sounds)

@@ -8,9 +8,8 @@ from typing import Any
 
 import ipywidgets
 
-from ..checkpoints.blend import MOST, blend, start_name
+from ..checkpoints.blend import MOST, blend, load_start, start_name
 from ..checkpoints.checkpoint import Checkpoint
-from ..checkpoints.loading import load
 from ..errors import ArgumentError
 from .jobs import FITTING
 from .tabs import Made, Work
@@ -64,12 +63,14 @@ class Blending(ipywidgets.HBox):
         tuned = self._tuned
         start = tuned if weight == 1.0 and not beside else self._load_start(tuned, on_step)
         self.last = after = tuned if weight == 1.0 else blend(start, tuned, weight)
-        before = work(start, on_step=on_step, cancel=cancel) if beside else []
         made = work(after, on_step=on_step, cancel=cancel)
-        return [*before, *made] if isinstance(before, list) and isinstance(made, list) else made
+        if not beside or not isinstance(made, list):  # a beat is one
+            return made
+        before = work(start, on_step=on_step, cancel=cancel)
+        return [*before, *made] if isinstance(before, list) else made
 
     def _load_start(self, tuned: Checkpoint, on_step: Callable[..., None]) -> Checkpoint:
         if self._start is None:
             options: dict[str, Any] = {"device": tuned.device, "dtype": tuned.dtype}
-            self._start = load(start_name(tuned), on_progress=on_step, **options)
+            self._start = load_start(tuned, on_progress=on_step, **options)
         return self._start

@@ -20,6 +20,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..display.html import card_html, cards_of
 from ..display.plots import loss_picture
 from ..display.shown import Shown
+from ..errors import Cancelled
 from ..notices import handle_warnings
 from ..training.loop import TrainingStep, finetune
 from .jobs import REFRESH_S, duration_text, needs_foreground
@@ -84,7 +85,8 @@ class Training(ipywidgets.VBox):
         place = self.run.expanduser().resolve()
         if (before := _running.get(place)) is not None:
             before.stop()
-            before.wait()
+            if before._thread.is_alive():
+                before._thread.join()
         _running[place] = self
         if self.foreground:
             self._train()
@@ -96,6 +98,7 @@ class Training(ipywidgets.VBox):
         """Ask the training to save its state and stop after the present step."""
         self._cancelled.set()
         self._stop.disabled = True
+        self._view.label.value = "training: stopping"
 
     def wait(self) -> Path:
         """Wait for the end of the training; return the run's folder.
@@ -115,6 +118,8 @@ class Training(ipywidgets.VBox):
                 records = finetune(*self._arguments, cancel=self._cancelled, **self._settings)
             for _ in self._view.follow(records):
                 pass
+        except Cancelled:  # before the first step
+            self._view.label.value = "training: stopped; run the same cell again to start"
         except Exception as error:  # noqa: BLE001 shown in the panel, and raised by wait()
             self.error = error
             self._view.fail(error)
