@@ -19,7 +19,7 @@ from ddnb.checkpoints.loading import load
 from ddnb.nets.envelopes import HOP
 from ddnb.nets.prior import IMPOSSIBLE, TONES
 from ddnb.nets.spectral import SpectralUNet
-from ddnb.training.components import find_tones, put
+from ddnb.training.components import describe_all, find_tones, put
 
 from .data import CATEGORIES, load_prepared
 from .prepare import FILE, NOTES_FILE
@@ -52,7 +52,8 @@ def fit_tones(net: SpectralUNet, sounds: Tonal, held: Collection[int] = (), seed
     for label in present:
         mine, generator = sounds.labels == label, torch.Generator().manual_seed(seed + label)
         most = net.config.tones // len(present)
-        state = put(state, TONES, label, find_tones(net.config, sounds.x[mine], sounds.pitch[mine], most, generator))
+        described = describe_all(net.config, sounds.x[mine], sounds.pitch[mine])
+        state = put(state, TONES, label, find_tones(described, sounds.pitch[mine], most, generator))
     net.load_state_dict(state)
 
 

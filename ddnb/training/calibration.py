@@ -19,7 +19,7 @@ from ..generation.levels import NETWORK
 from ..nets.prior import IMPOSSIBLE
 from ..nets.spectral import SpectralUNet
 from ..steps import Event
-from .components import cell_energies, describe
+from .components import Described, cell_energies, describe_all
 
 _ROUNDS, _SOUNDS, _STEPS = 2, 12, 8
 _THOROUGH = 3, 24  # rounds and sounds
@@ -51,20 +51,16 @@ class Wanted:
         return cls(envelope, (tone[0], tone[1]) if tone else None)
 
 
-def measure(net: SpectralUNet, x: Tensor, pitch: Tensor | None) -> Wanted:
+def measure(net: SpectralUNet, x: Tensor, tones: Described | None) -> Wanted:
     """Measure sounds.
 
     Args:
         net: the network, for its cells.
         x: at the level of the network, (n, 1, T).
-        pitch: cycles per sample, 0 for sounds without a tone, (n,), float64; None for a category without tones.
+        tones: those of them that have a tone; None for a category without tones.
     """
     envelope = torch.cat([cell_energies(net.config, some) for some in x.split(_BATCH)]).log() / 2
-    if pitch is None:
-        return Wanted(envelope.mean(0), None)
-    some = zip(x[pitch > 0].split(_BATCH), pitch[pitch > 0].split(_BATCH), strict=True)
-    harmonics, residual, _ = zip(*(describe(net.config, *each) for each in some), strict=True)
-    return Wanted(envelope.mean(0), (torch.cat(harmonics).mean(0), torch.cat(residual).mean(0)))
+    return Wanted(envelope.mean(0), tones and (tones.levels.mean(0), tones.residual.mean(0)))
 
 
 def calibrate(
@@ -90,8 +86,11 @@ def calibrate(
         clips = generate(ckpt, sounds, seed, category=category, level=NETWORK, steps=_STEPS, cancel=cancel)
         if not clips.complete:
             raise Cancelled(f"stopped while the levels of {category} were corrected; nothing was written")
-        pitch = wanted.tone and torch.tensor(clips.pitches_hz, dtype=torch.float64) / ckpt.sample_rate
-        made = measure(net, at_level(torch.from_numpy(clips.audio), ckpt), pitch)
+        x, tones = at_level(torch.from_numpy(clips.audio), ckpt), None
+        if wanted.tone:
+            pitch = torch.tensor(clips.pitches_hz, dtype=torch.float64) / ckpt.sample_rate
+            tones = describe_all(net.config, x[pitch > 0], pitch[pitch > 0])
+        made = measure(net, x, tones)
         mine = net.prior.log_shares[label] > IMPOSSIBLE / 10
         net.prior.log_levels[mine] += _part(wanted.envelope - made.envelope)
         if wanted.tone and made.tone and net.tones is not None:

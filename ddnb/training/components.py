@@ -72,18 +72,30 @@ def cell_energies(config: SpectralConfig, x: Tensor) -> Tensor:
     return (bands.mean @ spectrum.square() @ times.mean.T).clamp(min=FLOOR**2)
 
 
-def find_tones(config: SpectralConfig, x: Tensor, pitch: Tensor, most: int, generator: torch.Generator) -> Components:
+class Described(NamedTuple):
+    """Sounds as tones and what is beside them; see ``describe``."""
+
+    levels: Tensor
+    residual: Tensor
+    unsteadiness: Tensor
+
+
+def describe_all(config: SpectralConfig, x: Tensor, pitch: Tensor) -> Described:
+    """Describe any number of sounds, see ``describe``."""
+    parts = [describe(config, *some) for some in zip(x.split(_BATCH), pitch.split(_BATCH), strict=True)]
+    return Described(*(torch.cat(part) for part in zip(*parts, strict=True)))
+
+
+def find_tones(described: Described, pitch: Tensor, most: int, generator: torch.Generator) -> Components:
     """Find components of tones.
 
     Args:
-        config: the network's.
-        x: sounds at the level of the network, (n, 1, T).
-        pitch: cycles per sample, (n,), float64, above 0.
+        described: sounds at the level of the network.
+        pitch: theirs, cycles per sample, (n,), float64, above 0.
         most: components at most.
         generator: of the first centres of k-means.
     """
-    parts = [describe(config, *some) for some in zip(x.split(_BATCH), pitch.split(_BATCH), strict=True)]
-    levels, residual, unsteadiness = (torch.cat(part) for part in zip(*parts, strict=True))
+    levels, residual, unsteadiness = described
     log_pitch = pitch.float().log()
     steady = _STEADINESS_WEIGHT * unsteadiness[:, :_STEADY_GROUPS].mean(-1)
     points = torch.cat([levels.flatten(1), _PITCH_WEIGHT * log_pitch[:, None], steady], 1)
@@ -110,7 +122,7 @@ def _mean_and_deviation(log_pitch: Tensor) -> Tensor:
     return torch.stack([log_pitch.mean(), deviation])
 
 
-def describe(config: SpectralConfig, x: Tensor, pitch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def describe(config: SpectralConfig, x: Tensor, pitch: Tensor) -> Described:
     """Return ln of the levels of harmonics and residual, and ln(1 - correlation), in their cells.
 
     Args:
@@ -137,7 +149,7 @@ def describe(config: SpectralConfig, x: Tensor, pitch: Tensor) -> tuple[Tensor, 
     quiet = _QUIET * loud.amax(-1, keepdim=True) + 1e-9  # where that is all there is, the whole sound tells
     correlation = ((alike + quiet * whole[..., None]) / (loud + quiet)).clamp(0, 0.999)
     residual = cell_energies(config, x - restore(envelopes, pitch, False)).log() / 2
-    return levels.clamp(min=math.log(TONES_FLOOR)), residual, (1 - correlation).log()
+    return Described(levels.clamp(min=math.log(TONES_FLOOR)), residual, (1 - correlation).log())
 
 
 class Tuned(NamedTuple):
@@ -149,27 +161,32 @@ class Tuned(NamedTuple):
 
 
 def tune(x: Tensor, pitch: Tensor, cents: tuple[float, ...]) -> Tuned:
-    """Correct pitches by that of these cents with which the envelopes of the harmonics change least.
+    """Correct pitches so that the envelopes of the harmonics change least.
 
     Args:
         x: sounds, (n, 1, T).
         pitch: cycles per sample, (n,), float64, above 0.
+        cents: changes to try, each up and down from the best so far, the largest first.
     """
     return Tuned(*(torch.cat(each) for each in zip(*_tune_batches(x, pitch, cents), strict=True)))
 
 
-def _tune_batches(x: Tensor, pitch: Tensor, cents: tuple[float, ...]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+def _tune_batches(x: Tensor, pitch: Tensor, cents: tuple[float, ...]) -> Iterator[Tuned]:
     for some, start in zip(x.split(_BATCH), pitch.split(_BATCH), strict=True):
-        best = start, torch.zeros(len(some)), torch.full((len(some),), -2.0)
+        best = _try_pitch(some, start)
         for change in cents:
-            tried = start * 2 ** (change / 1200)
-            envelopes = demodulate(some, tried, False)
-            power = envelopes.abs().square().sum((1, 2))
-            alike = (envelopes[..., 1:] * envelopes[..., :-1].conj()).real.sum((1, 2)) / power.clamp(min=1e-9)
-            found = tried, 2 * power / some.square().sum((1, 2)).clamp(min=1e-9), alike
-            better = alike > best[2]
-            best = tuple(torch.where(better, new, old) for new, old in zip(found, best, strict=True))  # type: ignore[assignment]
+            tried = [_try_pitch(some, best.pitch * 2 ** (sign * change / 1200)) for sign in (-1, 1)]
+            for found in tried:
+                better = found.correlation > best.correlation
+                best = Tuned(*(torch.where(better, new, old) for new, old in zip(found, best, strict=True)))
         yield best
+
+
+def _try_pitch(x: Tensor, pitch: Tensor) -> Tuned:
+    envelopes = demodulate(x, pitch, False)
+    power = envelopes.abs().square().sum((1, 2))
+    alike = (envelopes[..., 1:] * envelopes[..., :-1].conj()).real.sum((1, 2)) / power.clamp(min=1e-9)
+    return Tuned(pitch, 2 * power / x.square().sum((1, 2)).clamp(min=1e-9), alike)
 
 
 def put(state: Mapping[str, Tensor], part: str, label: int, found: Components | None) -> dict[str, Tensor]:

@@ -29,14 +29,15 @@ from ..nets.spectral import SpectralConfig, SpectralUNet, with_planes
 from ..steps import Event
 from .batches import Piece, pieces, should_crop
 from .calibration import Wanted, at_level, calibrate, measure
-from .components import find_envelopes, find_tones, put, sizes_of, tune
+from .components import describe_all, find_envelopes, find_tones, put, sizes_of, tune
 from .dataset import MAX_CATEGORIES, Dataset, OnFile, decode, name_classes, warn_of_unusable
 
 MOST_SOUNDS = 200
 """Sounds of a category that are used at most."""
 
 _ENVELOPES, _TONES = 16, 96
-_CENTS = (-24.0, -12.0, -6.0, 0.0, 6.0, 12.0, 24.0)
+_CENTS = (12.0, 6.0)
+_MOST_TONAL = 48  # sounds whose tones are described: it takes most of the time
 _TAIL_AFTER_S = 0.06
 _RANGE = 2.0  # deviations of ln(pitch) around the components that a category has
 _IN_TUNE = (0.6, 0.75)  # share of the energy in harmonics, correlation of neighbouring frames: else it is no tone
@@ -175,11 +176,12 @@ def find_components(ckpt: Checkpoint, state: dict[str, Tensor], data: Dataset, f
         counts[names[label]] = counted(len(x), "sound")
         tonal = None
         if TONES + "log_shares" in state:
-            pitch, certain = _find_pitches(state, label, x, ckpt.sample_rate, stationary)
+            some = x[:_MOST_TONAL]
+            pitch, certain = _find_pitches(state, label, some, ckpt.sample_rate, stationary)
             has = pitch > 0
-            mostly = has.double().mean() >= _MOSTLY
-            tones = find_tones(config, x[has], pitch[has], _TONES, generator) if mostly else None
-            state, tonal = put(state, TONES, label, tones), pitch if mostly else None
+            if has.double().mean() >= _MOSTLY:
+                tonal = describe_all(config, some[has], pitch[has])
+            state = put(state, TONES, label, tonal and find_tones(tonal, pitch[has], _TONES, generator))
             counts[names[label]] += f", {int(certain.sum())} of a certain pitch" if certain.any() else ""
         wanted[label] = measure(ckpt.net, x, tonal)
     return Found(state, counts, wanted)
