@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .checks import within
 from .errors import ArgumentError
+from .names import find_name
 from .schedule import alpha_sigma, v_to_denoised_eps
 from .steps import Model
 
@@ -50,7 +51,8 @@ def shares(categories: Sequence[str], category: Category) -> dict[str, float]:
 
     Args:
         categories: the network's categories.
-        category: one of them, or a mapping of several to positive weights, such as ``{"kick": 2, "snare": 1}``.
+        category: one of them, or a mapping of several to positive weights, such as ``{"kick": 2, "snare": 1}``. The
+            form of Unicode and the case of letters do not matter, unless two categories differ in nothing else.
 
     Raises:
         ArgumentError: a network without categories, an unknown one, or weights that are not positive.
@@ -58,12 +60,16 @@ def shares(categories: Sequence[str], category: Category) -> dict[str, float]:
     weights = {category: 1.0} if isinstance(category, str) else dict(category)
     if not categories:
         raise ArgumentError(f"category={category!r}: this checkpoint has no categories; leave it out.")
-    if unknown := [name for name in weights if name not in categories]:
+    found = {name: find_name(name, categories) if isinstance(name, str) else None for name in weights}
+    if unknown := [name for name, known in found.items() if known is None]:
         raise ArgumentError(f"Unknown category {unknown[0]!r}. Known: {', '.join(categories)}.")
     if not weights or not all(isinstance(w, Real) and 0 < w < float("inf") for w in weights.values()):
         raise ArgumentError(f"category={category!r}: give each category a weight above 0.")
-    total = sum(weights.values())
-    return {name: weight / total for name, weight in weights.items()}
+    total, wanted = sum(weights.values()), dict[str, float]()
+    for name, weight in weights.items():
+        known = str(found[name])
+        wanted[known] = wanted.get(known, 0.0) + weight / total
+    return wanted
 
 
 def planes(categories: Sequence[str], wanted: Mapping[str, float]) -> Tensor:
