@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import ArgumentError, AudioError
-from ..files import atomically
+from ..files import atomically, expand
 from .wav_chunks import append_chunks
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def read(path: str | Path, sample_rate: int | None = None, channels: int | None 
         FileNotFoundError: no such file.
         AudioError: not readable as sound, empty, silent, or not finite; the message says which.
     """
-    path = Path(path).expanduser()
+    path = expand(path)
     with open_sound(path) as file:
         audio, rate = _require_audio(file.read(dtype="float32", always_2d=True).T, path.name), file.samplerate
     if sample_rate is not None:
@@ -218,7 +218,7 @@ def sound_files(folder: str | Path) -> list[Path]:
     Raises:
         FileNotFoundError: no such folder, or no sound in it.
     """
-    folder = Path(folder).expanduser()
+    folder = expand(folder)
     found = sorted(
         p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")
     )

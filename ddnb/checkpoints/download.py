@@ -19,10 +19,8 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
-from filelock import FileLock
-
 from ..errors import ArgumentError, CheckpointError
-from ..files import file_sha256
+from ..files import file_sha256, local_name, locked
 from ..runtime import cache_dir
 from .diffusers import WEIGHTS_FILES
 
@@ -56,9 +54,11 @@ def fetch(source: str, *, sha256: str | None = None, on_progress: OnProgress | N
     if not source.startswith(SCHEMES):
         raise ArgumentError(f"Unknown source {source!r}; known kinds: {', '.join(SCHEMES)}.")
     target = local_path(source)
+    if target.is_file():  # without a lock: the cache may be read-only
+        return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{target}.lock"):
+        with locked(target.with_name(f"{target.name}.lock")):
             if not target.exists():
                 if source.startswith("drive:"):
                     _from_drive(source.removeprefix("drive:"), target, sha256)
@@ -76,7 +76,7 @@ def download_dir() -> Path:
 
 def local_path(source: str) -> Path:
     """Return the local path of a link or a Drive file; a hash separates files of one name from two links."""
-    name = Path(urllib.parse.unquote(urllib.parse.urlsplit(source).path)).name or "checkpoint"
+    name = local_name(Path(urllib.parse.unquote(urllib.parse.urlsplit(source).path)).name, "checkpoint")
     return download_dir() / hashlib.sha256(source.encode()).hexdigest()[:10] / name
 
 

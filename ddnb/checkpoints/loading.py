@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..checks import whole
 from ..errors import CheckpointError, FormatOverridden
-from ..files import ASSETS
+from ..files import ASSETS, cut_name, expand
 from ..nets.build import Network, build_network
 from ..nets.unet import UNet, UNetConfig
 from ..notices import warn
@@ -105,7 +105,7 @@ def _locate(source: str | Path, entry: Mapping[str, Any] | None, on_progress: On
         return _first_of(text, entry["sources"], on_progress)
     if text.startswith(SCHEMES):
         return fetch(text, on_progress=on_progress)
-    path = Path(text).expanduser()
+    path = expand(text)
     if (path / "last.safetensors").is_file():  # the folder of a training run
         return path.absolute() / "last.safetensors"
     if path.exists():
@@ -172,7 +172,7 @@ def _cache_path(path: Path) -> Path:
     place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
     stats = [part.stat() for part in parts(path)]
     state = hashlib.sha256(repr([(s.st_size, s.st_mtime_ns) for s in stats]).encode()).hexdigest()[:12]
-    return cache_dir() / "converted" / f"{path.stem[:80]}-{place}-{state}.safetensors"
+    return cache_dir() / "converted" / f"{cut_name(path.stem)}-{place}-{state}.safetensors"
 
 
 def _build(state: Mapping[str, Tensor], path: Path) -> Network:

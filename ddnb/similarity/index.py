@@ -10,14 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ..audio.io import read, sound_files
 from ..errors import Cancelled, DatasetError
-from ..files import atomically
+from ..files import atomically, locked
 from ..notices import warn
 from ..runtime import cache_dir
 from ..steps import Event
@@ -64,8 +63,7 @@ def index_folder(folder: Path, progress: Progress) -> tuple[Index, dict[str, str
     paths = {path.relative_to(folder).as_posix(): path for path in sound_files(folder)}
     key = sha256(os.fsencode(str(folder))).hexdigest()[:12]
     place = cache_dir() / "originality" / f"{folder.name[:40]}-{key}.safetensors"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(place.with_suffix(".lock")):  # one of several processes reads
+    with locked(place.with_suffix(".lock")):  # one of several processes reads
         kept = _load(place)
         index, skipped = _update(kept, paths, place, progress)
         if skipped:
@@ -123,7 +121,10 @@ def _split(index: Index) -> Iterator[tuple[File, Facts]]:
 def _save(place: Path, index: Index) -> None:
     tensors = {name: getattr(index, name).contiguous() for name in Index._fields[1:]}
     about = {"layout": str(_LAYOUT), "files": json.dumps(index.files)}
-    atomically(place, lambda part: save_file(tensors, part, about))
+    try:
+        atomically(place, lambda part: save_file(tensors, part, about))
+    except OSError as error:  # only the next call takes longer for it
+        warn(f"{place} cannot be written ({error.strerror}): set DDNB_CACHE to a folder that can be.", stacklevel=4)
 
 
 def _load(place: Path) -> Index:
