@@ -22,8 +22,9 @@ from ..clips.clip import Clip, Clips
 from ..display.plots import contact_sheet
 from ..display.shown import Shown
 from ..errors import ArgumentError
-from ..files import atomically, free_name
+from ..files import atomically, expand, free_name
 from ..generation.options import OptionGroup
+from ..names import find_name
 from ..runtime import DTYPES, pick
 
 LOG = logging.getLogger("ddnb")
@@ -123,15 +124,59 @@ def stated_format(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def parse_category(text: str) -> str | dict[str, float]:
-    """Parse ``kick``, or ``kick:2,snare:1``; a name without a number in a list has the weight 1."""
-    if ":" not in text and "," not in text:
+def parse_category(text: str, known: Sequence[str] = ()) -> str | dict[str, float]:
+    """Parse ``kick``, or ``kick:2,snare:1``; a name without a number in a list has the weight 1.
+
+    Args:
+        text: what the user wrote.
+        known: the names of the network's categories, which may hold commas and colons themselves.
+
+    Raises:
+        ArgumentError: neither of these.
+    """
+    if find_name(text, known) or (":" not in text and "," not in text):
         return text
+    if (mixture := _split_known(text, known)) is not None:
+        return mixture
     parts = (part.rpartition(":") if ":" in part else (part, "", "1") for part in text.split(","))
     try:
         return {name.strip(): float(weight) for name, _, weight in parts}
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r}: give NAME, or NAME:WEIGHT,NAME:WEIGHT") from error
+        listed = f" Known names: {', '.join(known)}." if known else ""
+        raise ArgumentError(f"--category {text!r}: give NAME, or NAME:WEIGHT,NAME:WEIGHT.{listed}") from error
+
+
+def _split_known(text: str, known: Sequence[str]) -> dict[str, float] | None:
+    """Split a list of known names with or without weights, the longest names first; None if it is none."""
+    ends = [place for place, letter in enumerate(text) if letter == ","] + [len(text)]
+    for end in reversed(ends):
+        first = _known_weight(text[:end], known)
+        if first is None:
+            continue
+        if end == len(text):
+            return first
+        if (others := _split_known(text[end + 1 :], known)) is not None:
+            return first | others
+    return None
+
+
+def _known_weight(text: str, known: Sequence[str]) -> dict[str, float] | None:
+    """Return the name and the weight of ``NAME`` or ``NAME:WEIGHT``; None if the name is not known."""
+    name, _, number = text.rpartition(":")
+    try:
+        if whole := find_name(text.strip(), known):
+            return {whole: 1.0}
+        found = find_name(name.strip(), known)
+        return {found: float(number)} if found else None
+    except ValueError:  # what follows the last colon is no number
+        return None
+
+
+def split_pair(text: str) -> tuple[str, str]:
+    """Split ``NAME=FILE``; of several signs the first counts that has a file's path after it, else the first."""
+    places = [place for place, letter in enumerate(text) if letter == "="]
+    pairs = [(text[:place], text[place + 1 :]) for place in places] or [(text, "")]
+    return next((pair for pair in pairs if pair[1] and expand(pair[1]).is_file()), pairs[0])
 
 
 # --- loading and saving ---
@@ -162,7 +207,7 @@ def _blend(ckpt: Checkpoint, blends: Sequence[tuple[str | None, float]], options
 
 def require_writable(folder: Path) -> None:
     """Raise OSError if a folder cannot be written to: before the work, not after it."""
-    there = folder.expanduser().absolute()
+    there = expand(folder).absolute()
     while not there.exists():
         there = there.parent
     try:
@@ -174,7 +219,7 @@ def require_writable(folder: Path) -> None:
 
 def require_file(path: Path) -> None:
     """Raise FileNotFoundError if there is no such file."""
-    if not path.expanduser().is_file():
+    if not expand(path).is_file():
         raise FileNotFoundError(f"There is no sound file at {path}.")
 
 
@@ -182,7 +227,7 @@ class Output:
     """Writes the sounds of a command as they are finished, and at the end a contact sheet of up to 64 of them."""
 
     def __init__(self, arguments: argparse.Namespace, asked: int):
-        self.folder, self.bits, self.asked = arguments.out.expanduser(), arguments.bits or "24", asked
+        self.folder, self.bits, self.asked = expand(arguments.out), arguments.bits or "24", asked
         self.to_rate = arguments.to_rate
         self.written = 0
         self._every, self._pictured = -(-asked // _MAX_PICTURED), list[Shown]()

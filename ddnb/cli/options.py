@@ -42,7 +42,7 @@ def add_shared(
             "--seed", type=int, nargs="+", default=[0], help="first seed, or one per sound (default: 0)"
         )
     options: dict[str, dict[str, Any]] = {
-        "category": {"type": parse_category, "metavar": "NAME[:WEIGHT,...]"},
+        "category": {"metavar": "NAME[:WEIGHT,...]"},
         **({"note": {}, "key": {}} if pitch else {}),
         "guidance_scale": {"type": float},
         "guidance_interval": {"type": float, "nargs": 2, "metavar": ("FROM", "TO")},
@@ -72,10 +72,13 @@ def add_level(parser: argparse.ArgumentParser, about: str = LEVEL_HELP) -> None:
     parser.add_argument("--level", choices=LEVELS, default=NORMALIZED, help=f"{about} (default: {NORMALIZED})")
 
 
-def sampling_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the sampling options of a command; the category ``any`` is an empty mixture."""
+def sampling_options(arguments: argparse.Namespace, ckpt: Checkpoint) -> dict[str, Any]:
+    """Return the sampling options of a command; the category ``any``, unless it is one, is an empty mixture."""
     options = group_options(arguments, SamplingOptions)
-    return options | ({"category": {}} if options.get("category") == ANY else {})
+    if (text := options.get("category")) is None:
+        return options
+    anything = text == ANY and ANY not in ckpt.categories
+    return options | {"category": {} if anything else parse_category(text, ckpt.categories)}
 
 
 def seeds_of(arguments: argparse.Namespace, n: int | None) -> list[int]:

@@ -22,7 +22,7 @@ from ..clips.record import PACK, VERSION, SoundRecord
 from ..clips.source import read_clip, require_sound, samples_sha256
 from ..display.plots import waveform_sheet
 from ..errors import ArgumentError
-from ..files import atomically, file_sha256, free_name, safe_name
+from ..files import atomically, expand, file_sha256, free_name, safe_name
 from ..generation.beat import Beat
 from ..similarity.report import Originality
 from .instruments import Zone, assign_keys, spread_keys, write_drum_map, write_dspreset, write_sfz
@@ -82,7 +82,7 @@ def pack(
             other sounds.
         OSError: the file cannot be written; nothing is left behind.
     """
-    path = Path(path).expanduser()
+    path = expand(path)
     _require_options(path, bits, format, level)
     if to_rate is not None:
         rate_edit(0, to_rate)  # checked before the sounds are read
@@ -94,7 +94,7 @@ def pack(
     try:
         atomically(target, lambda part: _write(part, packed, bits, format, chunks, instruments, origins))
     except OSError as error:
-        raise OSError(f"{target} could not be written: {error.strerror or error}; choose another place.") from error
+        raise OSError(f"{target} could not be written: {error.strerror or error}.") from error
     return target
 
 
@@ -145,7 +145,7 @@ def _collect(clips: Any) -> Iterator[tuple[Clip, bytes | None]]:
     elif isinstance(clips, Clip):
         yield clips, None
     elif isinstance(clips, str | Path):
-        clip, midi = read_clip(clips), Path(clips).expanduser().with_suffix(".mid")
+        clip, midi = read_clip(clips), expand(clips).with_suffix(".mid")
         yield clip, midi.read_bytes() if clip.making.verb == "beat" and midi.is_file() else None
     elif isinstance(clips, Iterable) and not isinstance(clips, Mapping | np.ndarray):
         for some in clips:

@@ -27,7 +27,8 @@ from ..clips.provenance import Making, ModelRecord, Provenance, provenance_of, t
 from ..clips.source import OWN, AnySound, input_clip, input_record, require_sound
 from ..display.html import sounds_html
 from ..errors import ArgumentError, AudioError, Cancelled
-from ..files import ASSETS, atomically, free_name
+from ..files import ASSETS, atomically, expand, free_name
+from ..names import find_name
 from .generate import generate
 from .levels import NORMALIZED, require_level
 
@@ -279,7 +280,7 @@ def _read_pattern(pattern: str | Path | Mapping[str, Any]) -> tuple[str, Mapping
         return pattern, known[pattern]
     content: Any = pattern
     if not isinstance(pattern, Mapping):
-        path = Path(pattern).expanduser()
+        path = expand(pattern)
         if path.suffix.lower() != ".json":
             raise ArgumentError(
                 f"Unknown pattern {pattern!r}. Known: {', '.join(known)}; or give a .json file, or a mapping like "
@@ -331,7 +332,7 @@ def _require_categories(wanted: list[str], ckpt: Checkpoint | None) -> None:
     """Refuse tracks for which the network cannot make a sound."""
     if ckpt is not None and not callable(ckpt):
         raise TypeError(f"ckpt={ckpt!r}: pass what ddnb.load returns; a pattern goes into pattern=...")
-    if unknown := [track for track in wanted if ckpt is None or track not in ckpt.categories]:
+    if unknown := [track for track in wanted if ckpt is None or find_name(track, ckpt.categories) is None]:
         why = "no network is given" if ckpt is None else f"{ckpt.name} has no category of that name"
         raise ArgumentError(
             f"No sound for {', '.join(unknown)}: {why}. Give your own, sounds={{{unknown[0]!r}: 'file.wav'}}, or a "

@@ -92,7 +92,8 @@ def make_demo(trainer: Trainer, run: RunFolder, sounds: int, cancel: Event | Non
     made: dict[str, Clip] = {}
     for clip in (clip for clips in batches for clip in clips):
         name = _demo_name(clip)
-        made[f"{name}-{len(made)}" if name in made else name] = clip  # two categories may have one file name
+        taken = name.lower() in map(str.lower, made)  # two categories may have one file name on some systems
+        made[f"{name}-{len(made)}" if taken else name] = clip
     run.save_demo(trainer.step, made)
     return target
 

@@ -23,6 +23,8 @@ from filelock import BaseFileLock
 
 from ..checkpoints.checkpoint import Checkpoint, weights_sha256
 from ..errors import ArgumentError, Cancelled, RunError
+from ..files import expand
+from ..names import canonical
 from ..nets.spectral import SpectralUNet
 from ..nets.unet import UNet, UNetConfig
 from ..notices import warn
@@ -30,7 +32,7 @@ from ..runtime import pick
 from ..steps import Event
 from .artifacts import keep_best, make_demo, start_trackers
 from .config import TrainingConfig
-from .dataset import Dataset, OnFile, decode
+from .dataset import Dataset, OnFile, decode, in_known_classes
 from .fit import in_classes
 from .intervals import SAVING, choose_intervals
 from .processes import agree, is_set_anywhere
@@ -162,7 +164,7 @@ def finetune(
         OSError: no space; the last good state is kept.
     """
     config, run = _parse_settings(ckpt, folder, out, settings), RunFolder(out)
-    if not isinstance(folder, Dataset) and run.path.resolve().is_relative_to(Path(folder).expanduser().resolve()):
+    if not isinstance(folder, Dataset) and run.path.resolve().is_relative_to(expand(folder).resolve()):
         raise RunError(f"{run.path} lies inside the folder of sounds, so its demos would be trained on: move the run.")
     if (unfinished := _unfinished.pop(run.path, None)) is not None:  # left by break, but still referenced
         unfinished.close()
@@ -218,7 +220,8 @@ def _open_run(
     data = folder if isinstance(folder, Dataset) else decode(folder, ckpt.sample_rate, ckpt.channels, on_file)
     can_fit = isinstance(ckpt.net, SpectralUNet) and config.fit is not False and config.categories is not False
     if can_fit and not isinstance(folder, Dataset):
-        data = in_classes(data, Path(folder).expanduser().resolve().name)
+        data = in_classes(data, expand(folder).resolve().name)
+    data = in_known_classes(data, [*map(canonical, stored.get("categories") or ()), *ckpt.categories])
     trainer = Trainer(ckpt, data, config, device, run.state()[0] if _is_same(stored, ckpt, data) else None)
     settings = trainer.describe_run()
     if stored:
@@ -282,7 +285,7 @@ def _check_same_run(stored: dict[str, Any], settings: dict[str, Any], run: RunFo
     if changed := [k for k in after if k not in _MAY_CHANGE and before.get(k) != after[k]]:
         listed = ", ".join(f"{k}={before.get(k)!r} (now {after[k]!r})" for k in changed)
         raise RunError(f"The run in {run.path} began with {listed}. Give the same to resume it, or a new folder.")
-    if stored.get("categories", settings["categories"]) != settings["categories"]:
+    if [*map(canonical, stored.get("categories", settings["categories"]))] != [*map(canonical, settings["categories"])]:
         was, now = (", ".join(s["categories"]) or "none" for s in (stored, settings))
         raise RunError(
             f"The run in {run.path} has the categories {was}, and the folder of sounds now gives {now}: give it its "
