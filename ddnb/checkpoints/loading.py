@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import hashlib
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -169,7 +170,7 @@ def _read_cached(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _cache_path(path: Path) -> Path:
     """Return the path of a file's converted copy; it changes with the size and the time of the file."""
-    place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+    place = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:12]
     stats = [part.stat() for part in parts(path)]
     state = hashlib.sha256(repr([(s.st_size, s.st_mtime_ns) for s in stats]).encode()).hexdigest()[:12]
     return cache_dir() / "converted" / f"{cut_name(path.stem)}-{place}-{state}.safetensors"

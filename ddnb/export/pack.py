@@ -225,7 +225,8 @@ def _write(
         def add(name: str, content: bytes | str) -> None:
             entry = zipfile.ZipInfo(f"{top}/{name}", _OLDEST)
             entry.create_system, entry.external_attr = 3, 0o644 << 16  # the same on every system
-            file.writestr(entry, content)
+            # names that are not UTF-8 may stand in the texts
+            file.writestr(entry, content.encode("utf-8", "replace") if isinstance(content, str) else content)
 
         records = []
         for index, each in enumerate(packed):
@@ -237,7 +238,7 @@ def _write(
                 add(f"{each.name}.mid", each.midi)
         manifest = {PACK: VERSION, "name": top, "sounds": [record.to_dict() for record in records]}
         add("manifest.json", json.dumps(manifest, indent=2) + "\n")
-        add("manifest.csv", write_table(records).encode("utf-8-sig"))
+        add("manifest.csv", write_table(records).encode("utf-8-sig", "replace"))
         pictured = [replace(each.clip.shown(), name=each.name) for each in packed[:MAX_PICTURED]]
         add("contact_sheet.png", waveform_sheet(pictured))
         skipped = 0

@@ -26,6 +26,7 @@ from ..clips.clip import Clip
 from ..clips.provenance import Making, ModelRecord, Provenance, provenance_of, this_machine
 from ..clips.source import OWN, AnySound, input_clip, input_record, require_sound
 from ..display.html import sounds_html
+from ..display.text import shown
 from ..errors import ArgumentError, AudioError, Cancelled
 from ..files import ASSETS, atomically, expand, free_name
 from ..names import find_name
@@ -147,14 +148,14 @@ class Beat:
         events.sort(key=lambda event: (event[0], event[1].type))  # a note ends before the next begins
         events.append((STEPS * self.bars * TICKS, MetaMessage("end_of_track")))
         score = MidiTrack()
-        score.append(MetaMessage("track_name", name=self.pattern))
+        score.append(MetaMessage("track_name", name=shown(self.pattern)))
         score.append(MetaMessage("set_tempo", tempo=bpm2tempo(self.bpm)))
         score.append(MetaMessage("time_signature", numerator=4, denominator=4))
         now = 0
         for tick, message in events:
             score.append(message.copy(time=tick - now))
             now = tick
-        return MidiFile(type=0, ticks_per_beat=4 * TICKS, tracks=[score])
+        return MidiFile(type=0, ticks_per_beat=4 * TICKS, tracks=[score], charset="utf-8")
 
     def save(self, folder: str | Path, bits: str = "24", chunks: bool = True, to_rate: int | None = None) -> list[Path]:
         """Write the loop and its record as ``Clip.save`` does, and the MIDI file beside them; nothing is overwritten.

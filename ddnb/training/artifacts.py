@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,7 @@ def start_trackers(run: RunFolder, trainer: Trainer) -> list[Any]:
         next_step = trainer.reported_step + 1
         trackers.append(TensorBoardTracker(run.path.name, run.path / "tensorboard", purge_step=next_step))
     if trainer.config.wandb:
-        run_id = hashlib.sha256(str(run.path).encode()).hexdigest()[:16]
+        run_id = hashlib.sha256(os.fsencode(run.path)).hexdigest()[:16]
         trackers.append(WandBTracker(trainer.config.wandb, name=run.path.name, id=run_id, resume="allow"))
     for tracker in trackers:
         tracker.start()

@@ -163,7 +163,7 @@ def _list_files(folder: Path) -> tuple[list[str], tuple[str, ...]]:
     ignored: list[str] = []
 
     def refuse(error: OSError) -> None:
-        name = Path(str(error.filename)).relative_to(folder).as_posix()
+        name = Path(os.path.relpath(error.filename or folder, folder)).as_posix()
         ignored.append(f"{name}/ (cannot be opened: {error.strerror})")
 
     for here, folders, files in os.walk(folder, onerror=refuse):
