@@ -30,6 +30,7 @@ from ddnb.guidance import shares
 from ddnb.names import find_name, unify_names
 from ddnb.nets.unet import with_planes
 from ddnb.training import from_scratch
+from ddnb.training.artifacts import name_demos
 from ddnb.training.dataset import decode
 
 NFC, NFD = (unicodedata.normalize(form, "Schläge") for form in ("NFC", "NFD"))
@@ -222,6 +223,23 @@ def test_a_folder_trains_the_category_that_it_is_like(network, tmp_path):
     settings = {"steps": 1, "batch_size": 2, "demos": 0, "validation": 0}
     list(ddnb.finetune(network, tmp_path / "data", tmp_path / "run", **settings))
     assert ddnb.load(tmp_path / "run").categories == network.categories
+
+
+def test_the_category_of_input_audio_is_known_in_any_spelling(network):
+    """A sound of another network, whose category differs in its case, was varied as any sound."""
+    clip = ddnb.generate(network, 1, category="CON", steps=2, duration_s=0.05)[0]
+    other = replace(clip, provenance=replace(clip.provenance, making=replace(clip.making, category={"con": 1.0})))
+    assert ddnb.vary(network, other, 0.5, 1, steps=2)[0].making.category == {"CON": 1.0}
+
+
+def test_demos_of_case_twins_are_all_kept(network):
+    """On Windows and Macs, ``Kick_seed0.wav`` and ``kick_seed0.wav`` are one file."""
+    clips = [ddnb.generate(network, 1, category="CON", steps=2, duration_s=0.05)[0]] * 2
+    twin = replace(
+        clips[0], provenance=replace(clips[0].provenance, making=replace(clips[0].making, category={"con": 1.0}))
+    )
+    names = [name.lower() for name in name_demos([*clips, twin])]
+    assert len(set(names)) == 3
 
 
 @pytest.mark.slow

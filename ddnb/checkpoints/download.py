@@ -54,8 +54,6 @@ def fetch(source: str, *, sha256: str | None = None, on_progress: OnProgress | N
     if not source.startswith(SCHEMES):
         raise ArgumentError(f"Unknown source {source!r}; known kinds: {', '.join(SCHEMES)}.")
     target = local_path(source)
-    if target.is_file():  # without a lock: the cache may be read-only
-        return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with locked(target.with_name(f"{target.name}.lock")):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -90,13 +91,17 @@ def make_demo(trainer: Trainer, run: RunFolder, sounds: int, cancel: Event | Non
         if cancel is None or not cancel.is_set():
             raise KeyboardInterrupt
         return None
-    made: dict[str, Clip] = {}
-    for clip in (clip for clips in batches for clip in clips):
-        name = _demo_name(clip)
-        taken = name.lower() in map(str.lower, made)  # two categories may have one file name on some systems
-        made[f"{name}-{len(made)}" if taken else name] = clip
-    run.save_demo(trainer.step, made)
+    run.save_demo(trainer.step, name_demos([clip for clips in batches for clip in clips]))
     return target
+
+
+def name_demos(clips: Sequence[Clip]) -> dict[str, Clip]:
+    """Return a file name without suffix for each: two categories may have one name, or differ in their case only."""
+    made: dict[str, Clip] = {}
+    for clip in clips:
+        name = _demo_name(clip)
+        made[f"{name}-{len(made)}" if name.lower() in map(str.lower, made) else name] = clip
+    return made
 
 
 def _generate_each(ckpt: Checkpoint, categories: list[str | None], n: int, cancel: Event | None) -> list[Clips]:

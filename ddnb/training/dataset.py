@@ -183,8 +183,6 @@ def _decode_into_cache(folder: Path, names: list[str], sample_rate: int, channel
     # with ffmpeg or a permission that was missing the last time, files that failed are tried again
     state = _hash([(name, *_file_state(folder / name)) for name in names], shutil.which("ffmpeg") is not None)
     cached = cache_dir() / "datasets" / f"{place}-{state}"
-    if _is_whole(cached):
-        return cached
     open_cache("datasets")
     with locked(cached.parent / f"{place}.lock"):  # only one of several processes decodes
         if not _is_whole(cached):
