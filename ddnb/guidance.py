@@ -7,7 +7,6 @@ others; a mixture has shares that sum to 1; all zeros mean "any sound", the unco
 from __future__ import annotations
 
 import difflib
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from .checks import within
 from .errors import ArgumentError
+from .names import find_name
 from .schedule import alpha_sigma, v_to_denoised_eps
 from .steps import Model
 
@@ -47,25 +47,9 @@ class Guidance:
             )
 
 
-def find_category(name: str, categories: Sequence[str]) -> str | None:
-    """Return the category of this name, in whatever case and form of Unicode it is written; None if there is none.
-
-    ``Kick`` is ``kick``, and a name that a Mac writes with combining accents is the one from a keyboard. An exact match
-    comes first; one among several that differ in case only must be exact.
-    """
-    if name in categories:
-        return name
-    alike = [known for known in categories if _folded(known) == _folded(name)]
-    return alike[0] if len(alike) == 1 else None
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).strip().casefold()
-
-
 def unknown_category(name: str, categories: Sequence[str]) -> ArgumentError:
     """Return the error for a category that a network does not have, with those that may be meant."""
-    wanted, folded = _folded(name), {_folded(known): known for known in categories}
+    wanted, folded = name.strip().casefold(), {known.casefold(): known for known in categories}
     near = [known for text, known in folded.items() if wanted and (wanted in text or text in wanted)]
     near = near or [folded[text] for text in difflib.get_close_matches(wanted, folded, n=2)]
     guess = f" Did you mean {' or '.join(near)}?" if near else ""
@@ -77,8 +61,8 @@ def shares(categories: Sequence[str], category: Category) -> dict[str, float]:
 
     Args:
         categories: the network's categories.
-        category: one of them, see ``find_category``, or a mapping of several to positive weights, such as
-            ``{"kick": 2, "snare": 1}``.
+        category: one of them, or a mapping of several to positive weights, such as ``{"kick": 2, "snare": 1}``. The
+            form of Unicode and the case of letters do not matter, unless two categories differ in nothing else.
 
     Raises:
         ArgumentError: a network without categories, an unknown one, or weights that are not positive.
@@ -88,15 +72,16 @@ def shares(categories: Sequence[str], category: Category) -> dict[str, float]:
     weights = {category: 1.0} if isinstance(category, str) else dict(category)
     if not categories:
         raise ArgumentError(f"category={category!r}: this checkpoint has no categories; leave it out.")
-    known = {name: find_category(name, categories) if isinstance(name, str) else None for name in weights}
-    if unknown := [name for name, found in known.items() if found is None]:
+    found = {name: find_name(name, categories) if isinstance(name, str) else None for name in weights}
+    if unknown := [name for name, known in found.items() if known is None]:
         raise unknown_category(str(unknown[0]), categories)
     if not weights or not all(isinstance(w, Real) and 0 < w < float("inf") for w in weights.values()):
         raise ArgumentError(f"category={category!r}: give each category a weight above 0.")
-    total, parts = sum(weights.values()), dict.fromkeys(map(str, known.values()), 0.0)
+    total, wanted = sum(weights.values()), dict[str, float]()
     for name, weight in weights.items():
-        parts[str(known[name])] += weight / total
-    return parts
+        known = str(found[name])
+        wanted[known] = wanted.get(known, 0.0) + weight / total
+    return wanted
 
 
 def planes(categories: Sequence[str], wanted: Mapping[str, float]) -> Tensor:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import errno
+import atexit
 import importlib.util
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 
 from .errors import ArgumentError
+from .files import expand
 from .notices import warn
 
 T = TypeVar("T")
@@ -110,36 +112,62 @@ def in_colab() -> bool:
 def cache_dir() -> Path:
     """Return the cache folder, ``$DDNB_CACHE`` or ``~/.cache/ddnb``; it may not exist yet.
 
-    A user without a home folder, as in some containers, has it among the temporary files.
+    A user without a home folder, or with one that cannot be written to, as in many containers, gets a temporary one.
     """
-    return Path(os.environ.get("DDNB_CACHE") or _home_cache() / "ddnb").expanduser()
+    given = os.environ.get("DDNB_CACHE")
+    return expand(given) if given else _home_cache() or _temporary_cache()
 
 
-def _home_cache() -> Path:
+def _home_cache() -> Path | None:
+    """Return the cache folder at home; None where there is no home, or it cannot be made there."""
     try:
-        return Path.home() / ".cache"
-    except RuntimeError:
-        return Path(tempfile.gettempdir()) / "cache"
+        folder = Path.home() / ".cache" / "ddnb"
+    except RuntimeError:  # neither HOME nor an entry in /etc/passwd
+        return None
+    there = next(place for place in (folder, *folder.parents) if place.exists() or place == place.parent)
+    return folder if there == folder or os.access(there, os.W_OK) else None
 
 
-if _home_cache().parent == Path(tempfile.gettempdir()):
-    os.environ.setdefault("XDG_CACHE_HOME", str(_home_cache()))  # librosa asks for a place when it is imported
+def prepare_libraries() -> None:
+    """Give a folder to libraries that do not work without a home: to be called before matplotlib is imported."""
+    if _home_cache() is None:
+        for variable in ("XDG_CACHE_HOME", "NUMBA_CACHE_DIR", "MPLCONFIGDIR"):
+            os.environ.setdefault(variable, str(cache_dir() / "libraries"))
 
 
-def make_cache(name: str) -> Path:
-    """Return a folder of the cache, and make it if necessary.
+def import_librosa() -> Any:
+    """Import librosa, which does not work without a cache folder of its own."""
+    prepare_libraries()
+    import librosa
+
+    return librosa
+
+
+@cache
+def _temporary_cache() -> Path:
+    """Return a folder that is removed when the process ends."""
+    folder = tempfile.TemporaryDirectory(prefix="ddnb-", ignore_cleanup_errors=True)
+    atexit.register(folder.cleanup)
+    warn(
+        f"There is no home folder that can be written to, so the cache is in {folder.name} until this process ends: "
+        "set DDNB_CACHE to a folder to keep it.",
+        stacklevel=4,
+    )
+    return Path(folder.name)
+
+
+def open_cache(kind: str) -> Path:
+    """Return a folder of the cache, which is created if necessary.
 
     Raises:
         OSError: it cannot be written; the message says what to do.
     """
-    folder = cache_dir() / name
+    folder = cache_dir() / kind
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
-        raise type(error)(
-            f"{folder} cannot be written ({error.strerror}): set DDNB_CACHE to another folder."
+        raise OSError(
+            f"{folder} cannot be written ({error.strerror}): set DDNB_CACHE to a folder that can be."
         ) from error
     return folder
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ArgumentError, AudioError
-from ..files import atomically
+from ..files import atomically, expand
 from .channels import to_channels
 from .reading import open_sound
 from .wav_chunks import append_chunks
@@ -44,7 +44,7 @@ def read(path: str | Path, sample_rate: int | None = None, channels: int | None 
         FileNotFoundError: no such file.
         AudioError: not readable as sound, empty, silent, not finite, off scale or too long; the message says which.
     """
-    path = Path(path).expanduser()
+    path = expand(path)
     with open_sound(path) as file:
         audio, rate = file.read(), file.sample_rate
     if sample_rate is not None:
@@ -148,7 +148,7 @@ def sound_files(folder: str | Path) -> list[Path]:
     Raises:
         FileNotFoundError: no such folder, or no sound in it.
     """
-    folder = Path(folder).expanduser()
+    folder = expand(folder)
     found = sorted(
         p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")
     )

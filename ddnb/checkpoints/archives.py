@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import CheckpointError
 from ..files import atomically
-from ..runtime import make_cache
+from ..runtime import open_cache
 from .folders import WEIGHT_FILES
 
 _RESERVE = 64 << 20
@@ -51,7 +51,7 @@ def _unpack(archive: zipfile.ZipFile, files: list[zipfile.ZipInfo], path: Path) 
     needed = sum(info.file_size for info in files)
     stats = path.stat()
     state = repr((str(path.resolve()), stats.st_size, stats.st_mtime_ns))
-    folder = make_cache("unpacked") / hashlib.sha256(state.encode()).hexdigest()[:12]
+    folder = open_cache("unpacked") / hashlib.sha256(state.encode()).hexdigest()[:12]
     if not folder.is_dir():
         try:
             if shutil.disk_usage(folder.parent).free < needed + _RESERVE:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..errors import ArgumentError
+from ..files import expand
 from ..nets.spectral import SpectralUNet
 from ..runtime import DTYPES
 from ..sampler import sampler
@@ -38,7 +39,7 @@ def convert(source: str | Path, target: str | Path, *, dtype: str = "float32", *
         ArgumentError: an unknown suffix or precision, or a network that the format cannot hold.
         CheckpointError, FileNotFoundError: as for ``load``.
     """
-    target = Path(target).expanduser()
+    target = expand(target)
     if target.exists():
         raise FileExistsError(f"{target} exists already; remove it or choose another name.")
     if target.suffix not in ("", ".safetensors", ".ckpt"):

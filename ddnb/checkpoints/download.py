@@ -21,7 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from ..errors import ArgumentError, CheckpointError
-from ..files import file_sha256, locked
+from ..files import file_sha256, local_name, locked
 from ..runtime import cache_dir
 from .folders import DIFFUSERS_CONFIG, MODEL_CONFIG, choose_weights, shards
 
@@ -76,7 +76,7 @@ def download_dir() -> Path:
 
 def local_path(source: str) -> Path:
     """Return the local path of a link or a Drive file; a hash separates files of one name from two links."""
-    name = Path(urllib.parse.unquote(urllib.parse.urlsplit(source).path)).name or "checkpoint"
+    name = local_name(Path(urllib.parse.unquote(urllib.parse.urlsplit(source).path)).name, "checkpoint")
     return download_dir() / hashlib.sha256(source.encode()).hexdigest()[:10] / name
 
 

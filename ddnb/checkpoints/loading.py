@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from ..checks import whole
 from ..errors import CheckpointError, FormatOverridden
-from ..files import ASSETS
+from ..files import ASSETS, cut_name, expand
 from ..nets.build import Network, build_network
 from ..nets.unet import UNet, UNetConfig
 from ..notices import warn
@@ -108,7 +109,7 @@ def _locate(source: str | Path, entry: Mapping[str, Any] | None, on_progress: On
         return _first_of(text, entry["sources"], on_progress)
     if text.startswith(SCHEMES):
         return fetch(text, on_progress=on_progress)
-    path = Path(text).expanduser()
+    path = expand(text)
     if (path / "last.safetensors").is_file():  # the folder of a training run
         return path.absolute() / "last.safetensors"
     if path.exists():
@@ -172,10 +173,10 @@ def _read_cached(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 def _cache_path(path: Path) -> Path:
     """Return the path of a file's converted copy; it changes with the size and the time of the file."""
-    place = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+    place = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:12]
     stats = [part.stat() for part in parts(path)]
     state = hashlib.sha256(repr([(s.st_size, s.st_mtime_ns) for s in stats]).encode()).hexdigest()[:12]
-    return cache_dir() / "converted" / f"{path.stem[:80]}-{place}-{state}.safetensors"
+    return cache_dir() / "converted" / f"{cut_name(path.stem)}-{place}-{state}.safetensors"
 
 
 def _build(state: Mapping[str, Tensor], path: Path) -> Network:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 import logging
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -23,8 +22,9 @@ from ..clips.clip import Clip, Clips
 from ..display.plots import contact_sheet
 from ..display.shown import Shown
 from ..errors import ArgumentError, FormatOverridden
-from ..files import atomically, free_name
+from ..files import atomically, expand, free_name
 from ..generation.options import OptionGroup
+from ..names import find_name
 from ..notices import handle_warnings
 from ..runtime import DTYPES, pick
 
@@ -125,41 +125,70 @@ def stated_format(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def parse_category(text: str) -> str | dict[str, float]:
+def parse_category(text: str, known: Sequence[str] = ()) -> str | dict[str, float]:
     """Parse ``kick``, or ``kick:2,snare:1``; a name without a number in a list has the weight 1.
 
-    A name that holds a comma stands in double quotes, one that ends like a weight has one: ``"a, b":1``, ``a:2:1``.
+    Args:
+        text: what the user wrote.
+        known: the names of the network's categories, which may hold commas and colons themselves.
+
+    Raises:
+        ArgumentError: neither of these.
     """
-    parts = next(csv.reader([text], skipinitialspace=True), [])
-    split = [(part.rpartition(":") if _is_number(part.rpartition(":")[2]) else (part, "", "1")) for part in parts]
-    names = [name.strip() for name, _, _ in split]
-    if not names or not all(names) or (len(parts) > 1 and any(":" in name and not colon for name, colon, _ in split)):
-        raise argparse.ArgumentTypeError(f"{text!r}: give NAME, or NAME:WEIGHT,NAME:WEIGHT")
-    if len(split) == 1 and not split[0][1]:
-        return names[0]
-    weights = dict.fromkeys(names, 0.0)
-    for name, (_, _, weight) in zip(names, split, strict=True):
-        weights[name] += float(weight)
-    return weights
-
-
-def _is_number(text: str) -> bool:
+    if find_name(text, known) or (":" not in text and "," not in text):
+        return text
+    if (mixture := _split_known(text, known)) is not None:
+        return mixture
+    parts = (part.rpartition(":") if ":" in part else (part, "", "1") for part in text.split(","))
     try:
-        float(text)
-    except ValueError:
-        return False
-    return True
+        return {name.strip(): float(weight) for name, _, weight in parts}
+    except ValueError as error:
+        listed = f" Known names: {', '.join(known)}." if known else ""
+        raise ArgumentError(f"--category {text!r}: give NAME, or NAME:WEIGHT,NAME:WEIGHT.{listed}") from error
 
 
-class MergeCategories(argparse.Action):
-    """Several options ``--category`` are a mixture of all."""
+def _split_known(text: str, known: Sequence[str]) -> dict[str, float] | None:
+    """Split a list of known names with or without weights, the longest names first; None if it is none."""
+    ends = [place for place, letter in enumerate(text) if letter == ","] + [len(text)]
+    for end in reversed(ends):
+        first = _known_weight(text[:end], known)
+        if first is None:
+            continue
+        if end == len(text):
+            return first
+        if (others := _split_known(text[end + 1 :], known)) is not None:
+            return first | others
+    return None
 
-    def __call__(self, parser: Any, namespace: argparse.Namespace, value: Any, option: str | None = None) -> None:
-        before = getattr(namespace, self.dest, None)
-        if before is not None:
-            whole = [{some: 1.0} if isinstance(some, str) else some for some in (before, value)]
-            value = {name: sum(some.get(name, 0.0) for some in whole) for name in dict.fromkeys((*whole[0], *whole[1]))}
-        setattr(namespace, self.dest, value)
+
+def _known_weight(text: str, known: Sequence[str]) -> dict[str, float] | None:
+    """Return the name and the weight of ``NAME`` or ``NAME:WEIGHT``; None if the name is not known."""
+    name, _, number = text.rpartition(":")
+    try:
+        if whole := find_name(text.strip(), known):
+            return {whole: 1.0}
+        found = find_name(name.strip(), known)
+        return {found: float(number)} if found else None
+    except ValueError:  # what follows the last colon is no number
+        return None
+
+
+def merge_categories(given: Sequence[str | dict[str, float]]) -> str | dict[str, float]:
+    """Return one category, or the mixture of several that were given one after another."""
+    if len(given) == 1:
+        return given[0]
+    merged: dict[str, float] = {}
+    for each in given:
+        for name, weight in ({each: 1.0} if isinstance(each, str) else each).items():
+            merged[name] = merged.get(name, 0.0) + weight
+    return merged
+
+
+def split_pair(text: str) -> tuple[str, str]:
+    """Split ``NAME=FILE``; of several signs the first counts that has a file's path after it, else the first."""
+    places = [place for place, letter in enumerate(text) if letter == "="]
+    pairs = [(text[:place], text[place + 1 :]) for place in places] or [(text, "")]
+    return next((pair for pair in pairs if pair[1] and expand(pair[1]).is_file()), pairs[0])
 
 
 # --- loading and saving ---
@@ -204,7 +233,7 @@ def _blend(ckpt: Checkpoint, blends: Sequence[tuple[str | None, float]], options
 
 def require_writable(folder: Path) -> None:
     """Raise OSError if a folder cannot be written to: before the work, not after it."""
-    there = folder.expanduser().absolute()
+    there = expand(folder).absolute()
     while not there.exists():
         there = there.parent
     try:
@@ -216,7 +245,7 @@ def require_writable(folder: Path) -> None:
 
 def require_file(path: Path) -> None:
     """Raise FileNotFoundError if there is no such file."""
-    if not path.expanduser().is_file():
+    if not expand(path).is_file():
         raise FileNotFoundError(f"There is no sound file at {path}.")
 
 
@@ -224,7 +253,7 @@ class Output:
     """Writes the sounds of a command as they are finished, and at the end a contact sheet of up to 64 of them."""
 
     def __init__(self, arguments: argparse.Namespace, asked: int):
-        self.folder, self.bits, self.asked = arguments.out.expanduser(), arguments.bits or "24", asked
+        self.folder, self.bits, self.asked = expand(arguments.out), arguments.bits or "24", asked
         self.to_rate = arguments.to_rate
         self.written = 0
         self._every, self._pictured = -(-asked // _MAX_PICTURED), list[Shown]()

@@ -12,6 +12,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..clips.clip import Clips
 from ..clips.source import read_clip
 from ..errors import ArgumentError, AudioError
+from ..files import expand
 from ..generation.extend import extend
 from ..generation.inpaint import inpaint
 from ..generation.interpolate import interpolate
@@ -63,14 +64,15 @@ def _add_vary(commands: Commands) -> None:
 
 def run_vary(arguments: argparse.Namespace) -> int:
     """Vary a sound file, or each of a folder."""
-    seeds, given = seeds_of(arguments, arguments.n), arguments.audio.expanduser()
+    seeds, given = seeds_of(arguments, arguments.n), expand(arguments.audio)
     sounds = sound_files(given) if given.is_dir() else [arguments.audio]
-    options = sampling_options(arguments) | group_options(arguments, LoopOptions)
+    options = group_options(arguments, LoopOptions)
     options |= {"match_level": arguments.match_level, "level": arguments.level}
     options |= {"offset_s": arguments.offset_s, "duration_s": arguments.duration_s}
 
     def make(sound: Path, seeds: Sequence[int], ckpt: Checkpoint, on_step: Progress) -> Clips:
-        return vary(ckpt, read_clip(sound), arguments.strength, seed=seeds, on_step=on_step, **options)
+        chosen = options | sampling_options(arguments, ckpt)
+        return vary(ckpt, read_clip(sound), arguments.strength, seed=seeds, on_step=on_step, **chosen)
 
     return _run_edit(arguments, "varying", make, sounds, seeds)
 
@@ -95,10 +97,11 @@ def _add_method(parser: argparse.ArgumentParser) -> None:
 def run_inpaint(arguments: argparse.Namespace) -> int:
     """Fill gaps of a sound file."""
     starts, ends = map(list, zip(*arguments.gap, strict=True))
-    options = sampling_options(arguments) | {"method": arguments.method, "loop": arguments.loop}
+    options = {"method": arguments.method, "loop": arguments.loop}
 
     def make(sound: Path, seeds: Sequence[int], ckpt: Checkpoint, on_step: Progress) -> Clips:
-        return inpaint(ckpt, read_clip(sound), starts, ends, seed=seeds, on_step=on_step, **options)
+        chosen = options | sampling_options(arguments, ckpt)
+        return inpaint(ckpt, read_clip(sound), starts, ends, seed=seeds, on_step=on_step, **chosen)
 
     return _run_edit(arguments, "filling", make, [arguments.audio], seeds_of(arguments, arguments.n))
 
@@ -116,10 +119,11 @@ def _add_extend(commands: Commands) -> None:
 
 def run_extend(arguments: argparse.Namespace) -> int:
     """Extend a sound file."""
-    options = sampling_options(arguments) | {"method": arguments.method, "backwards": arguments.backwards}
+    options = {"method": arguments.method, "backwards": arguments.backwards}
 
     def make(sound: Path, seeds: Sequence[int], ckpt: Checkpoint, on_step: Progress) -> Clips:
-        return extend(ckpt, read_clip(sound), arguments.duration_s, seed=seeds, on_step=on_step, **options)
+        chosen = options | sampling_options(arguments, ckpt)
+        return extend(ckpt, read_clip(sound), arguments.duration_s, seed=seeds, on_step=on_step, **chosen)
 
     return _run_edit(arguments, "extending", make, [arguments.audio], seeds_of(arguments, arguments.n))
 
@@ -160,7 +164,7 @@ def _add_interpolate(commands: Commands) -> None:
     parser.add_argument("--depth", type=float, default=1.0, help=depth)
     exact = "use the exact inversion (default: if plain inversion loses a sound)"
     parser.add_argument("--exact", action=argparse.BooleanOptionalAction, help=exact)
-    parser.add_argument("--to-category", type=parse_category, help="category of the second sound")
+    parser.add_argument("--to-category", help="category of the second sound")
     parser.add_argument("--duration-s", type=float, help="seconds (default: as the longer sound)")
     add_level(parser, f"between seeds: {LEVEL_HELP}")
     add_shared(parser, run_interpolate, seed=False)
@@ -177,7 +181,8 @@ def run_interpolate(arguments: argparse.Namespace) -> int:
     require_output(arguments)
     ckpt = load_checkpoint(arguments)
     ends = [read_clip(end) if isinstance(end, Path) else end for end in ends]
-    options = sampling_options(arguments) | {"to_category": arguments.to_category, "duration_s": arguments.duration_s}
+    to_category = arguments.to_category and parse_category(arguments.to_category, ckpt.categories)
+    options = sampling_options(arguments, ckpt) | {"to_category": to_category, "duration_s": arguments.duration_s}
     options |= {"depth": arguments.depth, "exact": arguments.exact, "level": arguments.level}
     with progress_bar("interpolating", "step") as bar:
         clips = interpolate(ckpt, *ends, arguments.n, on_step=bar, **options)

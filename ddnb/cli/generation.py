@@ -30,6 +30,7 @@ from .common import (
     require_output,
     share_of,
     split_batches,
+    split_pair,
 )
 from .options import add_level, add_loop_options, add_shared, batch_size_of, sampling_options, seeds_of
 
@@ -71,7 +72,7 @@ def run_generate(arguments: argparse.Namespace) -> int:
     each = bool(ckpt.categories) and arguments.category is None
     if each and arguments.n is None and len(arguments.seed) == 1:
         seeds = seeds_of(arguments, max(16, len(ckpt.own_categories)))
-    options = sampling_options(arguments) | group_options(arguments, LoopOptions)
+    options = sampling_options(arguments, ckpt) | group_options(arguments, LoopOptions)
     options |= {"width": arguments.width, "duration_s": arguments.duration_s, "level": arguments.level}
     options["max_cents"] = _accepted_cents(arguments, ckpt)
     output = Output(arguments, len(seeds))
@@ -127,7 +128,7 @@ def run_keybed(arguments: argparse.Namespace) -> int:
     given = {name: getattr(arguments, name) for name in ("low", "high", "step", "duration_s", "level")}
     with progress_bar("generating", "") as bar:
         on_step = share_of(bar, 0, 1, 1)
-        options = {"category": None} | sampling_options(arguments)
+        options = {"category": None} | sampling_options(arguments, ckpt)
         clips = keybed(ckpt, seed=arguments.seed[0], on_step=on_step, **given, **options)
         making = clips.provenance.making
         output = Output(arguments, (making and making.asked) or 1)
@@ -162,7 +163,7 @@ def run_beat(arguments: argparse.Namespace) -> int:
     """Make a drum beat."""
     sounds = {}
     for given in arguments.sound:
-        track, _, path = given.partition("=")
+        track, path = split_pair(given)
         if not path:
             raise ArgumentError(f"--sound {given}: give TRACK=FILE, such as kick=my-kick.wav.")
         sounds[track] = path

@@ -10,7 +10,9 @@ import argparse
 import io
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TextIO
 
 from ..clips.provenance import package_version
 from ..errors import Cancelled, DdnbError, Interrupted
@@ -21,6 +23,11 @@ from .common import LOG
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit status."""
+    with _tolerant(sys.stdout), _tolerant(sys.stderr):
+        return _run(argv)
+
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = build_parser().parse_args(argv)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("ddnb: %(message)s"))
@@ -35,11 +42,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         LOG.error("interrupted")
         return 130
-    except (DdnbError, OSError, MemoryError, FloatingPointError) as error:
+    except OSError as error:
+        LOG.error(f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error)
+        return 2
+    except (DdnbError, MemoryError, FloatingPointError) as error:
         LOG.error(error)
         return 2
     finally:
         LOG.removeHandler(handler)
+
+
+@contextmanager
+def _tolerant(stream: TextIO | None) -> Iterator[None]:
+    """Let a stream write the names that its encoding lacks as escapes: files and pipes on Windows are in cp1252."""
+    if not isinstance(stream, io.TextIOWrapper):  # a notebook's, or none at all
+        yield
+        return
+    errors = stream.errors
+    stream.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        stream.reconfigure(errors=errors)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -16,12 +16,12 @@ from ..sampler import SAMPLERS
 from ..schedule import GRIDS
 from ..threads import available
 from .common import (
-    MergeCategories,
     add_blend,
     add_checkpoint,
     add_group,
     add_output,
     group_options,
+    merge_categories,
     parse_category,
 )
 
@@ -43,7 +43,7 @@ def add_shared(
             "--seed", type=int, nargs="+", default=[0], help="first seed, or one per sound (default: 0)"
         )
     options: dict[str, dict[str, Any]] = {
-        "category": {"type": parse_category, "action": MergeCategories, "metavar": "NAME[:WEIGHT,...]"},
+        "category": {"action": "append", "metavar": "NAME[:WEIGHT,...]"},
         **({"note": {}, "key": {}} if pitch else {}),
         "guidance_scale": {"type": float},
         "guidance_interval": {"type": float, "nargs": 2, "metavar": ("FROM", "TO")},
@@ -73,10 +73,14 @@ def add_level(parser: argparse.ArgumentParser, about: str = LEVEL_HELP) -> None:
     parser.add_argument("--level", choices=LEVELS, default=NORMALIZED, help=f"{about} (default: {NORMALIZED})")
 
 
-def sampling_options(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the sampling options of a command; the category ``any`` is an empty mixture."""
+def sampling_options(arguments: argparse.Namespace, ckpt: Checkpoint) -> dict[str, Any]:
+    """Return the sampling options of a command; the category ``any``, unless it is one, is an empty mixture."""
     options = group_options(arguments, SamplingOptions)
-    return options | ({"category": {}} if options.get("category") == ANY else {})
+    if (texts := options.get("category")) is None:
+        return options
+    if texts == [ANY] and ANY not in ckpt.categories:
+        return options | {"category": {}}
+    return options | {"category": merge_categories([parse_category(text, ckpt.categories) for text in texts])}
 
 
 def seeds_of(arguments: argparse.Namespace, n: int | None) -> list[int]:

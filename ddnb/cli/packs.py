@@ -11,7 +11,7 @@ from ..clips.record import is_pack, read_record
 from ..clips.source import read_clip
 from ..errors import AudioError
 from ..export.pack import FORMATS, file_samples_sha256, pack, packed_name
-from ..files import file_sha256
+from ..files import expand, file_sha256
 from ..generation.remake import remake_all
 from ..similarity.check import originality
 from .common import (
@@ -58,7 +58,7 @@ def run_pack(arguments: argparse.Namespace) -> int:
     require_writable(arguments.out.parent)
     sounds: list[Path] = []
     for place in arguments.sounds:
-        sounds += _readable(place) if place.expanduser().is_dir() else [place]
+        sounds += _readable(place) if expand(place).is_dir() else [place]
     names = ("bits", "to_rate", "format", "level", "instruments")
     options = {name: getattr(arguments, name) for name in names} | {"chunks": not arguments.no_chunks}
     path = pack(sounds, arguments.out, **options)
@@ -103,7 +103,7 @@ def run_remake(arguments: argparse.Namespace) -> int:
         file = record.file
         bits, chunks = arguments.bits or file.bits or "24", bool(file.chunks)
         name = packed_name(file.name or "") if is_pack(content) else clip.name
-        path = clip.save_as(arguments.out.expanduser() / f"{name}.wav", bits, chunks, arguments.to_rate)
+        path = clip.save_as(expand(arguments.out) / f"{name}.wav", bits, chunks, arguments.to_rate)
         report_saved(path, clip, bits)
         other |= bits != file.bits or arguments.to_rate not in (None, file.sample_rate)
         if file.samples_sha256:
@@ -135,9 +135,9 @@ def _add_originality(commands: Commands) -> None:
 
 def run_originality(arguments: argparse.Namespace) -> int:
     """Compare sounds with a folder of training sounds; the status is 1 if there is a near copy or a duplicate."""
-    given = [sound.expanduser() for sound in arguments.sounds]
+    given = [expand(sound) for sound in arguments.sounds]
     sounds = [file for path in given for file in (_readable(path) if path.is_dir() else [path])]
-    data = arguments.data.expanduser()
+    data = expand(arguments.data)
     itself = all(path.is_dir() and path.resolve() == data.resolve() for path in given)
     with progress_bar("comparing", "sound") as bar:  # a folder and itself: its sounds are compared with one another
         report = originality(sounds, None if itself else data, on_progress=bar)

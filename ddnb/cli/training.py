@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ..checkpoints.loading import load
 from ..display.text import counted
+from ..files import expand
 from ..runtime import pick
 from ..training.config import TrainingConfig
 from ..training.fit import fit, require_new_file
@@ -58,7 +59,7 @@ def _add_fit(commands: Commands) -> None:
 
 def run_fit(arguments: argparse.Namespace) -> int:
     """Fit a checkpoint to a folder and write it."""
-    if not arguments.folder.expanduser().is_dir():  # before a download
+    if not expand(arguments.folder).is_dir():  # before a download
         raise FileNotFoundError(f"There is no folder of sounds at {arguments.folder}.")
     require_writable(require_new_file(arguments.out).parent)
     ckpt = load_checkpoint(arguments)
@@ -104,7 +105,7 @@ def _add_training_config(parser: argparse.ArgumentParser) -> None:
 
 def run_finetune(arguments: argparse.Namespace) -> int:
     """Train a checkpoint, or resume a run; the status is 130 if it was stopped before its last step."""
-    if not arguments.data.expanduser().is_dir():  # before a download
+    if not expand(arguments.data).is_dir():  # before a download
         raise FileNotFoundError(f"There is no folder of sounds at {arguments.data}.")
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1  # then accelerate assigns the devices
     where = pick(arguments.device)
@@ -183,7 +184,7 @@ def _add_check_dataset(commands: Commands) -> None:
 
 def run_check_dataset(arguments: argparse.Namespace) -> int:
     """Print a report on a folder of sounds."""
-    if not arguments.folder.expanduser().is_dir():  # before a download
+    if not expand(arguments.folder).is_dir():  # before a download
         raise FileNotFoundError(f"There is no folder of sounds at {arguments.folder}.")
     ckpt = from_scratch(arguments.scratch, **stated_format(arguments)) if arguments.scratch else None
     if arguments.checkpoint is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +20,7 @@ from ..audio.wav_chunks import acid, smpl
 from ..display.html import sounds_html
 from ..display.shown import Shown
 from ..errors import ArgumentError
-from ..files import atomically, claim_pair, file_sha256, safe_name
+from ..files import atomically, claim_pair, expand, file_sha256, safe_name
 from .provenance import InputRecord, Making, Provenance
 from .record import FileFacts, LevelFacts, MusicFacts, SoundRecord
 
@@ -200,7 +201,7 @@ class Clip:
             ArgumentError: a file in place of a folder, unknown ``bits``, or a rate out of its range; nothing is
                 written.
         """
-        folder = Path(folder).expanduser()
+        folder = expand(folder)
         if folder.suffix.lower() in (".wav", ".json") or folder.is_file():
             raise ArgumentError(
                 f"{folder} is not a folder: give the folder to save in; the file will be {self.name}.wav."
@@ -219,8 +220,9 @@ class Clip:
             text = json.dumps(clip.write(path, bits, chunks).to_dict(), indent=2) + "\n"
             atomically(beside, lambda part: part.write_text(text, encoding="utf-8"))
         except BaseException:
-            path.unlink(missing_ok=True)
-            beside.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the disk may be gone
+                path.unlink(missing_ok=True)
+                beside.unlink(missing_ok=True)
             raise
         return path
 

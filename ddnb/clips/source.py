@@ -19,7 +19,7 @@ from ..audio.reading import RATES_HZ
 from ..checkpoints.checkpoint import Checkpoint
 from ..checks import within
 from ..errors import ArgumentError, AudioError
-from ..files import file_sha256
+from ..files import expand, file_sha256
 from .clip import Clip, Clips
 from .provenance import InputRecord, ModelRecord, Provenance
 from .record import SoundRecord, read_record, records_of
@@ -52,7 +52,7 @@ def input_clip(sound: AnySound, what: str = "audio") -> Clip:
         require_sound(sound.audio, sound.sample_rate, what)
         return sound
     if isinstance(sound, str | Path):
-        path = Path(sound).expanduser()
+        path = expand(sound)
         if path.is_dir():
             raise ArgumentError(f"{path.name} is a folder: give a sound file, or use vary_folder.")
         audio, rate = read(path)
@@ -154,7 +154,7 @@ def read_clip(path: str | Path) -> Clip:
         FileNotFoundError: no such file.
         AudioError: not readable, empty, silent, or not finite.
     """
-    path = Path(path).expanduser()
+    path = expand(path)
     clip = input_clip(path)
     assert clip.provenance.source is not None
     record = _find_record(path, clip.provenance.source.sha256)

@@ -22,6 +22,14 @@ _PICTURE_BYTES = 170_000  # as text, of a spectrogram of noise, the largest
 _CARD = "284px"
 
 
+def escape(text: str) -> str:
+    """Return text for HTML and its attributes; halves of characters, as in names that are not UTF-8, are replaced.
+
+    A page that holds them cannot be sent or saved.
+    """
+    return html.escape(text.encode("utf-8", "replace").decode("utf-8"))
+
+
 def sounds_html(sounds: Sequence[Shown]) -> str:
     """Return players and pictures as one piece of HTML, which stays playable in a saved notebook."""
     cards, note = cards_of(sounds)
@@ -33,7 +41,7 @@ def sounds_html(sounds: Sequence[Shown]) -> str:
 def card_html(shown: Shown, audio: str, png: bytes) -> str:
     """Return caption, player and picture of a sound as HTML."""
     return (
-        f'{caption(shown)}{audio}<br><img alt="{html.escape(_alt(shown))}" '
+        f'{caption(shown)}{audio}<br><img alt="{escape(_alt(shown))}" '
         f'style="width:280px;max-width:100%" src="data:image/png;base64,{base64.b64encode(png).decode()}">'
     )
 
@@ -79,9 +87,9 @@ def caption(sound: Shown) -> str:
     seam = ", loop" if sound.loop else ""
     seam += "" if sound.seam_db is None else f", seam {sound.seam_db:+.0f} dB"
     how = f", {sound.details}" if sound.details else ""
-    details = html.escape(f"{sound.duration_s:.2f} s{how}, {level}{seam}")
+    details = escape(f"{sound.duration_s:.2f} s{how}, {level}{seam}")
     style = "overflow-wrap:anywhere;line-height:1.4"  # widgets have 28 px a line
-    name = html.escape(sound.name)
+    name = escape(sound.name)
     return f"<div style='{style}'><b>{name}</b><br><span style='opacity:.7'>{details}</span></div>"
 
 
@@ -94,7 +102,7 @@ def audio_html(sound: Shown) -> str:
     fitting = sound.audio * (10 ** (CEILING_DBFS / 20) / peak) if peak > 1 else sound.audio
     soundfile.write(wav, fitting.T, sound.sample_rate, "PCM_16", format="WAV")
     data = base64.b64encode(wav.getvalue()).decode()
-    label = html.escape(f"{sound.name}, {sound.duration_s:.1f} seconds")
+    label = escape(f"{sound.name}, {sound.duration_s:.1f} seconds")
     again = " loop" if sound.loop else ""
     return (
         f'<audio controls{again} preload="auto" aria-label="{label}" style="width:280px;max-width:100%" '

@@ -6,6 +6,7 @@ They have no background, and their text is legible on light and on dark pages.
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..audio.io import peak_dbfs
+from ..runtime import import_librosa, prepare_libraries
 from ..schedule import GRIDS, time_grid
 from .shown import Shown
-from .text import in_picture
+from .text import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE = "#3b82f6", "#d97706"
 GREY = "#797979"  # contrast of 4.4 on white and on the dark themes' #111
 SHEET_COLUMNS = 4
+_TITLE = 30  # characters of a name at most
 _CURVE_POINTS = 60
 _LOWEST_HZ, _HIGHEST_HZ = 20, 20_000
 _FREQUENCIES = {100: "100", 1000: "1k", 10_000: "10k"}
@@ -91,7 +94,7 @@ def beat_picture(tracks: Mapping[str, str]) -> bytes:
     """Draw the steps of a beat, louder ones more solid; return a PNG."""
     from matplotlib.patches import Rectangle
 
-    length = max(map(len, tracks.values()))
+    length, names = max(map(len, tracks.values())), [shortened(track, _TITLE) for track in tracks]
     figure = new_figure(0.9 + 0.22 * length, 0.5 + 0.26 * len(tracks), layout="constrained")
     axes = figure.subplots()
     for row, steps in enumerate(tracks.values()):
@@ -102,12 +105,7 @@ def beat_picture(tracks: Mapping[str, str]) -> bytes:
             axes.add_patch(Rectangle((k + 0.08, row + 0.12), 0.84, 0.76, color=color, alpha=alpha, linewidth=0))
     for beat in range(0, length + 1, 4):
         axes.axvline(beat, color=GREY, linewidth=1.5 if beat % 16 == 0 else 0.5)
-    axes.set(
-        xlim=(0, length),
-        ylim=(len(tracks), 0),
-        yticks=np.arange(len(tracks)) + 0.5,
-        yticklabels=[in_picture(track) for track in tracks],
-    )
+    axes.set(xlim=(0, length), ylim=(len(tracks), 0), yticks=np.arange(len(tracks)) + 0.5, yticklabels=names)
     axes.set(xticks=np.arange(0, length, 4) + 0.5, xticklabels=np.arange(0, length, 4) + 1)
     axes.tick_params(colors=GREY, length=0)
     axes.spines[:].set_visible(False)
@@ -125,7 +123,7 @@ def contact_sheet(sounds: Sequence[Shown]) -> bytes:
             draw_spectrogram(axes, sound.audio.mean(axis=0), sound.sample_rate, 280)
             axes.axis("off")
             about = f"{sound.duration_s:.2f} s, peak {peak_dbfs(sound.audio):.1f} dBFS"
-            axes.set_title(f"{in_picture(sound.name)}\n{about}", fontsize=8, color=GREY)
+            axes.set_title(f"{shortened(sound.name, _TITLE)}\n{about}", fontsize=8, color=GREY)
     return to_png(figure)
 
 
@@ -145,14 +143,14 @@ def waveform_sheet(sounds: Sequence[Shown]) -> bytes:
         height = 0.32 / max(np.abs(low).max(), np.abs(high).max(), 1e-4)
         across = column + np.linspace(0.03, 0.97, len(low))
         axes.fill_between(across, row + 0.65 - height * low, row + 0.65 - height * high, color=BLUE, linewidth=0.6)
-        title = f"{in_picture(sound.name, 30)}, {sound.duration_s:.2f} s, {peak_dbfs(sound.audio):.0f} dB"
+        title = f"{shortened(sound.name, _TITLE)}, {sound.duration_s:.2f} s, {peak_dbfs(sound.audio):.0f} dB"
         axes.text(column + 0.5, row + 0.22, title, fontsize=6, color=GREY, ha="center")
     return to_png(figure)
 
 
 def draw_spectrogram(axes: Axes, mono: np.ndarray, sample_rate: int, columns: int) -> None:
     """Draw a mel spectrogram with seconds on one axis and frequencies on the other."""
-    import librosa
+    librosa = import_librosa()
 
     top = min(_HIGHEST_HZ, sample_rate // 2)
     hop = max(32, len(mono) // columns)
@@ -223,6 +221,7 @@ def loss_picture(losses: Sequence[tuple[int, float]], validations: Sequence[tupl
 
 def new_figure(width: float, height: float, dpi: int = 100, layout: str | None = None) -> Figure:
     """Return an empty figure of this size in inches, without a screen."""
+    prepare_libraries()
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=dpi, layout=layout)  # type: ignore[arg-type]
@@ -240,9 +239,16 @@ def style_axes(axes: Axes, size: int | None = None, grid: bool = True) -> None:
 
 
 def to_png(figure: Figure) -> bytes:
-    """Return a figure as PNG with a transparent background."""
+    """Return a figure as PNG with a transparent background. All text is plain: dollars in a name are no mathematics."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        text.set_usetex(False)
     png = io.BytesIO()
-    figure.savefig(png, format="png", transparent=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # characters that the font lacks are drawn as boxes
+        figure.savefig(png, format="png", transparent=True)
     return png.getvalue()
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from ..names import canonical
+
+_JOINERS = "\u200c\u200d"  # within emoji and Persian words; not printable by themselves
+
 
 def shown(name: str) -> str:
-    """Return a file name that can be printed: unprintable characters become question marks."""
-    return "".join(c if c.isprintable() else "?" for c in name)
+    """Return a name that can be printed, in Unicode's NFC: unprintable characters become question marks."""
+    return "".join(c if c.isprintable() or c in _JOINERS else "?" for c in canonical(name))
 
 
-def in_picture(name: str, most: int = 40) -> str:
-    """Return a name as Matplotlib draws it: printable, at most so long, its dollars no mathematics."""
+def shortened(name: str, most: int) -> str:
+    """Return a name that can be printed, with at most ``most`` characters: the middle of a longer one is left out."""
     name = shown(name)
-    name = name if len(name) <= most else f"{name[: most // 2]}…{name[-(most // 2) :]}"
-    return name.replace("$", r"\$")
+    return name if len(name) <= most else f"{name[: most // 2]}…{name[len(name) - (most - 1) // 2 :]}"
 
 
 def duration(seconds: float) -> str:

@@ -22,7 +22,7 @@ from ..clips.record import PACK, VERSION, SoundRecord
 from ..clips.source import read_clip, require_sound, samples_sha256
 from ..display.plots import waveform_sheet
 from ..errors import ArgumentError
-from ..files import atomically, file_sha256, free_name, safe_name
+from ..files import atomically, expand, file_sha256, free_name, safe_name
 from ..generation.beat import Beat
 from ..notices import warn
 from ..similarity.report import Originality
@@ -83,7 +83,7 @@ def pack(
             other sounds.
         OSError: the file cannot be written; nothing is left behind.
     """
-    path = Path(path).expanduser()
+    path = expand(path)
     _require_options(path, bits, format, level)
     if to_rate is not None:
         rate_edit(0, to_rate)  # checked before the sounds are read
@@ -97,7 +97,7 @@ def pack(
     try:
         atomically(target, lambda part: _write(part, packed, bits, format, chunks, instruments, origins))
     except OSError as error:
-        raise OSError(f"{target} could not be written: {error.strerror or error}; choose another place.") from error
+        raise OSError(f"{target} could not be written: {error.strerror or error}.") from error
     return target
 
 
@@ -148,7 +148,7 @@ def _collect(clips: Any) -> Iterator[tuple[Clip, bytes | None]]:
     elif isinstance(clips, Clip):
         yield clips, None
     elif isinstance(clips, str | Path):
-        clip, midi = read_clip(clips), Path(clips).expanduser().with_suffix(".mid")
+        clip, midi = read_clip(clips), expand(clips).with_suffix(".mid")
         yield clip, midi.read_bytes() if clip.making.verb == "beat" and midi.is_file() else None
     elif isinstance(clips, Iterable) and not isinstance(clips, Mapping | np.ndarray):
         for some in clips:
@@ -228,7 +228,8 @@ def _write(
         def add(name: str, content: bytes | str) -> None:
             entry = zipfile.ZipInfo(f"{top}/{name}", _OLDEST)
             entry.create_system, entry.external_attr = 3, 0o644 << 16  # the same on every system
-            file.writestr(entry, content)
+            # names that are not UTF-8 may stand in the texts
+            file.writestr(entry, content.encode("utf-8", "replace") if isinstance(content, str) else content)
 
         records = []
         for index, each in enumerate(packed):
@@ -240,7 +241,7 @@ def _write(
                 add(f"{each.name}.mid", each.midi)
         manifest = {PACK: VERSION, "name": top, "sounds": [record.to_dict() for record in records]}
         add("manifest.json", json.dumps(manifest, indent=2) + "\n")
-        add("manifest.csv", write_table(records).encode("utf-8-sig"))
+        add("manifest.csv", write_table(records).encode("utf-8-sig", "replace"))
         pictured = [replace(each.clip.shown(), name=each.name) for each in packed[:MAX_PICTURED]]
         add("contact_sheet.png", waveform_sheet(pictured))
         skipped = 0

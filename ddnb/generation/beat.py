@@ -27,8 +27,10 @@ from ..clips.clip import Clip
 from ..clips.provenance import Making, ModelRecord, Provenance, provenance_of, this_machine
 from ..clips.source import OWN, AnySound, input_clip, input_record, require_sound
 from ..display.html import sounds_html
+from ..display.text import shown
 from ..errors import ArgumentError, AudioError, Cancelled
-from ..files import ASSETS, atomically, free_name
+from ..files import ASSETS, atomically, expand, free_name
+from ..names import find_name
 from .generate import generate
 from .levels import NORMALIZED, require_level
 
@@ -147,14 +149,14 @@ class Beat:
         events.sort(key=lambda event: (event[0], event[1].type))  # a note ends before the next begins
         events.append((STEPS * self.bars * TICKS, MetaMessage("end_of_track")))
         score = MidiTrack()
-        score.append(MetaMessage("track_name", name=self.pattern))
+        score.append(MetaMessage("track_name", name=shown(self.pattern)))
         score.append(MetaMessage("set_tempo", tempo=bpm2tempo(self.bpm)))
         score.append(MetaMessage("time_signature", numerator=4, denominator=4))
         now = 0
         for tick, message in events:
             score.append(message.copy(time=tick - now))
             now = tick
-        return MidiFile(type=0, ticks_per_beat=4 * TICKS, tracks=[score])
+        return MidiFile(type=0, ticks_per_beat=4 * TICKS, tracks=[score], charset="utf-8")
 
     def save(self, folder: str | Path, bits: str = "24", chunks: bool = True, to_rate: int | None = None) -> list[Path]:
         """Write the loop and its record as ``Clip.save`` does, and the MIDI file beside them; nothing is overwritten.
@@ -280,7 +282,7 @@ def _read_pattern(pattern: str | Path | Mapping[str, Any]) -> tuple[str, Mapping
         return pattern, known[pattern]
     content: Any = pattern
     if not isinstance(pattern, Mapping):
-        path = Path(pattern).expanduser()
+        path = expand(pattern)
         if path.suffix.lower() != ".json":
             raise ArgumentError(
                 f"Unknown pattern {pattern!r}. Known: {', '.join(known)}; or give a .json file, or a mapping like "
@@ -332,7 +334,7 @@ def _require_categories(wanted: list[str], ckpt: Checkpoint | None) -> None:
     """Refuse tracks for which the network cannot make a sound."""
     if ckpt is not None and not callable(ckpt):
         raise TypeError(f"ckpt={ckpt!r}: pass what ddnb.load returns; a pattern goes into pattern=...")
-    if unknown := [track for track in wanted if ckpt is None or track not in ckpt.categories]:
+    if unknown := [track for track in wanted if ckpt is None or find_name(track, ckpt.categories) is None]:
         why = "no network is given" if ckpt is None else f"{ckpt.name} has no category of that name"
         raise ArgumentError(
             f"No sound for {', '.join(unknown)}: {why}. Give your own, sounds={{{unknown[0]!r}: 'file.wav'}}, or a "

@@ -24,7 +24,7 @@ from ..clips.record import SoundRecord, is_pack, read_record, records_of
 from ..clips.source import AnySound, input_clip, input_record
 from ..display.text import counted
 from ..errors import ArgumentError, Cancelled, CheckpointError, FormatOverridden, Interrupted, RecordError
-from ..files import file_sha256
+from ..files import expand, file_sha256
 from ..notices import ignore_warnings, warn
 from ..runtime import is_available
 from .beat import beat
@@ -125,7 +125,7 @@ def remake_all(
 def _read(record: str | Path | dict[str, Any]) -> tuple[Any, Path | None]:
     """Return the content of a record and the folder it was found in."""
     if isinstance(record, str | Path):
-        path = Path(record).expanduser()
+        path = expand(record)
         return read_record(path), path.parent
     return record, None
 
@@ -208,13 +208,13 @@ class _Maker:
         _require(wanted, "name", "sha256")
         name = Path(wanted.name or "").name or "?"  # in no other folder
         if isinstance(self.sounds, str | Path):
-            sounds = Path(self.sounds).expanduser()
+            sounds = expand(self.sounds)
             places: list[Any] = [sounds] if sounds.is_file() else sorted(sounds.rglob(glob.escape(name)))
         else:
             beside = [place / name for place in (self.folder, Path()) if place is not None]
             places = [*(self.sounds or ()), *beside]
         for place in places:
-            if isinstance(place, str | Path) and not Path(place).expanduser().is_file():
+            if isinstance(place, str | Path) and not expand(place).is_file():
                 continue
             if _sha256(place) == wanted.sha256:
                 return place
@@ -244,7 +244,7 @@ def _first(clips: Clips) -> Clip:
 
 def _sha256(sound: AnySound) -> str | None:
     if isinstance(sound, str | Path):
-        return file_sha256(Path(sound).expanduser())
+        return file_sha256(expand(sound))
     return input_record(input_clip(sound)).sha256
 
 

@@ -22,6 +22,7 @@ from ..clips.clip import Clip, Clips
 from ..clips.provenance import MAX_CLIPS, Making, provenance_of
 from ..errors import ArgumentError, Cancelled, Interrupted, PartialResult
 from ..guidance import Guidance, guided, shares
+from ..names import find_name
 from ..nets.envelopes import HARMONICS, HOP, exchange
 from ..notices import warn
 from ..runtime import NO_MEMORY, in_batches, is_out_of_memory
@@ -374,7 +375,7 @@ def category_of(clip: Clip, ckpt: Checkpoint) -> dict[str, float] | None:
         share, other = clip.seed / (making.asked - 1), making.to_category or {}
         mixed = {k: (1 - share) * wanted.get(k, 0) + share * other.get(k, 0) for k in {**wanted, **other}}
         wanted = {k: v for k, v in mixed.items() if v > 0}
-    return wanted if wanted and set(wanted) <= set(ckpt.categories) else None
+    return wanted if wanted and all(find_name(name, ckpt.categories) for name in wanted) else None
 
 
 def clips_of(

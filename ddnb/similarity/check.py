@@ -14,6 +14,7 @@ import numpy as np
 from ..clips.clip import Clip, Clips
 from ..clips.source import AnySound, input_clip
 from ..errors import ArgumentError
+from ..files import expand
 from ..generation.beat import Beat
 from ..steps import Event
 from .features import describe, normalize, split_pieces
@@ -65,7 +66,7 @@ def originality(
     if not given:
         raise ArgumentError("clips: there are none to check.")
     progress = Progress(len(given), on_progress, cancel)
-    folder = None if folder is None else Path(folder).expanduser().resolve()
+    folder = None if folder is None else expand(folder).resolve()
     index, skipped = (None, {}) if folder is None else index_folder(folder, progress)
     threshold = WIDEST_THRESHOLD if index is None else threshold_of(index.distances.numpy())
     sounds = [normalize(clip.audio, clip.sample_rate) for clip, _ in given]

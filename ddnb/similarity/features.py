@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..audio.io import fit_length, resample
-from ..runtime import pick
+from ..runtime import import_librosa, pick
 
 RATE = 24_000
 HOP, FFT, BANDS = 240, 512, 32  # 10 ms; 21 ms
@@ -109,7 +109,7 @@ def _mels(device: str) -> Callable[[Tensor], Tensor]:
 
 
 def _plain_mels(device: str) -> Callable[[Tensor], Tensor]:
-    import librosa
+    librosa = import_librosa()
 
     weights = librosa.filters.mel(sr=RATE, n_fft=FFT, n_mels=BANDS, fmin=_LOW_HZ, fmax=_HIGH_HZ)
     bank, window = torch.from_numpy(weights).to(device), torch.hann_window(FFT, device=device)

@@ -18,7 +18,7 @@ from ..audio.io import read, sound_files
 from ..errors import Cancelled, DatasetError
 from ..files import atomically, locked
 from ..notices import warn
-from ..runtime import make_cache
+from ..runtime import cache_dir
 from ..steps import Event
 from .features import RATE, Facts, describe, normalize, split_pieces
 from .search import EMPTY, File, Index, join_index, make_file, search
@@ -62,7 +62,7 @@ def index_folder(folder: Path, progress: Progress) -> tuple[Index, dict[str, str
     """Return the index of a folder's sounds, and why some cannot be used; only new and changed files are read."""
     paths = {path.relative_to(folder).as_posix(): path for path in sound_files(folder)}
     key = sha256(os.fsencode(str(folder))).hexdigest()[:12]
-    place = make_cache("originality") / f"{folder.name[:40]}-{key}.safetensors"
+    place = cache_dir() / "originality" / f"{folder.name[:40]}-{key}.safetensors"
     with locked(place.with_suffix(".lock")):  # one of several processes reads
         kept = _load(place)
         index, skipped = _update(kept, paths, place, progress)
@@ -121,7 +121,10 @@ def _split(index: Index) -> Iterator[tuple[File, Facts]]:
 def _save(place: Path, index: Index) -> None:
     tensors = {name: getattr(index, name).contiguous() for name in Index._fields[1:]}
     about = {"layout": str(_LAYOUT), "files": json.dumps(index.files)}
-    atomically(place, lambda part: save_file(tensors, part, about))
+    try:
+        atomically(place, lambda part: save_file(tensors, part, about))
+    except OSError as error:  # only the next call takes longer for it
+        warn(f"{place} cannot be written ({error.strerror}): set DDNB_CACHE to a folder that can be.", stacklevel=4)
 
 
 def _load(place: Path) -> Index:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from ..audio.io import fit_length, read
 from ..clips.clip import Clip
 from ..clips.provenance import InputRecord, Provenance
-from ..display.html import card_html, cards_of
+from ..display.html import card_html, cards_of, escape
 from ..errors import ArgumentError
 from .index import FEWEST_SOUNDS
 
@@ -164,7 +163,7 @@ _PAIRS = 8
 
 def originality_html(report: Originality) -> str:
     """Return the findings as HTML: nearest first, both players side by side."""
-    lines = "<br>".join(html.escape(line) for line in str(report).splitlines())
+    lines = "<br>".join(escape(line) for line in str(report).splitlines())
     distances = {i: row.distance for i, row in enumerate(report.rows) if row.distance is not None}
     compared = sorted(distances, key=lambda i: distances[i])
     pairs = ((report.rows[i].compared, report.nearest_sound(i)) for i in compared[:_PAIRS])
@@ -172,6 +171,6 @@ def originality_html(report: Originality) -> str:
     rows = []
     for i, clip, nearest in zip(compared, cards[::2], cards[1::2], strict=False):
         cells = "".join(f'<td style="text-align:left;vertical-align:top">{card_html(*c)}</td>' for c in (clip, nearest))
-        heading = f"<b>{html.escape(report.rows[i].verdict)}</b>"
+        heading = f"<b>{escape(report.rows[i].verdict)}</b>"
         rows.append(f'<tr><td colspan="2" style="text-align:left">{heading}</td></tr><tr>{cells}</tr>')
     return f"<div>{lines}<table style='max-width:100%'>{''.join(rows)}</table>{note}</div>"

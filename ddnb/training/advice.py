@@ -50,10 +50,21 @@ def describe_contents(data: Dataset) -> list[str]:
         listed = ", ".join(f"{shown(name)} ({n})" for name, n in list(classes.items())[:MAX_CATEGORIES])
         more = f" and {len(classes) - MAX_CATEGORIES} more" if len(classes) > MAX_CATEGORIES else ""
         loose = sum(s.category is None for s in sounds)
+        lines += _describe_twins(data)
         lines.append(f"Class folders: {listed}{more}{f'; in no class folder: {loose}' if loose else ''}.")
     else:
         lines.append("No class folders.")
     return lines
+
+
+def _describe_twins(data: Dataset) -> list[str]:
+    """Name the class folders that are one class, as their names are alike."""
+    folders: dict[str, set[str]] = {}
+    for sound in data.sounds:
+        if sound.category is not None and "/" in sound.name:
+            folders.setdefault(sound.category, set()).add(sound.name.split("/")[0])
+    several = ((name, sorted(found)) for name, found in sorted(folders.items()) if len(found) > 1)
+    return [f"One class, {shown(name)}: the folders {' and '.join(map(shown, found))}." for name, found in several]
 
 
 def describe_unused(data: Dataset) -> list[str]:

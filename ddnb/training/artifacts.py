@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -89,12 +91,17 @@ def make_demo(trainer: Trainer, run: RunFolder, sounds: int, cancel: Event | Non
         if cancel is None or not cancel.is_set():
             raise KeyboardInterrupt
         return None
-    made: dict[str, Clip] = {}
-    for clip in (clip for clips in batches for clip in clips):
-        name = _demo_name(clip)
-        made[f"{name}-{len(made)}" if name in made else name] = clip  # two categories may have one file name
-    run.save_demo(trainer.step, made)
+    run.save_demo(trainer.step, name_demos([clip for clips in batches for clip in clips]))
     return target
+
+
+def name_demos(clips: Sequence[Clip]) -> dict[str, Clip]:
+    """Return a file name without suffix for each: two categories may have one name, or differ in their case only."""
+    made: dict[str, Clip] = {}
+    for clip in clips:
+        name = _demo_name(clip)
+        made[f"{name}-{len(made)}" if name.lower() in map(str.lower, made) else name] = clip
+    return made
 
 
 def _generate_each(ckpt: Checkpoint, categories: list[str | None], n: int, cancel: Event | None) -> list[Clips]:
@@ -125,7 +132,7 @@ def start_trackers(run: RunFolder, trainer: Trainer) -> list[Any]:
         next_step = trainer.reported_step + 1
         trackers.append(TensorBoardTracker(run.path.name, run.path / "tensorboard", purge_step=next_step))
     if trainer.config.wandb:
-        run_id = hashlib.sha256(str(run.path).encode()).hexdigest()[:16]
+        run_id = hashlib.sha256(os.fsencode(run.path)).hexdigest()[:16]
         trackers.append(WandBTracker(trainer.config.wandb, name=run.path.name, id=run_id, resume="allow"))
     for tracker in trackers:
         tracker.start()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import hashlib
 import json
 import os
 import shutil
-import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from io import RawIOBase
@@ -21,10 +21,10 @@ from ..audio.io import SUFFIXES, peak_dbfs
 from ..audio.reading import open_sound
 from ..display.text import counted, shown
 from ..errors import AudioError, Cancelled, DatasetError
-from ..files import ASSETS, atomically, file_sha256, locked
-from ..guidance import find_category
+from ..files import ASSETS, atomically, expand, file_sha256, locked
+from ..names import unify_names
 from ..notices import warn
-from ..runtime import cache_dir, make_cache
+from ..runtime import cache_dir, open_cache
 from ..steps import Event
 
 EXAMPLES = ASSETS / "one-shots"
@@ -33,8 +33,10 @@ EXAMPLES = ASSETS / "one-shots"
 MAX_CATEGORIES = 32
 MIN_DURATION_S, MAX_DURATION_S = 0.01, 6 * 3600
 FULL_SCALE = 0.999
-_LAYOUT = 4  # version of the files in the cache; another number makes them anew
+_LAYOUT = 5  # version of the files in the cache; another number makes them anew
 _MAX_REASONS = 10
+_PASSING = {errno.EIO, errno.ENOTCONN, errno.ESTALE, errno.ENODEV, errno.ETIMEDOUT, errno.EHOSTDOWN}
+"""Errors of drives that go away and come back: what they refused is read again the next time."""
 
 OnFile = Callable[[int, int], object]
 """Progress of reading files: called as ``on_file(done, total)``."""
@@ -46,7 +48,8 @@ class Sound:
 
     Attributes:
         name: path inside the folder, with ``/``.
-        category: the top folder of that path; None for a file beside the class folders.
+        category: the top folder of that path, in one spelling for all folders whose names are alike, see ``names``;
+            None for a file beside the class folders.
         start, frames: place in ``Dataset.audio``.
         sample_rate, channels, duration_s: format of the file, before conversion.
         sha256: hash of the file.
@@ -143,7 +146,7 @@ def decode(folder: str | Path, sample_rate: int, channels: int = 2, on_file: OnF
         DatasetError: nothing in it can be used; the message says why.
         OSError: the cache cannot be written.
     """
-    folder = Path(folder).expanduser()
+    folder = expand(folder)
     if not folder.is_dir():
         problem = "is a file: give the folder that it is in" if folder.is_file() else "does not exist"
         raise FileNotFoundError(f"No folder of sounds: {folder} {problem}.")
@@ -158,21 +161,15 @@ def decode(folder: str | Path, sample_rate: int, channels: int = 2, on_file: OnF
         reasons = [f"- {name}: {reason}" for name, reason in list(index["unusable"].items())[:_MAX_REASONS]]
         raise DatasetError(f"None of the {len(names)} sound files in {folder} can be used:\n" + "\n".join(reasons))
     audio = np.memmap(cached / "audio.f32", np.float32, "r").reshape(-1, channels)
-    data = Dataset(audio, sample_rate, tuple(Sound(**s) for s in index["sounds"]), index["unusable"], ignored)
-    return name_classes(replace(data, copies=tuple(index["copies"])))
+    sounds = tuple(Sound(**s) for s in index["sounds"])
+    return Dataset(audio, sample_rate, sounds, index["unusable"], ignored, tuple(index["copies"]))
 
 
-def name_classes(data: Dataset, known: Sequence[str] = ()) -> Dataset:
-    """Return the data with the names of a network's categories for class folders that are written otherwise.
-
-    Names are in Unicode's form NFC. Folders whose names differ only in that or in case are one class.
-    """
-    names, found = list(known), dict[str | None, str | None]()
-    for name in data.categories:
-        found[name] = find_category(name, names) or unicodedata.normalize("NFC", name)
-        names.append(str(found[name]))
-    sounds = tuple(replace(sound, category=found.get(sound.category)) for sound in data.sounds)
-    return replace(data, sounds=sounds)
+def in_known_classes(data: Dataset, known: Sequence[str]) -> Dataset:
+    """Return the data with its classes spelled as the known ones that they are like."""
+    spelling = unify_names(data.categories, known)
+    sounds = (replace(s, category=None if s.category is None else spelling[s.category]) for s in data.sounds)
+    return replace(data, sounds=tuple(sounds))
 
 
 def _skip_wrappers(folder: Path) -> Path:
@@ -189,7 +186,12 @@ def _list_files(folder: Path) -> tuple[list[str], tuple[str, ...]]:
     """List the sound files and the other files, without those that are hidden or added by the system."""
     found: list[str] = []
     ignored: list[str] = []
-    for here, folders, files in os.walk(folder):
+
+    def refuse(error: OSError) -> None:
+        name = Path(os.path.relpath(error.filename or folder, folder)).as_posix()
+        ignored.append(f"{name}/ (cannot be opened: {error.strerror})")
+
+    for here, folders, files in os.walk(folder, onerror=refuse):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
         # links are not followed: they may form a cycle
         links = [Path(here) / f for f in folders if (Path(here) / f).is_symlink()]
@@ -205,14 +207,21 @@ def _decode_into_cache(folder: Path, names: list[str], sample_rate: int, channel
     place = f"{folder.name[:40]}-{_hash(str(folder.resolve()), sample_rate, channels, _LAYOUT)}"
     # with ffmpeg or a permission that was missing the last time, files that failed are tried again
     state = _hash([(name, *_file_state(folder / name)) for name in names], shutil.which("ffmpeg") is not None)
-    cached = make_cache("datasets") / f"{place}-{state}"
+    cached = cache_dir() / "datasets" / f"{place}-{state}"
+    open_cache("datasets")
     with locked(cached.parent / f"{place}.lock"):  # only one of several processes decodes
-        if not (cached / "index.json").is_file():
+        if not _is_whole(cached):
             for pattern in (f"{glob.escape(place)}-*", f".{glob.escape(place)}-*"):  # hidden: left by killed processes
                 for stale in cached.parent.glob(pattern):
                     shutil.rmtree(stale, ignore_errors=True)
             atomically(cached, lambda part: _decode_all(part, folder, names, sample_rate, channels, on_file))
     return cached
+
+
+def _is_whole(cached: Path) -> bool:
+    """Return whether a folder of the cache holds all that can be read: not if a disk failed while it was made."""
+    index = cached / "index.json"
+    return index.is_file() and not json.loads(index.read_text(encoding="utf-8")).get("disk_failed")
 
 
 def _file_state(path: Path) -> tuple[int, int, bool]:
@@ -239,10 +248,12 @@ def _decode_all(
     seen: dict[tuple[str | None, str], str] = {}
     unusable: dict[str, str] = {}
     copies: list[str] = []
+    disk_failed = False
+    classes = unify_names(name.split("/")[0] for name in names if "/" in name)
     with (part / "audio.f32").open("wb", buffering=0) as out:  # without a buffer a full disk shows at once
         for done, name in enumerate(names, 1):
             start = out.tell()
-            category = name.split("/")[0] if "/" in name else None
+            category = classes.get(name.split("/")[0]) if "/" in name else None
             try:
                 sha256 = file_sha256(folder / name)
                 if first := seen.get((category, sha256)):
@@ -258,10 +269,11 @@ def _decode_all(
             except (ValueError, OSError) as error:
                 if out.tell() != start:
                     out.truncate(out.seek(start))
+                disk_failed |= isinstance(error, OSError) and error.errno in _PASSING
                 unusable[name] = _explain(error, name.split("/")[-1])
             if on_file is not None:
                 on_file(done, len(names))
-    index = {"sounds": [asdict(s) for s in sounds], "unusable": unusable, "copies": copies}
+    index = {"sounds": [asdict(s) for s in sounds], "unusable": unusable, "copies": copies, "disk_failed": disk_failed}
     (part / "index.json").write_text(json.dumps(index), encoding="utf-8")
 
 

@@ -22,15 +22,16 @@ from ..checkpoints.checkpoint import Checkpoint, weights_sha256
 from ..checkpoints.formats import write_safetensors
 from ..display.text import counted
 from ..errors import ArgumentError, DatasetError
-from ..files import safe_name
+from ..files import expand, safe_name
 from ..generation.levels import SUSTAINED
+from ..names import canonical
 from ..nets.prior import IMPOSSIBLE, PRIOR, TONES
 from ..nets.spectral import SpectralConfig, SpectralUNet, with_planes
 from ..steps import Event
 from .batches import Piece, pieces, should_crop
 from .calibration import Wanted, at_level, calibrate, measure
 from .components import describe_all, find_envelopes, find_tones, put, sizes_of, tune
-from .dataset import MAX_CATEGORIES, Dataset, OnFile, decode, name_classes, warn_of_unusable
+from .dataset import MAX_CATEGORIES, Dataset, OnFile, decode, in_known_classes, warn_of_unusable
 
 MOST_SOUNDS = 200
 """Sounds of a category that are used at most."""
@@ -72,7 +73,7 @@ def fit(
     target = None if out is None else require_new_file(out)
     data = decode(folder, ckpt.sample_rate, ckpt.channels, on_file)
     warn_of_unusable(data)
-    data = name_classes(in_classes(data, Path(folder).expanduser().resolve().name), ckpt.categories)
+    data = in_known_classes(in_classes(data, expand(folder).resolve().name), ckpt.categories)
     categories = tuple(dict.fromkeys((*ckpt.categories, *data.categories)))
     if len(categories) > MAX_CATEGORIES:
         raise DatasetError(
@@ -105,7 +106,7 @@ def require_new_file(out: str | Path) -> Path:
         ArgumentError: another suffix.
         FileExistsError: it exists.
     """
-    path = Path(out).expanduser()
+    path = expand(out)
     if path.suffix != ".safetensors":
         raise ArgumentError(f"{path.name}: end the name in .safetensors.")
     if path.exists():
@@ -117,7 +118,7 @@ def in_classes(data: Dataset, name: str) -> Dataset:
     """Return the data with a class for each sound: where there are no class folders, one of this name."""
     if data.categories:
         return data
-    return replace(data, sounds=tuple(replace(sound, category=name) for sound in data.sounds))
+    return replace(data, sounds=tuple(replace(sound, category=canonical(name)) for sound in data.sounds))
 
 
 def _facts(ckpt: Checkpoint, data: Dataset, categories: tuple[str, ...], counts: dict[str, str]) -> dict[str, Any]:

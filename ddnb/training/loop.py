@@ -23,6 +23,8 @@ from filelock import BaseFileLock
 
 from ..checkpoints.checkpoint import Checkpoint, weights_sha256
 from ..errors import ArgumentError, Cancelled, RunError
+from ..files import expand
+from ..names import canonical
 from ..nets.spectral import SpectralUNet
 from ..nets.unet import UNet, UNetConfig
 from ..notices import warn
@@ -30,7 +32,7 @@ from ..runtime import pick
 from ..steps import Event
 from .artifacts import keep_best, make_demo, start_trackers
 from .config import TrainingConfig
-from .dataset import Dataset, OnFile, cancellable, decode, name_classes, warn_of_unusable
+from .dataset import Dataset, OnFile, cancellable, decode, in_known_classes, warn_of_unusable
 from .fit import in_classes
 from .intervals import SAVING, choose_intervals
 from .processes import agree, is_set_anywhere
@@ -159,7 +161,7 @@ def finetune(
     """
     config, run = _parse_settings(ckpt, folder, out, settings), RunFolder(out)
     on_file = cancellable(on_file, cancel)
-    if not isinstance(folder, Dataset) and run.path.resolve().is_relative_to(Path(folder).expanduser().resolve()):
+    if not isinstance(folder, Dataset) and run.path.resolve().is_relative_to(expand(folder).resolve()):
         raise RunError(f"{run.path} lies inside the folder of sounds, so its demos would be trained on: move the run.")
     if (unfinished := _unfinished.get(run.path)) is not None:  # left by break, but still referenced
         try:
@@ -220,8 +222,8 @@ def _open_run(
     data = folder if isinstance(folder, Dataset) else decode(folder, ckpt.sample_rate, ckpt.channels, on_file)
     can_fit = isinstance(ckpt.net, SpectralUNet) and config.fit is not False and config.categories is not False
     if can_fit and not isinstance(folder, Dataset):
-        data = in_classes(data, Path(folder).expanduser().resolve().name)
-    data = name_classes(data, stored.get("categories", ckpt.categories))
+        data = in_classes(data, expand(folder).resolve().name)
+    data = in_known_classes(data, [*map(canonical, stored.get("categories") or ()), *ckpt.categories])
     trainer = Trainer(ckpt, data, config, device, run.state()[0] if can_fit and is_same(stored, ckpt, data) else None)
     settings = trainer.describe_run()
     if stored:

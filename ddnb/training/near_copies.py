@@ -12,6 +12,8 @@ from itertools import pairwise
 
 import numpy as np
 
+from ..runtime import import_librosa
+
 NEAR_COPY_LIKENESS = 0.9985
 """Least likeness (cosine of the feature vectors, 1 for identical sounds) of two near copies.
 
@@ -34,7 +36,7 @@ _ROWS_AT_ONCE = 1024  # of 10,000 sounds: 40 MB of likeness at a time, not 400
 @lru_cache(maxsize=4)
 def _grid(sample_rate: int) -> tuple[int, np.ndarray, np.ndarray, np.ndarray]:
     """Return the window length, the frames where windows begin, the interval of each window, and the mel filters."""
-    import librosa
+    librosa = import_librosa()
 
     window = 1 << round(math.log2(sample_rate / 43))  # about 23 ms
     places: list[int] = []

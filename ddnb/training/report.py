@@ -11,10 +11,11 @@ import numpy as np
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..display.text import shown
+from ..files import expand
 from .advice import MAX_STEPS, MIN_STEPS, advise, describe_contents, describe_faults, describe_time, describe_unused
 from .batches import should_crop
 from .config import TrainingConfig
-from .dataset import MAX_CATEGORIES, Dataset, OnFile, decode
+from .dataset import MAX_CATEGORIES, Dataset, OnFile, decode, in_known_classes
 from .near_copies import compute_feature, find_near_copies
 from .report_html import dataset_html
 from .trainer import Trainer
@@ -111,12 +112,13 @@ def check_dataset(
     on_file = on_file or (lambda done, total: None)
     rate, channels = (ckpt.sample_rate, ckpt.channels) if ckpt else (44100, 2)
     data = decode(folder, rate, channels, lambda done, total: on_file(done, 2 * total))
+    data = in_known_classes(data, ckpt.categories if ckpt else ())
     onsets, features = _examine(data, on_file)
     names = [s.name for s in data.sounds]
     crop = ckpt is not None and should_crop(data, ckpt.frames)
     steps = _suggest_steps(data, ckpt.frames if ckpt and crop else None)
     return DatasetReport(
-        Path(folder).expanduser().resolve().name,
+        expand(folder).resolve().name,
         data,
         ckpt.frames if ckpt else None,
         quiet=tuple(s.name for s in data.sounds if s.peak_dbfs < QUIET_DBFS),

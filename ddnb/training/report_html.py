@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import base64
-import html
-import warnings
 from collections.abc import Mapping, Sequence
 from itertools import chain, zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..display.html import escape
 from ..display.plots import BLUE, GREY, ORANGE, SHEET_COLUMNS, draw_spectrogram, new_figure, style_axes, to_png
-from ..display.text import duration, in_picture, shown
+from ..display.text import duration, shortened, shown
 from .dataset import Dataset, Sound
 
 if TYPE_CHECKING:
@@ -36,9 +35,7 @@ def dataset_picture(data: Dataset, clip_frames: int | None) -> bytes:
         draw_spectrogram(axes, data.sound(i)[:, : int(_SPECTROGRAM_S * rate)].mean(axis=0), rate, 280)
         axes.set_title(_title(sound), fontsize=10, color=GREY)
         axes.axis("off")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph", UserWarning)  # characters that the font lacks
-        return to_png(figure)
+    return to_png(figure)
 
 
 def _draw_lengths(axes: Axes, data: Dataset, clip_frames: int | None) -> None:
@@ -76,8 +73,8 @@ def spread(sounds: Sequence[Sound], n: int) -> list[int]:
 
 def _title(sound: Sound, most: int = 24) -> str:
     """Return its name, shortened in the middle, above its class and length."""
-    name = in_picture(sound.name.split("/")[-1], most)
-    category = f"{in_picture(sound.category, most)}, " if sound.category else ""
+    name = shortened(sound.name.split("/")[-1], most)
+    category = f"{shortened(sound.category, most)}, " if sound.category else ""
     first = f"first {_SPECTROGRAM_S:.0f} s of " if sound.duration_s > _SPECTROGRAM_S else ""
     return f"{name}\n{category}{first}{duration(sound.duration_s)}"
 
@@ -85,11 +82,11 @@ def _title(sound: Sound, most: int = 24) -> str:
 def dataset_html(folder: str, sections: Mapping[str, list[str]], data: Dataset, clip_frames: int | None) -> str:
     """Return a report on a folder of sounds and its picture as HTML."""
     text = "".join(
-        f"<b>{html.escape(heading)}</b><ul>{''.join(f'<li>{html.escape(line)}</li>' for line in lines)}</ul>"
+        f"<b>{escape(heading)}</b><ul>{''.join(f'<li>{escape(line)}</li>' for line in lines)}</ul>"
         for heading, lines in sections.items()
     )
     picture = base64.b64encode(dataset_picture(data, clip_frames)).decode()
-    name = html.escape(shown(folder))
+    name = escape(shown(folder))
     return (
         f"<div><b>Sounds in {name}</b><br>{text}"
         f'<img alt="lengths and spectrograms of the sounds in {name}" style="width:800px;max-width:100%" '

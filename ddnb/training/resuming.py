@@ -7,6 +7,7 @@ from typing import Any
 
 from ..checkpoints.checkpoint import Checkpoint
 from ..errors import RunError
+from ..names import canonical
 from .config import TrainingConfig
 from .dataset import Dataset
 from .run_folder import RunFolder
@@ -42,7 +43,7 @@ def check_same_run(stored: dict[str, Any], settings: dict[str, Any], run: RunFol
     if changed := [k for k in after if k not in _MAY_CHANGE and before.get(k) != after[k]]:
         listed = ", ".join(f"{k}={before.get(k)!r} (now {after[k]!r})" for k in changed)
         raise RunError(f"The run in {run.path} began with {listed}. Give the same to resume it, or a new folder.")
-    if stored.get("categories", settings["categories"]) != settings["categories"]:
+    if [*map(canonical, stored.get("categories", settings["categories"]))] != [*map(canonical, settings["categories"])]:
         was, now = (", ".join(s["categories"]) or "none" for s in (stored, settings))
         raise RunError(
             f"The run in {run.path} has the categories {was}, and the folder of sounds now gives {now}: give it its "

@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import BaseFileLock, FileLock, Timeout
+from filelock import BaseFileLock, Timeout
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -30,7 +30,7 @@ from ..audio.io import write_wav
 from ..checkpoints.formats import read_weights, write_safetensors
 from ..clips.clip import Clip
 from ..errors import ArgumentError, RunError
-from ..files import atomically, can_lock, remove_scratch
+from ..files import acquire_lock, atomically, expand, free_bytes, remove_scratch
 from ..notices import warn
 
 GB = 1e9
@@ -49,7 +49,7 @@ class RunFolder:
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path).expanduser().absolute()
+        self.path = expand(path).absolute()
         things = [p for p in self.path.iterdir() if p.name[0] != "."] if self.path.is_dir() else []
         if self.path.is_file() or (things and not self.settings_path.is_file()):
             raise FileExistsError(f"{self.path} holds something other than a training run: give a new folder.")
@@ -61,13 +61,10 @@ class RunFolder:
             FileExistsError: another process has locked it.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock", timeout=0, thread_local=False)  # a loop may be closed in another thread
         try:
-            if can_lock(self.path):
-                lock.acquire()
+            return acquire_lock(self.path / ".lock", timeout_s=0)
         except Timeout as error:
             raise FileExistsError(f"{self.path} is in use by another process: wait, or stop that one.") from error
-        return lock
 
     @property
     def settings_path(self) -> Path:
@@ -182,14 +179,23 @@ class RunFolder:
         return target
 
     def _write(self, path: Path, write: Callable[[], object]) -> None:
-        """Call ``write``; raise an ``OSError`` that says what to do where it fails."""
+        """Call ``write``; raise an ``OSError`` that says what to do where it fails.
+
+        A folder that is gone is not made again: a drive that comes back would not fit onto it.
+        """
+        if not self.path.is_dir():
+            raise OSError(
+                f"{path} could not be written: the folder is gone. Connect its drive again and repeat the same call to "
+                "resume from what was saved there."
+            )
         try:
             write()
         except (OSError, SafetensorError) as error:
-            free = shutil.disk_usage(self.path).free / GB
+            free = free_bytes(self.path)
+            room = "" if free is None else f"; {free / GB:.2f} GB are free"
             raise OSError(
-                f"{path} could not be written ({error}); {free:.2f} GB are free. What was saved before is intact: "
-                "free some space and repeat the same call to resume."
+                f"{path} could not be written ({getattr(error, 'strerror', None) or error}){room}. What was saved "
+                "before is intact: free some space, or connect the drive again, and repeat the same call to resume."
             ) from error
 
     def log(self, row: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import ArgumentError
-from ..files import atomically, free_name, safe_name
+from ..files import atomically, expand, free_name, safe_name
 from ..runtime import in_colab
 from .scripts import read_script
 from .sources import clip_of_bytes
@@ -85,7 +85,7 @@ def record_microphone(path: str | Path = "recording.wav", seconds: float = 4.0) 
             f"The browser gave no recording ({answer[:200]}). Allow the microphone beside the address bar and run the "
             "cell again; or record with your phone and upload the file."
         ) from error
-    path = free_name(Path(path).expanduser())
+    path = free_name(expand(path))
     clip_of_bytes(path.name, content, limit_bytes=None)  # refuses silence
     atomically(path, lambda part: part.write_bytes(content))
     return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 import threading
 import time
@@ -13,6 +12,7 @@ from typing import Any
 import ipywidgets
 from IPython.display import display
 
+from ..display.html import escape
 from ..errors import Cancelled, Interrupted
 from ..notices import handle_warnings
 from ..runtime import in_colab
@@ -43,7 +43,7 @@ class Bar(ipywidgets.HBox):
         if (total is not None and done >= total) or now - self._shown >= REFRESH_S:
             self._shown = now
             self.bar.value = 1000 * done // total if total else 0
-            self.label.value = html.escape(_progress_text(what, done, total, now - self.started, hint))
+            self.label.value = escape(_progress_text(what, done, total, now - self.started, hint))
 
 
 class Progress:
@@ -141,9 +141,9 @@ class Jobs(ipywidgets.VBox):
         """Show a message below the bar, with folded details."""
         fold = (
             "<details><summary style='display:list-item;cursor:pointer'>show traceback</summary>"
-            f"<pre style='white-space:pre-wrap;font-size:85%'>{html.escape(details)}</pre></details>"
+            f"<pre style='white-space:pre-wrap;font-size:85%'>{escape(details)}</pre></details>"
         )
-        self.message.value = f"<div role='status'>{html.escape(text)}{fold if details else ''}</div>" if text else ""
+        self.message.value = f"<div role='status'>{escape(text)}{fold if details else ''}</div>" if text else ""
 
     def guard(self, callback: Callable[..., object]) -> Callable[..., None]:
         """Return a callback that shows its errors in the panel: ipywidgets would hide them."""

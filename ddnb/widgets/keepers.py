@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,10 @@ from typing import Any
 import ipywidgets
 
 from ..clips.clip import Clip
-from ..display.html import OUTPUT_LIMIT_BYTES
+from ..display.html import OUTPUT_LIMIT_BYTES, escape
 from ..errors import ArgumentError
 from ..export.pack import pack
-from ..files import safe_name
+from ..files import expand, safe_name
 from ..generation.beat import Beat
 from ..similarity.check import originality
 from ..similarity.report import Originality, originality_html
@@ -103,7 +102,7 @@ class Keepers(ipywidgets.VBox):
 
     def _export(self) -> None:
         sounds, (kind, bits) = self._require(), self.format.value
-        path = Path(self.folder.value).expanduser() / f"{safe_name(self.name.value)}.zip"
+        path = expand(self.folder.value) / f"{safe_name(self.name.value)}.zip"
         options = {"bits": bits, "format": kind, "level": self.level.value, "instruments": self.instruments.value}
         options["origins"] = self._report if self._compared_sounds == sounds else None
         self._jobs.start(
@@ -112,7 +111,7 @@ class Keepers(ipywidgets.VBox):
 
     def _show_pack(self, path: Path) -> None:
         self.packs.append(path)
-        self._done.value = f"Wrote {html.escape(str(path))}. {_link(path)}"
+        self._done.value = f"Wrote {escape(str(path))}. {_link(path)}"
 
     def _check(self) -> None:
         sounds = self._require()
@@ -133,6 +132,6 @@ def _link(path: Path) -> str:
     if path.stat().st_size * 4 / 3 > OUTPUT_LIMIT_BYTES:
         return "It is too large to download here: copy it from that folder."
     data = base64.b64encode(path.read_bytes()).decode()
-    name = html.escape(path.name)
+    name = escape(path.name)
     href = f"data:application/zip;base64,{data}"
     return f'<a download="{name}" style="text-decoration:underline" href="{href}">Download the pack</a>'

@@ -6,7 +6,6 @@ that is attenuated for playback says so. Text takes the colour of the theme.
 
 from __future__ import annotations
 
-import html
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +17,7 @@ from IPython.display import Image
 from torch import Tensor
 
 from ..clips.clip import Clip, Clips
-from ..display.html import _CARD, caption, cards_of
+from ..display.html import _CARD, caption, cards_of, escape
 from ..display.plots import grids_picture, seam_picture
 from ..display.shown import Shown
 from ..display.text import shown
@@ -93,7 +92,7 @@ class Player(ipywidgets.VBox):
     def _pick(self, name: str, clip: Clip) -> None:
         setattr(self, name, clip)
         self._status.value = (
-            f"<div role='status'>Selected <b>{html.escape(clip.name)}</b>: use it as <code>player.{name}</code>, after "
+            f"<div role='status'>Selected <b>{escape(clip.name)}</b>: use it as <code>player.{name}</code>, after "
             "<code>player = widgets.player(clips)</code>.</div>"
         )
 
@@ -179,10 +178,10 @@ def _card(
     buttons = [ipywidgets.Button(description=what, tooltip=f"{what}: {shown.name}", layout=small) for what in actions]
     for button, act in zip(buttons, actions.values(), strict=True):
         button.on_click(lambda _, act=act: act(clip))
-    switch = f"<label><input type='checkbox' {'checked ' * shown.loop}aria-label='loop {html.escape(shown.name)}' "
+    switch = f"<label><input type='checkbox' {'checked ' * shown.loop}aria-label='loop {escape(shown.name)}' "
     switch += f'onchange="{attribute(_JS, "toggleLoop")}"> loop</label>'
     link = (
-        f'<a download="{html.escape(shown.name)}.wav" href="#" style="text-decoration:underline" '
+        f'<a download="{escape(shown.name)}.wav" href="#" style="text-decoration:underline" '
         f'onclick="{attribute(_JS, "download")}" title="as 16-bit WAV">download</a>'
     )
     below = f"<span style='display:flex;gap:16px'>{switch}{link if away else ''}</span>"
@@ -201,7 +200,7 @@ def _pads(clips: Sequence[Clip], labels: Sequence[str], ids: Sequence[str]) -> s
     pads = []
     for i, (clip, label, name) in enumerate(zip(clips, labels, ids, strict=True)):
         key = PAD_KEYS[i] if i < len(PAD_KEYS) else ""
-        what = html.escape(f"{label.replace('_seed', ', seed ').replace('_', ' ')}, {clip.duration_s:.1f} s")
+        what = escape(f"{label.replace('_seed', ', seed ').replace('_', ' ')}, {clip.duration_s:.1f} s")
         hint = f"; key {key}" if key else ""
         pads.append(
             f'<button type="button" data-clip="{name}" data-key="{key}" title="{what}{hint}" '
@@ -221,5 +220,5 @@ def _short(clip: Clip) -> str:
     """Return a short text that distinguishes a clip from its neighbours."""
     making = clip.making
     if making.verb == "interpolate":
-        return html.escape(f"{clip.seed + 1} of {making.asked}")
-    return html.escape(f"{'-'.join(making.category or ())} {clip.seed}".strip()[:16])
+        return escape(f"{clip.seed + 1} of {making.asked}")
+    return escape(f"{'-'.join(making.category or ())} {clip.seed}".strip()[:16])

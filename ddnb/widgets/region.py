@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import html
 
 import ipywidgets
 import numpy as np
 
 from ..clips.clip import Clip
 from ..clips.source import input_name
+from ..display.html import escape
 from ..display.plots import waveform_picture
 from .jobs import FITTING
 from .scripts import attribute
@@ -81,7 +81,7 @@ class Region(ipywidgets.VBox):
             f'<div style="position:relative;width:{_WIDTH};max-width:100%;cursor:crosshair;touch-action:none" '
             f'onpointerdown="{attribute(_JS, "startRegion")}" onpointermove="{attribute(_JS, "drawRegion")}" '
             f'onpointerup="{attribute(_JS, "endRegion")}">'
-            f'<img alt="waveform of {html.escape(input_name(self._source))}" draggable="false" '
+            f'<img alt="waveform of {escape(input_name(self._source))}" draggable="false" '
             'style="width:100%;display:block" '
             f'src="data:image/png;base64,{base64.b64encode(self._png).decode()}">'
             f'<div style="{shade};left:{first:.2f}%;width:{last - first:.2f}%"></div></div>'

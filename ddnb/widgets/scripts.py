@@ -6,10 +6,11 @@ file becomes the code of an attribute, with ``this`` as the element.
 
 from __future__ import annotations
 
-import html
 import re
 from functools import cache
 from pathlib import Path
+
+from ..display.html import escape
 
 
 @cache
@@ -26,4 +27,4 @@ def attribute(name: str, function: str) -> str:
     if found is None:
         raise KeyError(f"{name} has no function {function}(event)")
     code = " ".join(line.strip() for line in found[0].splitlines())
-    return html.escape(f"({code}).call(this, event)")
+    return escape(f"({code}).call(this, event)")

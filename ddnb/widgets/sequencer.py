@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +12,7 @@ from IPython.display import Image
 from ..audio.loop import BPM
 from ..checkpoints.checkpoint import Checkpoint
 from ..clips.clip import Clip
-from ..display.html import audio_html, caption
+from ..display.html import audio_html, caption, escape
 from ..display.plots import beat_picture
 from ..errors import Cancelled
 from ..generation.beat import Beat
@@ -119,7 +118,7 @@ class Sequencer(ipywidgets.VBox):
         try:
             then(work())
         except (ValueError, RuntimeError, MemoryError, ArithmeticError) as error:
-            self._player.value = f"<b>{html.escape(str(error))}</b>"
+            self._player.value = f"<b>{escape(str(error))}</b>"
 
     def _change(self, make: Callable[[], Beat]) -> bool:
         """Apply a change of the beat, or show why it failed; clicks may run in another thread."""
@@ -128,7 +127,7 @@ class Sequencer(ipywidgets.VBox):
                 beat = make()
                 self._play(beat)
             except (ValueError, RuntimeError, MemoryError, ArithmeticError) as error:
-                self._player.value = f"<b>{html.escape(str(error))}</b>"
+                self._player.value = f"<b>{escape(str(error))}</b>"
                 return False
             self.beat = beat
             self._on_change(beat)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
 import tempfile
 from collections.abc import Callable, Mapping
@@ -19,8 +18,9 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..clips.clip import Clip
 from ..clips.provenance import InputRecord, ModelRecord, Provenance
 from ..clips.source import input_name, input_record, read_clip, require_sound
+from ..display.html import escape
 from ..errors import ArgumentError
-from ..files import safe_name
+from ..files import expand, safe_name
 from ..generation.remake import remake
 from ..runtime import in_colab
 from .jobs import FITTING
@@ -112,13 +112,13 @@ class SoundPicker(ipywidgets.VBox):
         if "record" in state:
             self._name.value = "A clip of these settings, to be remade when needed."
         elif "upload" in state:
-            self._name.value = html.escape(f"{state['upload']} was an upload: upload it again.")
+            self._name.value = escape(f"{state['upload']} was an upload: upload it again.")
 
     def _open_path(self, text: str) -> None:
         text = text.strip().strip("\"'")
         if not text:
             return
-        path = Path(text).expanduser()
+        path = expand(text)
         if path.is_dir():
             self.path.options = [str(p) for p in sound_files(path)[:_LISTED]]
             self._name.value = f"{len(self.path.options)} sounds in this folder: clear the field to choose one"
@@ -131,7 +131,7 @@ class SoundPicker(ipywidgets.VBox):
             self._name.value = "<span style='opacity:.7'>No sound yet.</span>"
         else:
             what = f"{input_name(source)}, {source.duration_s:.2f} s, {source.sample_rate} Hz"
-            self._name.value = html.escape(what)
+            self._name.value = escape(what)
         self._on_change(source)
 
 

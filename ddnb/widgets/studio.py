@@ -19,7 +19,7 @@ from ..checkpoints.registry import list_checkpoints
 from ..checks import within
 from ..clips.clip import Clip
 from ..errors import ArgumentError
-from ..files import ASSETS, atomically
+from ..files import ASSETS, atomically, expand
 from ..generation.beat import Beat
 from .blending import Blending
 from .jobs import FITTING, Jobs, Progress
@@ -199,7 +199,7 @@ class Studio(ipywidgets.VBox):
             self.jobs.show_message(f"Wrote {path.value}.")
 
         def open_file() -> None:
-            text.value = Path(path.value).expanduser().read_text(encoding="utf-8")
+            text.value = expand(path.value).read_text(encoding="utf-8")
             apply()
 
         row = [
@@ -326,7 +326,7 @@ def _json(text: str) -> Any:
 
 
 def _unused_path(text: str) -> Path:
-    path = Path(text).expanduser()
+    path = expand(text)
     if path.exists():
         raise FileExistsError(f"{path} exists already; choose another name.")
     return path

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import csv
-import html
 import threading
 import time
 import weakref
@@ -17,10 +16,11 @@ import soundfile
 from IPython.display import HTML, Image, display
 
 from ..checkpoints.checkpoint import Checkpoint
-from ..display.html import card_html, cards_of
+from ..display.html import card_html, cards_of, escape
 from ..display.plots import loss_picture
 from ..display.shown import Shown
 from ..errors import Cancelled
+from ..files import expand
 from ..notices import handle_warnings
 from ..training.loop import TrainingStep, finetune
 from .jobs import REFRESH_S, duration_text, needs_foreground
@@ -82,7 +82,7 @@ class Training(ipywidgets.VBox):
 
     def start(self) -> None:
         """Start or resume the training."""
-        place = self.run.expanduser().resolve()
+        place = expand(self.run).resolve()
         if (before := _running.get(place)) is not None:
             before.stop()
             if before._thread.is_alive():
@@ -249,7 +249,7 @@ class _View(ipywidgets.VBox):
         """Show texts below the curve, each once."""
         self.notes |= dict.fromkeys(texts)
         if texts:
-            self.below.value = "<br>".join(map(html.escape, self.notes))
+            self.below.value = "<br>".join(map(escape, self.notes))
 
     def end(self, how: str) -> None:
         """Show how the run ended and its last curve; ``how`` applies to a run that did not reach its last step."""
