@@ -438,6 +438,21 @@ def test_seeds_go_on_so_that_each_press_brings_new_sounds(panel):
     assert [c.seed for c in go(panel, "Generate")] == [4, 5] == [c.seed for c in go(panel, "Generate")]
 
 
+def test_what_is_no_longer_shown_is_forgotten(panel):
+    """Each result stayed in the kernel and in the page with its sounds: after an hour of work, gigabytes."""
+    alive = ipywidgets.widgets.widget._instances
+    counts = []
+    for _ in range(4):
+        for title in ("Generate", "Beat"):
+            go(panel, title)
+        sound = panel.results[0]
+        panel.keep(sound)
+        panel._unkeep(sound)
+        go(panel, "Generate")
+        counts.append(len(alive))
+    assert counts[-1] == counts[1]
+
+
 def test_keeping_and_taking_back(panel):
     made = go(panel, "Generate")
     (player,) = panel._shown.children

@@ -126,7 +126,7 @@ def _find_missing(
     missing = np.zeros(frames, bool)
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
         if not (0 <= start <= duration and 0 <= end <= duration) or (end <= start and not (loop and end < start)):
-            over = "; it ends before it begins, which only a gap of a loop may" if end < start else ""
+            over = "; it ends before it begins, and only a loop has gaps across its end" if end < start else ""
             raise ArgumentError(
                 f"a gap from {start:g} to {end:g} s: {input_name(source)} lasts {duration:.3f} s{over}."
             )

@@ -109,11 +109,8 @@ def config_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> UNetConfig:
     planes = shapes["net.0.main.0.weight"][1] - channels - time_features
     if planes < 0:
         raise ArgumentError("its first layer has fewer inputs than audio channels and noise level need")
-    wider = [level for level in attention if widths[level - 1] != widths[level - 2]]
-    ascends_first = bool(wider) and all(
-        shapes[f"{level_prefix(level)}8.main.0.weight"][0] == widths[level - 2] for level in wider
-    )
-    config = UNetConfig(channels, tuple(widths), tuple(attention), planes, time_features, ascends_first)
+    ascents = {shapes[f"{level_prefix(level)}8.main.0.weight"][0] == widths[level - 1] for level in attention}
+    config = UNetConfig(channels, tuple(widths), tuple(attention), planes, time_features, False in ascents)
     with torch.device("meta"):
         require_shapes(UNet(config), shapes)
     return config

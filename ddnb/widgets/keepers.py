@@ -19,7 +19,7 @@ from ..similarity.check import originality
 from ..similarity.report import Originality, originality_html
 from ..steps import Event
 from .jobs import FITTING, Jobs
-from .players import Player
+from .players import Player, discard
 
 _ROW = ipywidgets.Layout
 
@@ -83,8 +83,10 @@ class Keepers(ipywidgets.VBox):
 
     def remove(self, sound: Clip | Beat) -> None:
         """Remove a sound from the list."""
-        self._cards.pop(id(sound), None)
+        _, card = self._cards.pop(id(sound), (None, None))
         self._refresh()
+        if card is not None:
+            discard(card)
 
     def _refresh(self) -> None:
         self._list.children = [card for _, card in self._cards.values()]

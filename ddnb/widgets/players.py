@@ -29,6 +29,16 @@ PAD_KEYS = "12345678qwertyui"
 _JS = "players.js"
 
 
+def discard(*given: ipywidgets.Widget) -> None:
+    """Close widgets and all that is inside them: until then the kernel and the page keep each with its sound."""
+    for widget in given:
+        discard(*getattr(widget, "children", ()))
+        for part in ("layout", "style"):
+            if isinstance(beside := getattr(widget, part, None), ipywidgets.Widget):
+                beside.close()
+        widget.close()
+
+
 class Player(ipywidgets.VBox):
     """A widget with a card for each clip (player, waveform, spectrogram) and a pad for each to play it.
 
@@ -65,7 +75,7 @@ class Player(ipywidgets.VBox):
         self.clips = list(clips[: len(cards)])
         self._keep = [ipywidgets.Checkbox(value=kept, description="keep", indent=False) for _ in cards]
         for box, clip in zip(self._keep, self.clips, strict=True):
-            box.layout = ipywidgets.Layout(width="58px")
+            box.layout.width = "58px"
             if on_keep is not None:
                 box.observe(lambda change, clip=clip: on_keep(clip, change["new"]), "value")
         prefix = f"clip-{uuid.uuid4().hex[:8]}"

@@ -24,7 +24,7 @@ from ..generation.beat import Beat
 from .blending import Blending
 from .jobs import FITTING, Jobs, Progress
 from .keepers import Keepers
-from .players import Player
+from .players import Player, discard
 from .sequencer import Sequencer
 from .tabs import BeatTab, Generate, Inpaint, Interpolate, Loop, Made, Tab, Vary
 
@@ -253,12 +253,14 @@ class Studio(ipywidgets.VBox):
             sequencer = Sequencer(made, self._blending.last, on_change=changed, run=self.jobs.start)
             keep = self._button("Keep this beat", "check", "keep this beat", lambda: self.keep(sequencer.beat))
             self.results = [made.clip]
-            self._shown.children = [sequencer, ipywidgets.HBox([keep])]
+            shown: list[ipywidgets.Widget] = [sequencer, ipywidgets.HBox([keep])]
         elif made:
             self.results = made
-            self._shown.children = [Player(made, self._actions(), on_keep=guard(self._keep_changed))]
+            shown = [Player(made, self._actions(), on_keep=guard(self._keep_changed))]
         else:
-            self._shown.children = [ipywidgets.HTML("No clip was finished.")]
+            shown = [ipywidgets.HTML("No clip was finished.")]
+        before, self._shown.children = self._shown.children, shown
+        discard(*before)
         if made and self._new_seeds.value:
             tab.advance_seed(seeds)
 
