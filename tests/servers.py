@@ -3,6 +3,7 @@
 import hashlib
 import json
 import threading
+import time
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -22,13 +23,23 @@ class PlainHandler(BaseHTTPRequestHandler):
             return self.send_error(404)
         if server.delay is not None:
             server.delay.wait(10)
+        if fault == "redirect":
+            self.send_response(302)
+            self.send_header("Location", self.path)
+            self.send_header("Content-Length", "0")
+            return self.end_headers()
         content, status, start = server.files[self.path], 200, 0
+        tag = f'"{hashlib.sha256(content).hexdigest()}"'
         wanted = self.headers.get("Range")
+        if self.headers.get("If-Range", tag) != tag:
+            wanted = None
         if wanted and "ignore range" not in str(fault):
             start = int(wanted.removeprefix("bytes=").rstrip("-"))
             if start >= len(content):
                 return self.send_error(416)
             status = 206
+        if fault == "wrong range":
+            start = max(0, start - 1000)
         body = content[start:]
         kind = "text/html" if fault == "html" else "application/octet-stream"
         if fault == "wrong bytes":
@@ -37,10 +48,23 @@ class PlainHandler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", kind)
         if fault != "no length":
             self.send_header("Content-Length", str(len(body)))
+        if server.tagged:
+            self.send_header("ETag", tag)
+        if status == 206:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
         self.send_header("Connection", "close")
         self.end_headers()
+        if isinstance(fault, float):
+            body = body[: int(len(content) * fault) - start]
+        if fault == "drip":
+            for i in range(0, len(body), len(body) // 20):
+                self.wfile.write(body[i : i + len(body) // 20])
+                time.sleep(0.02)
+            return None
         self.wfile.write(body[: len(body) // 2] if "cut" in str(fault) else body)
         self.close_connection = True
+        if fault is not None and server.changed is not None:
+            server.files[self.path] = server.changed
         return None
 
     def log_message(self, *_):
@@ -99,11 +123,15 @@ class HubHandler(PlainHandler):
 
 
 @contextmanager
-def serve(files, *, handler=PlainHandler, plan=(), delay=None):
-    """Serve ``files`` (path -> bytes) on a free port of this machine; yields the server, its address in ``url``."""
+def serve(files, *, handler=PlainHandler, plan=(), delay=None, tagged=False, changed=None):
+    """Serve ``files`` (path -> bytes) on a free port of this machine; yields the server, its address in ``url``.
+
+    ``tagged`` sends ETags; ``changed`` is what the file becomes after the first fault.
+    """
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     server.files, server.plan, server.requests, server.delay = files, list(plan), [], delay
+    server.tagged, server.changed = tagged, changed
     server.url = f"http://127.0.0.1:{server.server_address[1]}"
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()

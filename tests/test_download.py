@@ -43,6 +43,41 @@ def test_a_file_arrives_whole_whatever_happens_on_the_way(plan, sha256, cache):
         assert [wanted for _, wanted in server.requests] == [None, f"bytes={len(CONTENT) // 2}-"]
 
 
+@pytest.mark.parametrize("sha256", [SHA256, None])
+@pytest.mark.parametrize("tagged", [True, False])
+def test_a_file_that_is_cut_at_every_tenth_arrives_whole(sha256, tagged, cache):
+    """Nine broken connections in a row, each a little later."""
+    plan = [tenth / 10 for tenth in range(1, 10)]
+    with serve({"/model.ckpt": CONTENT}, plan=plan, tagged=tagged) as server:
+        assert fetch(f"{server.url}/model.ckpt", sha256=sha256).read_bytes() == CONTENT
+    assert leftovers(cache) == ["model.ckpt"]
+
+
+@pytest.mark.parametrize("plan", [["cut", "wrong range"], ["drip"], ["cut", "drip"], ["redirect", "cut"]])
+def test_servers_that_answer_oddly_give_the_file_all_the_same(plan, cache):
+    """A part from elsewhere was appended; a slow server taken for a dead one."""
+    with serve({"/model.ckpt": CONTENT}, plan=plan) as server:
+        assert fetch(f"{server.url}/model.ckpt").read_bytes() == CONTENT
+    assert leftovers(cache) == ["model.ckpt"]
+
+
+def test_endless_redirects_are_given_up(cache):
+    """A server that sends one in a circle."""
+    with (
+        serve({"/model.ckpt": CONTENT}, plan=["redirect"] * 200) as server,
+        pytest.raises(CheckpointError, match="redirect|302"),
+    ):
+        fetch(f"{server.url}/model.ckpt")
+    assert leftovers(cache) == []
+
+
+def test_a_file_that_changes_on_the_server_is_not_continued_with_the_new_one(cache):
+    """The beginning of one version and the end of another, where no hash is known."""
+    new = bytes(reversed(CONTENT))
+    with serve({"/model.ckpt": CONTENT}, plan=["cut"], tagged=True, changed=new) as server:
+        assert fetch(f"{server.url}/model.ckpt").read_bytes() == new
+
+
 def test_progress_counts_every_byte_up_to_the_total():
     seen = []
     with serve({"/model.ckpt": CONTENT}, plan=["cut"]) as server:

@@ -17,6 +17,7 @@ import socket
 import time
 import urllib.request
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -88,11 +89,11 @@ def _from_url(url: str, target: Path, sha256: str | None, on_progress: OnProgres
     part = target.with_name(target.name + ".part")
     if sha256 is None:
         part.unlink(missing_ok=True)
-    failures, reached = 0, 0
+    failures, reached, version = 0, 0, _Version()
     while True:
         before = part.stat().st_size if part.exists() else 0
         try:
-            if _receive(url, part, on_progress):
+            if _receive(url, part, on_progress, version):
                 break
             error: Exception = ConnectionError("the connection ended early")
         except urllib.error.HTTPError as refused:
@@ -111,15 +112,29 @@ def _from_url(url: str, target: Path, sha256: str | None, on_progress: OnProgres
     _accept(part, target, sha256, url)
 
 
-def _receive(url: str, part: Path, on_progress: OnProgress | None) -> bool:
+@dataclass
+class _Version:
+    """The version of a file that a server sent first: what was received of it must not be continued with another."""
+
+    tag: str | None = None
+
+
+def _receive(url: str, part: Path, on_progress: OnProgress | None, version: _Version) -> bool:
     """Append what the server sends to ``part``; return whether that was all of it."""
     done = part.stat().st_size if part.exists() else 0
     headers = {"User-Agent": "ddnb", "Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
+    if done and version.tag:
+        headers["If-Range"] = version.tag  # for another version the server sends the whole file
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_TIMEOUT_S) as answer:
         if answer.headers.get_content_type() == "text/html":
             raise CheckpointError(f"{url} sent a web page instead of weights; open it in a browser to see why.")
         if answer.status != 206:  # the server sends the file from its beginning
             done = 0
+        elif f"bytes {done}-" not in answer.headers.get("Content-Range", f"bytes {done}-"):
+            part.unlink()
+            raise ConnectionError("the server sent another part than asked for")
+        tag = answer.headers.get("ETag")
+        version.tag = tag if tag and not tag.startswith("W/") else None
         length = answer.headers.get("Content-Length")
         total = None if length is None else done + int(length)
         _check_disk(part.parent, (total or done) - done)
