@@ -440,7 +440,8 @@ def test_seeds_go_on_so_that_each_press_brings_new_sounds(panel):
 
 def test_what_is_no_longer_shown_is_forgotten(panel):
     """Each result stayed in the kernel and in the page with its sounds: after an hour of work, gigabytes."""
-    alive = ipywidgets.widgets.widget._instances
+    registry = ipywidgets.widgets.widget
+    alive = registry._instances if hasattr(registry, "_instances") else ipywidgets.Widget.widgets  # since version 8
     counts = []
     for _ in range(4):
         for title in ("Generate", "Beat"):
