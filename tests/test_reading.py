@@ -60,7 +60,16 @@ def test_a_recording_that_was_not_finished_is_read_to_its_end(name, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [wav(0)[:-2], wav(0)[: -len(PCM)], b"RIFF", b"RIFF\0\0\0\0WAVE", b"FORM\0\0\0\0AIFF", b"ID3"]
+    "content",
+    [
+        wav(0)[:-2],
+        wav(0)[: -len(PCM)],
+        b"RIFF",
+        b"RIFF\0\0\0\0WAVE",
+        b"FORM\0\0\0\0AIFF",
+        b"ID3",
+        b"FORM\0\0\0\0AIFFCOMM\0\0\0\x12\0",
+    ],
 )
 def test_headers_that_end_early_are_errors_of_the_file(content, tmp_path):
     """A struct.error, or an endless walk through chunks."""

@@ -239,7 +239,9 @@ def _aiff_sizes(file: BinaryIO | _View, size: int) -> dict[int, bytes]:
     for name, place, length in _chunks(file, size, ">"):
         if name == b"COMM":
             file.seek(place)
-            channels, frames, bits = struct.unpack(">HIH", file.read(8))
+            if len(common := file.read(8)) < 8:
+                return {}
+            channels, frames, bits = struct.unpack(">HIH", common)
             frames_at, frame = (place + 2 if not frames else None), channels * ((bits + 7) // 8)
         elif name == b"SSND":
             if frames_at is None or not frame or length > 8 or size <= place + 8:
