@@ -8,11 +8,12 @@ import time
 import zipfile
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from servers import serve
 
 import ddnb
 from ddnb.checkpoints.download import fetch, local_path
-from ddnb.files import file_sha256
 
 CONTENT = random.Random(0).randbytes(20_000_000)
 KILLS = 50
@@ -59,7 +60,7 @@ def test_downloads(known):
 def test_conversions(tmp_path):
     """Half a network under the name of a whole one."""
     target = tmp_path / "out.safetensors"
-    whole = file_sha256(ddnb.convert("drums", tmp_path / "whole.safetensors"))
+    whole = ddnb.load("drums", device="cpu", dtype="float32").net.state_dict()
 
     def work():
         if not target.exists():
@@ -68,7 +69,8 @@ def test_conversions(tmp_path):
     def is_whole():
         if not target.exists():
             return False
-        assert file_sha256(target) == whole
+        weights = load_file(target)  # the bytes of two files differ: safetensors writes its metadata in any order
+        assert weights.keys() == whole.keys() and all(torch.equal(weights[name], whole[name]) for name in whole)
         target.unlink()
         return True
 
