@@ -44,7 +44,8 @@ HELD_OUT = {"basses": ("bass", "fluid/"), "textures": ("texture", "sonic-pi/")}
 """Folder -> category and names of held-out recordings of the data set."""
 
 _MADE, _SEED, _KEPT = 24, 100, 3
-_COPY_DB = 2.5
+COPY_DB = 2.5
+"""Distance below which a sound counts as a near copy."""
 
 
 def main() -> None:
@@ -80,37 +81,56 @@ def load_folders() -> dict[str, tuple[str, list[np.ndarray]]]:
     return {name: (category, [x for x in sounds if np.abs(x).max() > 0]) for name, (category, sounds) in found.items()}
 
 
+class Kit:
+    """A folder, a third of which is kept back.
+
+    Attributes:
+        place: the folder with the used files, in a class folder.
+        used: number of used files.
+        floor: distance of the used to the kept sounds.
+    """
+
+    def __init__(self, category: str, sounds: Sequence[np.ndarray], place: Path) -> None:
+        order = np.random.default_rng(0).permutation(len(sounds))
+        kept, used = ([sounds[i] for i in some] for some in (order[::_KEPT], order[np.arange(len(order)) % _KEPT > 0]))
+        self.category, self.place, self.used = category, place, len(used)
+        (place / category).mkdir(parents=True)
+        for number, sound in enumerate(used):
+            soundfile.write(place / category / f"{number:03}.wav", sound, SAMPLE_RATE, "FLOAT")
+        self._kept, self._used = _pad(kept), _pad(used)
+        self.floor = max(0.0, distance(self._used, self._kept))
+
+    def judge(self, network: ddnb.Checkpoint) -> tuple[float, np.ndarray]:
+        """Return the distance of what a network makes to the kept sounds, and the nearest used sound of each, in dB."""
+        clips = ddnb.generate(network, _MADE, _SEED, category=self.category, level="network")
+        made = _pad([clip.audio[0] for clip in clips])
+        return distance(made, self._kept), find_nearest(made, self._used)[0]
+
+    def share(self, before: float, far: float) -> float:
+        """Return the share of the way."""
+        return (before - far) / (before - self.floor)
+
+
 def measure_folder(
     ckpt: ddnb.Checkpoint, name: str, category: str, sounds: Sequence[np.ndarray], steps: int, place: Path
 ) -> list[list[str]]:
     """Return a row for the network before, one for the fitted one, and one for the fine-tuned one."""
-    order = np.random.default_rng(0).permutation(len(sounds))
-    kept, used = ([sounds[i] for i in some] for some in (order[::_KEPT], order[np.arange(len(order)) % _KEPT > 0]))
-    folder = place / "sounds" / category
-    folder.mkdir(parents=True)
-    for number, sound in enumerate(used):
-        soundfile.write(folder / f"{number:03}.wav", sound, SAMPLE_RATE, "FLOAT")
-    theirs, known = _pad(kept), _pad(used)
-    began = time.perf_counter()
-    networks = {"before": (ckpt, 0.0), "fitted": (ddnb.fit(ckpt, folder.parent), time.perf_counter() - began)}
+    kit, began = Kit(category, sounds, place / "sounds"), time.perf_counter()
+    networks = {"before": (ckpt, 0.0), "fitted": (ddnb.fit(ckpt, kit.place), time.perf_counter() - began)}
     if steps:
         began = time.perf_counter()
-        for _ in ddnb.finetune(ckpt, folder.parent, place / "run", steps=steps, device="cpu"):
+        for _ in ddnb.finetune(ckpt, kit.place, place / "run", steps=steps, device="cpu"):
             pass
         networks["fine-tuned"] = ddnb.load(place / "run"), time.perf_counter() - began
-    floor, before, rows = max(0.0, distance(known, theirs)), 0.0, []
+    before, rows = 0.0, list[list[str]]()
     for label, (network, seconds) in networks.items():
-        made = _pad(
-            [clip.audio[0] for clip in ddnb.generate(network, _MADE, _SEED, category=category, level="network")]
-        )
-        far = distance(made, theirs)
+        far, nearest = kit.judge(network)
         before = before if rows else far
-        nearest = find_nearest(made, known)[0]
-        way = f"{(before - far) / (before - floor):.0%}" if rows else ""
-        copies = f"{(nearest < _COPY_DB).mean():.0%}"
-        row = [name, str(len(used)), label, f"{far:.2f}", way, copies, f"{np.median(nearest):.1f}", f"{seconds:.1f}"]
+        way = f"{kit.share(before, far):.0%}" if rows else ""
+        copies = f"{(nearest < COPY_DB).mean():.0%}"
+        row = [name, str(kit.used), label, f"{far:.2f}", way, copies, f"{np.median(nearest):.1f}", f"{seconds:.1f}"]
         rows.append(row)
-    return [*rows, [name, str(len(used)), "recordings", f"{floor:.2f}", "", "", "", ""]]
+    return [*rows, [name, str(kit.used), "recordings", f"{kit.floor:.2f}", "", "", "", ""]]
 
 
 def distance(a: Tensor, b: Tensor) -> float:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import shutil
 import struct
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import soundfile
 
 from ddnb import audio
+from ddnb.audio.channels import to_channels
 
 from . import sources
 from .data import SAMPLE_RATE
@@ -60,16 +62,20 @@ def render(root: Path, folder: Path, plan_of: Plan) -> Iterator[Recording]:
     midi.write_bytes(midi_file(plan))
     flags = f"-niq -R 0 -C 0 -g 0.5 -r {SAMPLE_RATE} -O float -T wav"  # no reverb, no chorus
     run(["fluidsynth", *flags.split(), "-F", str(wav), str(path), str(midi)])
-    rendered, start = read(wav), 0
-    wav.unlink()  # 600 MB
-    for note in plan:
-        end = start + (note.held_ms + GAP_MS) * SAMPLE_RATE // 1000
+    for note, sound in zip(plan, _cut(wav, plan), strict=True):
         recordings = {r for key in note.keys for r in font.samples(note.bank, note.program, key, note.velocity)}
         held_out = any(matches(r.replace(" ", "?"), sources.FLUID_HELD_OUT) for r in recordings)
         label = f"fluid/{font.presets[note.bank, note.program][0]}/{'+'.join(map(str, note.keys))}/{note.velocity}"
         named = tuple(sorted(f"fluid/{r}" for r in recordings))
-        yield Recording(rendered[start:end], note.category, "fluid", named, label, held_out)
-        start = end
+        yield Recording(sound, note.category, "fluid", named, label, held_out)
+    wav.unlink()  # 600 MB
+
+
+def _cut(wav: Path, plan: Sequence[Note]) -> Iterator[np.ndarray]:
+    with soundfile.SoundFile(wav) as file:
+        for note in plan:
+            frames = (note.held_ms + GAP_MS) * SAMPLE_RATE // 1000
+            yield to_channels(file.read(frames, dtype="float32", always_2d=True).T, 1)[0]
 
 
 def all_notes(font: SoundFont) -> Iterator[Note]:

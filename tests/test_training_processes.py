@@ -9,6 +9,7 @@ import sys
 import time
 
 import pytest
+import torch
 from safetensors.torch import load_file
 from training_runs import FRAMES, launch, outputs, read_log, same, weights
 
@@ -110,3 +111,22 @@ def test_two_processes_write_one_run(tmp_path):
     assert len(losses[0]) == 2
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     assert (two / "demos" / "step000002").is_dir()
+
+
+@pytest.mark.slow
+def test_two_processes_correct_the_levels_once(tmp_path):
+    """The categories of a fitted network have the levels that one process finds, not twice the correction."""
+    found = {}
+    for name, batch, start in (("two", 1, launch), ("one", 2, run_alone)):
+        out = tmp_path / name
+        words = ["finetune", "--data", str(EXAMPLES / "kick"), "--out", str(out), "--device", "cpu", "--demos", "0"]
+        start("-m", "ddnb", *words, "--steps", "1", "--batch-size", str(batch))
+        found[name] = weights(out)
+    assert found["one"].keys() == found["two"].keys()
+    for part in ("prior.log_levels", "tones.log_levels", "tones.log_residual"):
+        assert torch.allclose(found["one"][part], found["two"][part], atol=0.05), part
+
+
+def run_alone(*words):
+    """Run Python in one process."""
+    subprocess.run([sys.executable, *words], check=True)
