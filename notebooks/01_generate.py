@@ -49,16 +49,22 @@ from pathlib import Path
 
 sys.path[:0] = [".."] if Path("../ddnb/__init__.py").is_file() else []
 if not getattr(find_spec("ddnb"), "origin", None):  # a mere folder of that name has none
-    wheels = [*Path().glob("ddnb-*.whl"), *Path("/content/drive/MyDrive/ddnb").glob("ddnb-*.whl")]
+    import tempfile
+
+    from packaging.version import Version
+
+    wheels = [*Path().glob("ddnb-[0-9]*.whl"), *Path("/content/drive/MyDrive/ddnb").glob("ddnb-[0-9]*.whl")]
     if not wheels and "google.colab" in sys.modules:
         print("Choose the file ddnb-*.whl. In the folder ddnb of a mounted Drive it is found without asking.")
         from google.colab import files
 
-        wheels = [Path(name) for name in files.upload()]
+        wheels = [Path(name) for name in files.upload() if name.startswith("ddnb-") and name.endswith(".whl")]
     if not wheels:
         raise RuntimeError("Put the file ddnb-*.whl beside this notebook, or open it inside a checkout of ddnb.")
-    wheel = wheels[-1].rename(str(wheels[-1]).replace(" (1)", ""))
-    get_ipython().run_line_magic("pip", f"install -q '{wheel}'")
+    version, _, wheel = max((Version(w.stem.replace("(", "-").split("-")[1]), w.stat().st_mtime, w) for w in wheels)
+    copy = Path(tempfile.mkdtemp(), f"ddnb-{version}-py3-none-any.whl")
+    copy.write_bytes(wheel.read_bytes())
+    get_ipython().run_line_magic("pip", f"install -q '{copy}'")
 from ddnb.runtime import summary
 
 print(summary())

@@ -12,6 +12,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import types
@@ -188,7 +189,7 @@ def test_setup_cell_is_the_same_in_all(notebook, builder):
     ref = re.search(r"/blob/([\w.-]+)/", notebook.cells[0].source)[1]
     assert cells[0] == builder.setup_cell(builder.address(), ref)
     assert sum(map(is_setup, cells)) == 1
-    assert code_lines(cells[0]) <= 16
+    assert code_lines(cells[0]) <= 20
 
 
 def test_code_cells_are_short(source, notebook):
@@ -400,9 +401,47 @@ def test_setup_installs_the_wheel_beside_the_notebook_or_an_uploaded_one(
     if not uploaded:
         (tmp_path / name).touch()
     exec(builder.setup_cell(builder.PLACEHOLDER, "main"), {"get_ipython": Shell})
-    install = ("pip", "install -q 'ddnb-0.1.0-py3-none-any.whl'")
-    assert asked == (["upload", install] if uploaded else [install])
+    *before, (magic, line) = asked
+    assert before == (["upload"] if uploaded else [])
+    assert magic == "pip" and re.fullmatch(r"install -q '.*ddnb-0\.1\.0-py3-none-any\.whl'", line)
     assert ("Choose the file" in capsys.readouterr().out) == uploaded
+
+
+@pytest.mark.parametrize(
+    ("names", "newest"),
+    [
+        (["ddnb-0.9.0-py3-none-any.whl", "ddnb-0.10.0-py3-none-any.whl", "ddnb-0.2.0-py3-none-any.whl"], "0.10.0"),
+        (["ddnb-1.0.whl", "ddnb-1.0 (1).whl"], "1.0"),
+        (["ddnb-1.0-py3-none-any(2).whl", "ddnb-1.0-py3-none-any.whl"], "1.0"),
+        (["ddnb-1.0rc1-py3-none-any.whl", "ddnb-1.0-py3-none-any.whl", "ddnb-notes.whl"], "1.0"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+@pytest.mark.parametrize("backwards", [False, True])
+def test_setup_installs_a_copy_of_the_newest_wheel(builder, names, newest, backwards, tmp_path, monkeypatch):
+    """An arbitrary one was installed, and the user's file renamed; of one version the latest file counts."""
+    installed = []
+
+    class Shell:
+        def run_line_magic(self, magic, line):
+            installed.append(Path(line.partition("'")[2].rstrip("'")))
+
+    here, scratch = tmp_path / "here", tmp_path / "scratch"
+    here.mkdir(), scratch.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    for age, name in enumerate(reversed(names) if backwards else names):
+        (here / name).write_text(name)
+        os.utime(here / name, (1e9 + age, 1e9 + age))
+    exec(builder.setup_cell(builder.PLACEHOLDER, "main"), {"get_ipython": Shell})
+    (copy,) = installed
+    assert copy.name == f"ddnb-{newest}-py3-none-any.whl" and here not in copy.parents
+    same = [name for name in (reversed(names) if backwards else names) if re.match(rf"ddnb-{newest}(?![\w])", name)]
+    assert copy.read_text() == same[-1]
+    assert sorted(path.name for path in here.iterdir()) == sorted(names)
+    assert all((here / name).read_text() == name for name in names)
 
 
 def test_setup_installs_from_the_address_only_where_ddnb_is_missing(builder, tmp_path, monkeypatch):

@@ -30,18 +30,25 @@ from ddnb.runtime import summary
 print(summary())
 """
 INSTALL = 'get_ipython().run_line_magic("pip", "install -q git+https://github.com/{repo}@{ref}")'
-# While there is no address: a wheel beside the notebook, on a mounted Drive, or uploaded; browsers may number it.
+# While there is no address: the newest wheel beside the notebook, on a mounted Drive, or uploaded.
+# Browsers number files, "ddnb-1.0 (1).whl", and pip wants the proper name: a copy gets it, the user's file stays.
 WHEEL = """\
-wheels = [*Path().glob("ddnb-*.whl"), *Path("/content/drive/MyDrive/ddnb").glob("ddnb-*.whl")]
+import tempfile
+
+    from packaging.version import Version
+
+    wheels = [*Path().glob("ddnb-[0-9]*.whl"), *Path("/content/drive/MyDrive/ddnb").glob("ddnb-[0-9]*.whl")]
     if not wheels and "google.colab" in sys.modules:
         print("Choose the file ddnb-*.whl. In the folder ddnb of a mounted Drive it is found without asking.")
         from google.colab import files
 
-        wheels = [Path(name) for name in files.upload()]
+        wheels = [Path(name) for name in files.upload() if name.startswith("ddnb-") and name.endswith(".whl")]
     if not wheels:
         raise RuntimeError("Put the file ddnb-*.whl beside this notebook, or open it inside a checkout of ddnb.")
-    wheel = wheels[-1].rename(str(wheels[-1]).replace(" (1)", ""))
-    get_ipython().run_line_magic("pip", f"install -q '{wheel}'")"""
+    version, _, wheel = max((Version(w.stem.replace("(", "-").split("-")[1]), w.stat().st_mtime, w) for w in wheels)
+    copy = Path(tempfile.mkdtemp(), f"ddnb-{version}-py3-none-any.whl")
+    copy.write_bytes(wheel.read_bytes())
+    get_ipython().run_line_magic("pip", f"install -q '{copy}'")"""
 
 
 def setup_cell(repo: str, ref: str) -> str:
