@@ -34,7 +34,7 @@ _FOLDERS_UP = 3  # from a sound of an unpacked pack to its manifest
 
 
 def input_clip(sound: AnySound, what: str = "audio") -> Clip:
-    """Return input audio as a clip.
+    """Return input audio as a clip; a path as ``read_clip`` does, so that its record counts in every verb.
 
     Args:
         sound: a path, a clip, or (array of (channels, frames), sample rate).
@@ -52,11 +52,7 @@ def input_clip(sound: AnySound, what: str = "audio") -> Clip:
         require_sound(sound.audio, sound.sample_rate, what)
         return sound
     if isinstance(sound, str | Path):
-        path = expand(sound)
-        if path.is_dir():
-            raise ArgumentError(f"{path.name} is a folder: give a sound file, or use vary_folder.")
-        audio, rate = read(path)
-        return _own_clip(audio, rate, InputRecord(path.name, file_sha256(path)))
+        return read_clip(sound)
     if not (isinstance(sound, tuple) and len(sound) == 2):
         raise ArgumentError(f"{what}: give a path, a clip, or (array, sample_rate); got {type(sound).__name__}.")
     given = np.atleast_2d(np.asarray(sound[0]))
@@ -65,6 +61,21 @@ def input_clip(sound: AnySound, what: str = "audio") -> Clip:
     require_sound(given, sound[1], what)
     audio = np.array(given, dtype=np.float32, order="C")
     return _own_clip(audio, operator.index(sound[1]), InputRecord(what, samples_sha256(audio)))
+
+
+def bare_clip(path: str | Path) -> Clip:
+    """Return a sound file as input audio that is known by its SHA-256 alone, whatever record lies beside it.
+
+    Raises:
+        FileNotFoundError: no such file.
+        AudioError: not readable, empty, silent, or not finite.
+        ArgumentError: a folder.
+    """
+    path = expand(path)
+    if path.is_dir():
+        raise ArgumentError(f"{path.name} is a folder: give a sound file, or use vary_folder.")
+    audio, rate = read(path)
+    return _own_clip(audio, rate, InputRecord(path.name, file_sha256(path)))
 
 
 def _own_clip(audio: np.ndarray, sample_rate: int, source: InputRecord) -> Clip:
@@ -153,9 +164,10 @@ def read_clip(path: str | Path) -> Clip:
     Raises:
         FileNotFoundError: no such file.
         AudioError: not readable, empty, silent, or not finite.
+        ArgumentError: a folder.
     """
     path = expand(path)
-    clip = input_clip(path)
+    clip = bare_clip(path)
     assert clip.provenance.source is not None
     record = _find_record(path, clip.provenance.source.sha256)
     if record is None or record.file.bits not in SUBTYPES:

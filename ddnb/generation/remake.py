@@ -21,7 +21,7 @@ from ..checkpoints.registry import list_checkpoints
 from ..clips.clip import Clip, Clips
 from ..clips.provenance import InputRecord, Making, ModelRecord, Plain, Provenance, not_a_record
 from ..clips.record import SoundRecord, is_pack, read_record, records_of
-from ..clips.source import AnySound, input_clip, input_record
+from ..clips.source import AnySound, bare_clip, input_clip, input_record
 from ..display.text import counted
 from ..errors import ArgumentError, Cancelled, CheckpointError, FormatOverridden, Interrupted, RecordError
 from ..files import expand, file_sha256
@@ -216,8 +216,8 @@ class _Maker:
         for place in places:
             if isinstance(place, str | Path) and not expand(place).is_file():
                 continue
-            if _sha256(place) == wanted.sha256:
-                return place
+            if _sha256(place) == wanted.sha256:  # what the record calls it counts, not a record beside it
+                return bare_clip(place) if isinstance(place, str | Path) else place
         raise FileNotFoundError(
             f"This sound was made from {name}, which was not found, or has changed since: say where it is, with "
             "remake(..., sounds=FOLDER), on the command line --sounds FOLDER."
