@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -106,7 +107,10 @@ def apply_edit(audio: np.ndarray, edit: Mapping[str, Any], sample_rate: int | No
     first = operator.index(edit.get("first_frame", 0))
     frames = operator.index(edit.get("frames", audio.shape[-1] - first))
     fade_in, fade = (operator.index(edit.get(key, 0)) for key in ("fade_in_frames", "fade_frames"))
-    gain_db, bits = float(edit.get("gain_db", 0.0)), edit.get("bits", "float")
+    gain, bits = edit.get("gain_db", 0.0), edit.get("bits", "float")
+    if isinstance(gain, bool) or not isinstance(gain, Real):
+        raise RecordError(f"The edit {dict(edit)} has a gain_db that is no number.")
+    gain_db = float(gain)
     inside = 0 <= first < audio.shape[-1] and 1 <= frames <= audio.shape[-1] and min(fade_in, fade) >= 0
     if not (inside and fade_in + fade <= frames and bits in SUBTYPES and abs(gain_db) <= _MAX_GAIN_DB):
         raise RecordError(f"The edit {dict(edit)} does not fit a sound of {audio.shape[-1]} frames.")

@@ -7,11 +7,12 @@ deeply sounds were made from each other. Keys that are not known here are ignore
 from __future__ import annotations
 
 import datetime
-import math
+import json
 import reprlib
 import types
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -48,6 +49,10 @@ _RANGES = {
     "weight": (0, MOST),
 }
 
+_LARGEST = 1e30  # of numbers without a range of their own
+_LONGEST_SHOWN = 60  # characters of a value in a message
+_JSON_TYPES: dict[Any, str] = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+
 T = TypeVar("T")
 
 
@@ -71,16 +76,16 @@ class Plain:
                 f"This record is nested too deeply: at most {_MAX_DEPTH} sounds may be made from each other."
             )
         if not isinstance(data, Mapping):
-            raise not_a_record(f"{reprlib.repr(data)} is not a JSON object")
+            raise not_a_record(_wrong(data, "an object"))
         given = {}
         for f in fields(cls):  # type: ignore[arg-type]
             key = f.metadata.get("key", f.name)
             if data.get(key) is not None:
-                given[f.name] = _parse(_hints(cls)[f.name], data[key], key, depth)  # type: ignore[arg-type]
-        try:
-            return cls(**given)
-        except TypeError as error:
-            raise not_a_record(f"{cls.__name__.lower()} lacks a value ({error})") from error
+                with at(key):
+                    given[f.name] = _parse(_hints(cls)[f.name], data[key], key, depth)  # type: ignore[arg-type]
+            elif f.default is MISSING and f.default_factory is MISSING:
+                raise not_a_record("missing", key)
+        return cls(**given)
 
 
 @dataclass(frozen=True)
@@ -236,9 +241,37 @@ class Provenance(Plain):
     root_note: RootNote | None = None
 
 
-def not_a_record(why: str) -> RecordError:
-    """Return the error for JSON that is no provenance record."""
-    return RecordError(f"This is not a record of a sound made by ddnb: {why}.")
+class NotARecord(RecordError):
+    """JSON that is no record of a sound: what is wrong, at which place, such as ``making.steps``, in which file."""
+
+    def __init__(self, why: str, place: str = "", file: str = ""):
+        self.why, self.place, self.file = why, place, file
+        told = f"{place}: {why}" if place else why
+        super().__init__(f"{file or 'This'} is not a record of a sound made by ddnb: {told}.")
+
+
+def not_a_record(why: str, place: str = "") -> NotARecord:
+    """Return the error for JSON that is no provenance record, or damaged at this place."""
+    return NotARecord(why.rstrip("."), place)
+
+
+@contextmanager
+def at(place: str) -> Iterator[None]:
+    """Put a place, ``making`` or ``[2]``, before that of an error."""
+    try:
+        yield
+    except NotARecord as error:
+        whole = place + ("." if error.place and not error.place.startswith("[") else "") + error.place
+        raise NotARecord(error.why, whole, error.file) from error.__cause__
+
+
+@contextmanager
+def in_file(name: str) -> Iterator[None]:
+    """Put the name of the file into an error; an empty name is none."""
+    try:
+        yield
+    except NotARecord as error:
+        raise NotARecord(error.why, error.place, name) from error.__cause__
 
 
 def model_record(ckpt: Checkpoint) -> ModelRecord:
@@ -299,23 +332,29 @@ def _parse(kind: Any, value: Any, key: str, depth: int) -> Any:
     """Return a JSON value as the annotation of its field asks for."""
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        for option in arguments:
-            if option is not type(None) and _fits(option, value):
-                return _parse(option, value, key, depth)
-        raise not_a_record(f"{key}={reprlib.repr(value)} has the wrong type")
+        options = [option for option in arguments if option is not type(None)]
+        fitting = [option for option in options if _fits(option, value)]
+        if not fitting:
+            raise not_a_record(_wrong(value, " or ".join(map(_describe, options))))
+        return _parse(fitting[0], value, key, depth)
     if not _fits(kind, value):
-        raise not_a_record(f"{key}={reprlib.repr(value)} has the wrong type")
+        raise not_a_record(_wrong(value, _describe(kind)))
     if isinstance(kind, type) and issubclass(kind, Plain):
         return kind.from_dict(value, depth + (kind is Provenance))
     if origin is tuple:
-        return tuple(_parse(arguments[0], each, key, depth) for each in value)
+        return tuple(_parse_part(arguments[0], each, key, depth, f"[{i}]") for i, each in enumerate(value))
     if origin is Mapping:
-        return {name: _parse(arguments[1], each, key, depth) for name, each in value.items()}
+        return {name: _parse_part(arguments[1], each, key, depth, str(name)) for name, each in value.items()}
     if kind in (int, float):
-        low, high = _RANGES.get(key, (-math.inf, math.inf))
+        low, high = _RANGES.get(key, (-_LARGEST, _LARGEST))
         if not low <= value <= high:  # NaN too
-            raise not_a_record(f"{key}={reprlib.repr(value)}, allowed: {low} to {high}")
+            raise not_a_record(f"got {_shown(value)}, allowed: {low:g} to {high:g}")
     return value
+
+
+def _parse_part(kind: Any, value: Any, key: str, depth: int, place: str) -> Any:
+    with at(place):
+        return _parse(kind, value, key, depth)
 
 
 def _fits(kind: Any, value: Any) -> bool:
@@ -330,3 +369,21 @@ def _fits(kind: Any, value: Any) -> bool:
     if kind in (int, float):
         return isinstance(value, int if kind is int else int | float) and not isinstance(value, bool)
     return isinstance(value, kind)
+
+
+def _describe(kind: Any) -> str:
+    """Return what JSON calls the outer type of an annotation."""
+    if get_origin(kind) is tuple:
+        return "a list"
+    return _JSON_TYPES.get(kind, "an object")
+
+
+def _wrong(value: Any, wanted: str) -> str:
+    return f"got {_shown(value)}; give {wanted}"
+
+
+def _shown(value: Any) -> str:
+    """Return a JSON value as it stands in the file, cut."""
+    plain = isinstance(value, str | bool | float) or value is None
+    text = json.dumps(value, ensure_ascii=False) if plain else reprlib.repr(value)
+    return text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}..."

@@ -13,7 +13,7 @@ from typing import Any
 
 from ..audio.notes import note_name
 from ..errors import RecordError
-from .provenance import Plain, Provenance, RootNote, not_a_record
+from .provenance import Plain, Provenance, RootNote, at, not_a_record
 
 PACK = "ddnb pack"
 """The key of a pack's manifest that holds its version."""
@@ -94,17 +94,22 @@ class SoundRecord:
             RecordError: it is no record, or damaged.
         """
         provenance = Provenance.from_dict(data)
-        groups = [kind.from_dict(data.get(key) or {}) for key, kind in _GROUPS.items()]
-        file, music, level = groups
+        file, music, level = (_group(data, key) for key in _GROUPS)
         note = music.root_note  # its name becomes part of file names: never take the one in the record
         note = note and replace(note, name=note_name(note.note))
         origin = data.get("origin")
         if not isinstance(origin, Mapping | None):
-            raise not_a_record(f"origin={reprlib.repr(origin)} has the wrong type")
+            raise not_a_record(f"got {reprlib.repr(origin)}; give an object", "origin")
         return cls(file, replace(music, root_note=note), level, replace(provenance, root_note=note), origin)
 
 
 _GROUPS: dict[str, Any] = {"file": FileFacts, "music": MusicFacts, "level": LevelFacts}
+
+
+def _group(data: Mapping[str, Any], key: str) -> Any:
+    given = data.get(key)
+    with at(key):
+        return _GROUPS[key].from_dict({} if given is None else given)
 
 
 def read_record(path: Path) -> dict[str, Any]:
@@ -135,11 +140,16 @@ def records_of(content: Any) -> list[SoundRecord]:
         raise RecordError(f"This pack has version {content[PACK]!r}; this ddnb reads version {VERSION}. Update ddnb.")
     sounds = content.get("sounds")
     if not isinstance(sounds, list):
-        raise RecordError("This pack's manifest is damaged: 'sounds' is not a list.")
-    records = [SoundRecord.from_dict(each) for each in sounds]
-    if any(record.file.name is None for record in records):
-        raise RecordError("This pack's manifest is damaged: a sound lacks the name of its file.")
-    return records
+        raise not_a_record(f"got {reprlib.repr(sounds)}; give a list", "sounds")
+    return [_record_of_pack(number, each) for number, each in enumerate(sounds)]
+
+
+def _record_of_pack(number: int, data: Any) -> SoundRecord:
+    with at(f"sounds[{number}]"):
+        record = SoundRecord.from_dict(data)
+        if record.file.name is None:
+            raise not_a_record("missing", "file.name")
+        return record
 
 
 def is_pack(content: Any) -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import glob
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import reduce
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,14 +18,14 @@ from ..checkpoints.download import SCHEMES
 from ..checkpoints.loading import load
 from ..checkpoints.registry import list_checkpoints
 from ..clips.clip import Clip, Clips
-from ..clips.provenance import InputRecord, Making, ModelRecord, Plain, Provenance, not_a_record
+from ..clips.provenance import InputRecord, Making, ModelRecord, Plain, Provenance, at, in_file, not_a_record
 from ..clips.record import SoundRecord, is_pack, read_record, records_of
 from ..clips.source import AnySound, bare_clip, input_clip, input_record
 from ..display.text import counted
 from ..errors import ArgumentError, Cancelled, CheckpointError, FormatOverridden, Interrupted, RecordError
 from ..files import expand, file_sha256
 from ..notices import ignore_warnings, warn
-from ..runtime import is_available
+from ..runtime import DTYPES, is_available
 from .beat import beat
 from .extend import extend
 from .generate import generate
@@ -88,8 +87,7 @@ def remake(
         CheckpointError: the checkpoint cannot be opened; pass it as ``ckpt``.
     """
     made = remake_all(record, ckpt, sounds)
-    content, _ = _read(record)
-    if is_pack(content):
+    if is_pack(_read(record)[0]):
         return [clip for _, clip in made]
     clip = made[0][1]
     return Clips(clip.audio[None], clip.sample_rate, [clip.seed], clip.provenance)
@@ -99,35 +97,42 @@ def remake_all(
     record: str | Path | dict[str, Any], ckpt: Networks | None = None, sounds: Sounds | None = None
 ) -> list[tuple[SoundRecord, Clip]]:
     """Return each record of a sound or of a pack with its clip. See ``remake``, also for what is raised."""
-    content, folder = _read(record)
+    content, folder, name = _read(record)
     maker = _Maker(_Networks(ckpt, folder), sounds, folder)
-    if not is_pack(content):
-        (one,) = records_of(content)
-        return [(one, maker.remake(one.provenance))]
+    with in_file(name):
+        records = records_of(content)
+        if is_pack(content):
+            return _remake_pack(maker, records)
+        return [(records[0], maker.remake(records[0].provenance))]
+
+
+def _remake_pack(maker: _Maker, records: Sequence[SoundRecord]) -> list[tuple[SoundRecord, Clip]]:
     made: list[tuple[SoundRecord, Clip]] = []
     refusal: Exception = RecordError("This pack's manifest lists no sound.")
-    for each in records_of(content):
+    for number, each in enumerate(records):
         try:
-            made.append((each, maker.remake(each.provenance)))
+            with at(f"sounds[{number}]"):
+                made.append((each, maker.remake(each.provenance)))
         except (FileNotFoundError, CheckpointError, _OtherWeights) as error:
             refusal = error
-            warn(f"Skipped {each.file.name}: {error}", stacklevel=2)
+            warn(f"Skipped {each.file.name}: {error}", stacklevel=3)
         except Cancelled as error:
             if not made:
                 raise
-            warn(f"interrupted after {counted(len(made), 'sound')} ({error})", Interrupted, stacklevel=2)
+            warn(f"interrupted after {counted(len(made), 'sound')} ({error})", Interrupted, stacklevel=3)
             break
     if not made:
         raise refusal
     return made
 
 
-def _read(record: str | Path | dict[str, Any]) -> tuple[Any, Path | None]:
-    """Return the content of a record and the folder it was found in."""
+def _read(record: str | Path | dict[str, Any]) -> tuple[Any, Path | None, str]:
+    """Return the content of a record, the folder it was found in, and its name."""
     if isinstance(record, str | Path):
         path = expand(record)
-        return read_record(path), path.parent
-    return record, None
+        name = path.with_suffix(".json").name if path.suffix.lower() == ".wav" else path.name
+        return read_record(path), path.parent, name
+    return record, None, ""
 
 
 class _OtherWeights(RecordError):
@@ -147,18 +152,12 @@ class _Maker:
         if provenance.making is None:
             if provenance.source is None:
                 raise not_a_record("it has neither 'making' nor 'source'")
-            clip = input_clip(self._find_input(provenance.source))
+            with at("source"):
+                clip = input_clip(self._find_input(provenance.source))
             clip = replace(clip, provenance=Provenance(source=provenance.source, model=provenance.model))
-        elif provenance.making.verb == "beat":
-            clip = self._make_beat(provenance, provenance.making)
         else:
             clip = self._make(provenance, provenance.making)
-        if len(provenance.edits) > _MAX_EDITS:
-            raise not_a_record(f"{len(provenance.edits)} edits, allowed: {_MAX_EDITS}")
-        try:
-            edited = reduce(Clip.edited, provenance.edits, clip)
-        except (AttributeError, TypeError, ValueError, OverflowError) as error:
-            raise not_a_record(f"its edits are invalid ({str(error).rstrip('.')})") from error
+        edited = _apply_edits(clip, provenance)
         making = clip.provenance.making
         if making is not None and provenance.making is not None:  # the note was given to it, whatever it was from
             making = replace(making, note_from=provenance.making.note_from, key=provenance.making.key)
@@ -167,19 +166,26 @@ class _Maker:
         return replace(edited, provenance=made_by)
 
     def _make(self, provenance: Provenance, making: Making) -> Clip:
+        """Make a sound by its verb; what the verb refuses is wrong in the record."""
+        try:
+            return self._make_beat(provenance, making) if making.verb == "beat" else self._make_by(provenance, making)
+        except ArgumentError as error:
+            raise not_a_record(str(error), "making") from error
+
+    def _make_by(self, provenance: Provenance, making: Making) -> Clip:
         if making.verb not in VERBS:
-            raise not_a_record(f"verb={making.verb!r}, allowed: {', '.join(VERBS)}")
+            raise not_a_record(f"got {making.verb!r}, allowed: {', '.join(VERBS)}, beat", "making.verb")
         make, inputs, names = VERBS[making.verb]
         given = {name: value for name in names if (value := getattr(making, name, None)) is not None}
         given = {"category": {}} | given  # stated, or that of the input would count
         wanted: list[InputRecord] = [getattr(making, name) for name in inputs]
-        _require(making, "seed", "frames", *inputs)
+        _require("making", making, "seed", "frames", *inputs)
         rate = _sample_rate(provenance)
         ckpt = self.networks.find(provenance)
         if make is interpolate and all(end.seed is not None for end in wanted):
             sources: list[Any] = [end.seed for end in wanted]
         else:
-            sources = [self._find_input(each) for each in wanted]
+            sources = [self._find_part(f"making.{name}", each) for name, each in zip(inputs, wanted, strict=True)]
         if making.note_hz is not None:
             given |= {"note": float(making.note_hz), "key": None}
         duration_s = (making.frames or 0) / rate
@@ -194,18 +200,24 @@ class _Maker:
         return _first(make(ckpt, *sources, n=1, seed=making.seed, **given))
 
     def _make_beat(self, provenance: Provenance, making: Making) -> Clip:
-        _require(making, "tracks", "sounds")
+        _require("making", making, "tracks", "sounds")
         rate = _sample_rate(provenance)
-        clips = {track: self._find_input(source) for track, source in (making.sounds or {}).items()}
+        parts = (making.sounds or {}).items()
+        clips = {track: self._find_part(f"making.sounds.{track}", source) for track, source in parts}
         numbers: dict[str, Any] = {"bpm": making.bpm, "bars": making.bars, "swing": making.swing}
         made = beat(None, {"tracks": making.tracks}, sounds=clips, seed=making.seed or 0, level=NETWORK, **numbers)
         return replace(replace(made, sample_rate=rate).clip, provenance=provenance)
 
+    def _find_part(self, place: str, wanted: InputRecord) -> AnySound:
+        with at(place):
+            return self._find_input(wanted)
+
     def _find_input(self, wanted: InputRecord) -> AnySound:
         """Return the input of another sound: made again, or found by its SHA-256."""
         if wanted.provenance is not None:
-            return self.remake(wanted.provenance)
-        _require(wanted, "name", "sha256")
+            with at("record"):
+                return self.remake(wanted.provenance)
+        _require("", wanted, "name", "sha256")
         name = Path(wanted.name or "").name or "?"  # in no other folder
         if isinstance(self.sounds, str | Path):
             sounds = expand(self.sounds)
@@ -224,15 +236,26 @@ class _Maker:
         )
 
 
-def _require(part: Plain, *names: str) -> None:
+def _apply_edits(clip: Clip, provenance: Provenance) -> Clip:
+    if len(provenance.edits) > _MAX_EDITS:
+        raise not_a_record(f"{len(provenance.edits)} edits, allowed: {_MAX_EDITS}", "edits")
+    for number, edit in enumerate(provenance.edits):
+        try:
+            clip = clip.edited(edit)
+        except (AttributeError, TypeError, ValueError, OverflowError) as error:
+            raise not_a_record(f"an invalid edit ({str(error).rstrip('.')})", f"edits[{number}]") from error
+    return clip
+
+
+def _require(place: str, part: Plain, *names: str) -> None:
     for name in names:
         if getattr(part, name) is None:
-            raise not_a_record(f"'{name}' is missing")
+            raise not_a_record("missing", f"{place}.{name}" if place else name)
 
 
 def _sample_rate(provenance: Provenance) -> int:
     model = provenance.model or ModelRecord()
-    _require(model, "sample_rate")
+    _require("model", model, "sample_rate")
     return model.sample_rate or 0
 
 
@@ -281,6 +304,8 @@ class _Networks:
         model, machine = provenance.model, provenance.machine
         if model is None or machine is None or None in (model.source, model.weights_sha256, model.frames):
             raise not_a_record("it does not state its checkpoint and machine")
+        if machine.dtype not in DTYPES:
+            raise not_a_record(f"got {machine.dtype!r}, allowed: {', '.join(DTYPES)}", "machine.dtype")
         here = _Format(str(machine.device), str(machine.dtype), model.sample_rate or 0, model.frames or 0)
         if model.blend:
             ckpt = self._find_blend(model, here)
