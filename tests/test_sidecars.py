@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ddnb
 from ddnb.cli.main import main
-from ddnb.clips.record import records_of
+from ddnb.clips.record import read_record, records_of
 from ddnb.generation.beat import beat
 
 QUICK = {"steps": 2, "n": 1, "seed": 3}
@@ -180,3 +181,30 @@ def test_remake_keeps_to_hashes(drums, sounds, tmp_path):
     np.testing.assert_array_equal(again.audio, clip.audio)
     assert plain(again)["making"]["source"] == plain(clip)["making"]["source"]
     assert records_of(json.loads(path.with_suffix(".json").read_text()))[0].provenance.making.source.sha256
+
+
+def test_a_pack_is_checked_as_its_sounds_are(sounds, tmp_path, capsys):
+    """A ZIP file was no readable sound."""
+    data = sounds[0].parent
+    pack = ddnb.pack(sounds, tmp_path / "pack.zip")
+    rows = ddnb.originality([pack, sounds[0]], data).rows
+    assert [next(iter(row.clip.making.category)) for row in rows] == ["bass", "kick", "bass"]
+    assert all(row.near for row in rows)
+    assert main(["originality", str(pack), "--data", str(data)]) == 1
+    assert "bass" in capsys.readouterr().out
+    before = pack.read_bytes()
+    for damaged in (before[:-100], before.replace(b"pack/bass/", b"pack/bess/"), b"no zip"):
+        pack.write_bytes(damaged)
+        assert main(["originality", str(pack), "--data", str(data)]) == 2
+        assert "pack.zip" in capsys.readouterr().err
+        assert pack.read_bytes() == damaged
+
+
+def test_pack_writes_what_the_check_has_found(sounds, tmp_path, capsys):
+    out = tmp_path / "p.zip"
+    assert main(["pack", *map(str, sounds), "--data", str(sounds[0].parent), "--out", str(out)]) == 0
+    assert capsys.readouterr().out.startswith(str(out))
+    found = [record.origin["nearest"] for record in records_of(read_record(out))]
+    assert [Path(name).name for name in found] == [path.name for path in sounds]
+    assert main(["pack", str(sounds[0]), "--data", str(tmp_path / "none"), "--out", str(tmp_path / "q.zip")]) == 2
+    assert not (tmp_path / "q.zip").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from ..audio.io import SUBTYPES, sound_files
@@ -14,6 +15,7 @@ from ..export.pack import FORMATS, file_samples_sha256, pack, packed_name
 from ..files import expand, file_sha256
 from ..generation.remake import remake_all
 from ..similarity.check import originality
+from ..similarity.report import Originality
 from .common import (
     LOG,
     Commands,
@@ -49,6 +51,8 @@ def _add_pack(commands: Commands) -> None:
     parser.add_argument("--level", choices=LEVELS, default="kept", help=f"{level} (default: kept)")
     presets = "add an SFZ, a Decent Sampler preset and a drum map"
     parser.add_argument("--instruments", action="store_true", help=presets)
+    data = "folder of the training sounds: look for near copies of these, and write what was found into the records"
+    parser.add_argument("--data", type=Path, help=data)
     parser.add_argument("--no-chunks", action="store_true", help="plain WAV files, for machines that refuse others")
     parser.set_defaults(run=run_pack)
 
@@ -61,10 +65,18 @@ def run_pack(arguments: argparse.Namespace) -> int:
         sounds += _readable(place) if expand(place).is_dir() else [place]
     names = ("bits", "to_rate", "format", "level", "instruments")
     options = {name: getattr(arguments, name) for name in names} | {"chunks": not arguments.no_chunks}
-    path = pack(sounds, arguments.out, **options)
+    report = None if arguments.data is None else _compare(sounds, arguments.data)
+    path = pack(sounds, arguments.out, origins=report, **options)
     print(path)
+    if report is not None:
+        print(report)
     LOG.info("Packed %d sounds into %s", len(sounds), path)
     return 0
+
+
+def _compare(sounds: Sequence[Path], data: Path | None) -> Originality:
+    with progress_bar("comparing", "sound") as bar:
+        return originality(sounds, data, on_progress=bar)
 
 
 def _readable(folder: Path) -> list[Path]:
@@ -128,7 +140,7 @@ def _describe_match(files: int, samples: int, asked: int) -> str:
 def _add_originality(commands: Commands) -> None:
     about = "find near copies of training sounds among new ones"
     parser = commands.add_parser("originality", help=about)
-    parser.add_argument("sounds", type=Path, nargs="+", help="sound files, or folders of them")
+    parser.add_argument("sounds", type=Path, nargs="+", help="sound files, folders of them, or packs (.zip)")
     parser.add_argument("--data", type=Path, required=True, help="folder of the training sounds")
     parser.set_defaults(run=run_originality)
 
@@ -139,7 +151,6 @@ def run_originality(arguments: argparse.Namespace) -> int:
     sounds = [file for path in given for file in (_readable(path) if path.is_dir() else [path])]
     data = expand(arguments.data)
     itself = all(path.is_dir() and path.resolve() == data.resolve() for path in given)
-    with progress_bar("comparing", "sound") as bar:  # a folder and itself: its sounds are compared with one another
-        report = originality(sounds, None if itself else data, on_progress=bar)
+    report = _compare(sounds, None if itself else data)  # of a folder and itself: its sounds with one another
     print(report)
     return 1 if report.duplicates or any(row.near for row in report.rows) else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from numbers import Real
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..clips.clip import Clip, Clips
+from ..clips.packed import is_pack_file, read_pack
 from ..clips.source import AnySound, input_clip
 from ..errors import ArgumentError
 from ..files import expand
@@ -48,7 +49,8 @@ def originality(
     read again.
 
     Args:
-        clips: what a verb returned, a clip, a beat, a path, ``(array, sample_rate)``, or several of them.
+        clips: what a verb returned, a clip, a beat, a path, ``(array, sample_rate)``, or several of them; the path may
+            be that of a pack's ZIP file, whose sounds are meant.
         folder: the training sounds, at any depth; with None only the clips are compared with each other.
         on_progress: called as ``on_progress(done, total)``; files, sampled sounds and clips count.
         cancel: an event with ``is_set()``; files that were read are cached.
@@ -59,10 +61,11 @@ def originality(
     Raises:
         FileNotFoundError: no such folder, no sound in it, or no such sound file.
         AudioError, ArgumentError: something that is no sound, or no clips.
+        RecordError: a ZIP file that is no pack, or damaged.
         DatasetError: none of the files can be read.
         Cancelled: ``cancel`` was set.
     """
-    given = [_as_clip(sound) for sound in _as_list(clips)]
+    given = [_as_clip(sound) for sound in _without_packs(_as_list(clips))]
     if not given:
         raise ArgumentError("clips: there are none to check.")
     progress = Progress(len(given), on_progress, cancel)
@@ -102,6 +105,15 @@ def threshold_of(distances: np.ndarray) -> float:
 def _as_list(clips: Any) -> Sequence[AnySound | Beat]:
     array = isinstance(clips, tuple) and len(clips) == 2 and isinstance(clips[1], Real)
     return [clips] if array or isinstance(clips, str | Path | Clip | Beat) else clips
+
+
+def _without_packs(sounds: Sequence[AnySound | Beat]) -> Iterator[AnySound | Beat]:
+    """Yield the sounds, those of a pack in its place."""
+    for sound in sounds:
+        if isinstance(sound, str | Path) and is_pack_file(sound):
+            yield from read_pack(sound)
+        else:
+            yield sound
 
 
 def _as_clip(sound: AnySound | Beat) -> tuple[Clip, Mapping[str, Clip]]:
