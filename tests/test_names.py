@@ -15,9 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
+from named import write_named
 from PIL import Image
-from safetensors.torch import save_file
 
 import ddnb
 from ddnb.cli.common import merge_categories, parse_category, split_pair
@@ -29,7 +28,6 @@ from ddnb.display.text import shortened, shown
 from ddnb.files import cut_name, expand, local_name, safe_name
 from ddnb.guidance import shares
 from ddnb.names import find_name, unify_names
-from ddnb.nets.unet import with_planes
 from ddnb.training import from_scratch
 from ddnb.training.artifacts import name_demos
 from ddnb.training.dataset import decode
@@ -82,14 +80,8 @@ def write_sounds(folder: Path, n: int = 1, seed: int = 0) -> None:
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> str:
     """Write a network whose categories have all these names; its weights are those of the reference network."""
-    from conftest import DATA
-
-    state = torch.load(DATA / "lightning.ckpt", weights_only=True)["state_dict"]
-    ema = {k.removeprefix("diffusion_ema."): v for k, v in state.items() if k.startswith("diffusion_ema.")}
     path = tmp_path_factory.mktemp("names") / "names.safetensors"
-    facts = json.dumps({"sample_rate": 48000, "frames": 4096, "categories": list(NAMES.values())})
-    save_file(with_planes(ema, len(NAMES)), path, {"ddnb": facts})
-    return str(path)
+    return str(write_named(path, list(NAMES.values())))
 
 
 @pytest.fixture(scope="module")

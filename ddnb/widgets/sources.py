@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ class SoundPicker(ipywidgets.VBox):
             return
         path = expand(text)
         if path.is_dir():
-            self.path.options = [str(p) for p in sound_files(path)[:_LISTED]]
+            self.path.options = _options(sound_files(path)[:_LISTED])
             self._name.value = f"{len(self.path.options)} sounds in this folder: clear the field to choose one"
             return
         if str(path) != self._path:
@@ -157,6 +157,12 @@ class Upload(ipywidgets.VBox):
             self._field.value = ""
             name, content = json.loads(text)
             self._on_file(str(name), base64.b64decode(content))
+
+
+def _options(paths: Sequence[Path]) -> list[str]:
+    """Return paths as options of a Combobox, which ipywidgets 7 writes into the page as HTML."""
+    texts = [str(path) for path in paths]
+    return [escape(text) for text in texts] if ipywidgets.__version__.startswith("7.") else texts
 
 
 def _short(record: Mapping[str, Any]) -> dict[str, Any]:
