@@ -13,8 +13,11 @@ SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 PARALLEL := -n $(JOBS) --maxprocesses 8 --dist worksteal
 # Whole notebooks share their execution between tests: all tests of a notebook run on one worker.
 PARALLEL_NOTEBOOKS := -n $(JOBS) --maxprocesses 4 --dist loadgroup
-STACK_TESTS := tests/test_widgets.py tests/test_studio.py tests/test_notebooks.py
+STACK_TESTS := tests/test_widgets.py tests/test_hostile_names.py tests/test_studio.py tests/test_notebooks.py
 STACK_MARKS := not slow and not network and not gpu and not browser
+# This computer only, under none but its own names, and no pictures from the folder of the notebook.
+APP_CLOSED := --Voila.ip=127.0.0.1 --Voila.tornado_settings="{'allow_remote_access': False}" \
+	--VoilaConfiguration.file_denylist=".*"
 
 .PHONY: help samples wheel test test-all test-slow test-notebooks test-colab test-current test-browser lint notebooks lab app bench dataset train-default tune-default judge address clean
 
@@ -88,7 +91,7 @@ lab: $(VENV)/installed ## open the notebooks in JupyterLab
 
 app: $(VENV)/installed ## open the Studio as a web page on this computer only: no code, one kernel per visitor
 	$(BIN)/pip install --quiet --editable '.[app]'
-	$(BIN)/voila notebooks/studio.ipynb --Voila.ip=127.0.0.1 --TagRemovePreprocessor.remove_cell_tags=notebook
+	$(BIN)/voila notebooks/studio.ipynb --TagRemovePreprocessor.remove_cell_tags=notebook $(APP_CLOSED)
 
 bench: $(VENV)/tested ## the first three measurements of bench/README.md, an hour
 	$(BIN)/python -m bench.steps
