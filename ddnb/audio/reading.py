@@ -8,18 +8,20 @@ only trains can do without.
 from __future__ import annotations
 
 import contextlib
-import io
+import errno
 import shutil
-import struct
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import AudioError
+from .quiet import without_chatter
+from .views import View, finished, lacks_end
 
 if TYPE_CHECKING:
     import soundfile
@@ -27,15 +29,22 @@ if TYPE_CHECKING:
 RATES_HZ = (1_000, 768_000)
 """Sample rates that a sound may have."""
 
+MAX_CHANNELS = 32
+"""Channels that a sound may have."""
+
 LOUDEST = 16.0
 """Magnitude of a sample from which a sound is off scale: +24 dB re full scale."""
 
 MOST_SAMPLES = 1 << 26
 """Samples of all channels of a sound that is read whole: 12 minutes of stereo at 44.1 kHz."""
 
+MOST_S = 25 * 60
+"""Seconds of a sound that is read whole, whatever its sample rate: at a low one it grows when it is resampled."""
+
 _BLOCK = 1 << 18  # frames
 _INTEGERS = (127, 40_000, 9_000_000, 2.2e9)  # peaks up to which samples may be integers of 8, 16, 24, 32 bits
-_UNKNOWN_SIZE = 0xFFFFFFFF
+_NO_SOUND = "possibly a pipe"  # in what libsndfile says of an MP3 file without a whole frame
+_KINDS = ((stat.S_ISDIR, "a folder"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"))
 
 
 class SoundReader:
@@ -47,8 +56,8 @@ class SoundReader:
         channels: number of channels.
     """
 
-    def __init__(self, file: soundfile.SoundFile, name: str):
-        self._file, self.name = file, name
+    def __init__(self, file: soundfile.SoundFile, name: str, view: View | None = None):
+        self._file, self.name, self._view = file, name, view
         self.sample_rate: int = file.samplerate
         self.channels: int = file.channels
         if not RATES_HZ[0] <= self.sample_rate <= RATES_HZ[1]:
@@ -56,50 +65,76 @@ class SoundReader:
                 f"{name} states a sample rate of {self.sample_rate} Hz, where {RATES_HZ[0]} to {RATES_HZ[1]} is "
                 "possible: its header is wrong. Open it in an audio editor, set the rate and save it again."
             )
+        if self.channels > MAX_CHANNELS:
+            raise AudioError(
+                f"{name} states {self.channels} channels, where 1 to {MAX_CHANNELS} are possible. If that is right, "
+                "export some of them; if not, its header is wrong: open it in an audio editor and save it again."
+            )
 
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield the sound in pieces, float32 (channels, frames).
 
         Raises:
             AudioError: damaged, not finite, or off scale.
+            OSError: the disk fails.
         """
-        import soundfile
-
         done = 0
-        while True:
-            try:
-                block = self._file.read(_BLOCK, dtype="float32", always_2d=True).T
-            except soundfile.LibsndfileError as error:
-                raise AudioError(
-                    f"{self.name} is damaged or cut short after {done / self.sample_rate:.2f} s ({_reason(error)}). "
-                    "Copy or export it again."
-                ) from error
-            if not block.size:
-                return
+        while (block := self._next(done)).size:
             done += block.shape[1]
             require_finite(block, self.name)
             require_on_scale(block, self.name)
             yield block
+        if not done and self._view is not None and lacks_end(self._view):
+            raise AudioError(f"{self.name} is cut short: it ends before its sound begins. Copy or export it again.")
+
+    def _next(self, done: int) -> np.ndarray:
+        """Return the next piece, (channels, frames); an empty one at the end."""
+        import soundfile
+
+        try:
+            with without_chatter() if self._file.format == "MP3" else contextlib.nullcontext():
+                return self._file.read(_BLOCK, dtype="float32", always_2d=True).T
+        except soundfile.LibsndfileError as error:
+            raise AudioError(
+                f"{self.name} is damaged or cut short after {done / self.sample_rate:.2f} s ({_reason(error)}). "
+                "Copy or export it again."
+            ) from error
+        finally:
+            _raise_failure(self._view)
 
     def read(self) -> np.ndarray:
         """Return the whole sound, float32 (channels, frames).
 
         Raises:
-            AudioError: as for ``blocks``; empty, silent, or longer than ``MOST_SAMPLES``.
+            AudioError: as for ``blocks``; empty, silent, or longer than ``MOST_SAMPLES`` or ``MOST_S``.
+            OSError: the disk fails.
         """
-        pieces, samples = [], 0
+        most = min(MOST_SAMPLES // self.channels, MOST_S * self.sample_rate)
+        pieces, frames = [], 0
         for block in self.blocks():
             pieces.append(block)
-            samples += block.size
-            if samples > MOST_SAMPLES:
-                minutes = MOST_SAMPLES / self.channels / self.sample_rate / 60
-                raise AudioError(f"{self.name} is longer than {minutes:.0f} minutes: cut out the part to use.")
+            frames += block.shape[1]
+            if frames > most:
+                raise AudioError(
+                    f"{self.name} is longer than {most / self.sample_rate / 60:.0f} minutes: cut out the part to use."
+                )
         if not pieces:
             raise AudioError(f"{self.name} is empty: it has 0 frames.")
-        audio = np.concatenate(pieces, axis=1)
+        audio = _join(pieces)
         if not audio.any():
             raise AudioError(f"{self.name} is silent throughout.")
         return audio
+
+
+def _join(pieces: list[np.ndarray]) -> np.ndarray:
+    """Return the pieces, (channels, frames) each, as one; each is dropped when it is copied, to hold the sound once."""
+    joined = np.empty((len(pieces[0]), sum(piece.shape[1] for piece in pieces)), np.float32)
+    end = joined.shape[1]
+    while pieces:
+        piece = pieces.pop()
+        joined[:, end - piece.shape[1] : end] = piece
+        end -= piece.shape[1]
+    return joined
 
 
 def require_finite(audio: np.ndarray, name: str) -> None:
@@ -122,6 +157,31 @@ def require_on_scale(audio: np.ndarray, name: str) -> None:
     raise AudioError(f"{name} is off scale, with a peak of {peak:.3g} where full scale is 1; {why}.")
 
 
+def require_regular(path: Path) -> None:
+    """Check that a path is that of a file: a pipe, or a device, may keep its reader waiting for ever.
+
+    Raises:
+        FileNotFoundError: there is nothing.
+        AudioError: a folder, a pipe, a socket, a device, or a link that leads nowhere.
+        OSError: it cannot be asked.
+    """
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        if path.is_symlink():
+            raise AudioError(f"{path.name} is a link to {path.readlink()}, which does not exist.") from None
+        raise FileNotFoundError(f"There is no sound file at {path}.") from None
+    except ValueError:  # a name that no file can have
+        raise FileNotFoundError(f"There is no sound file at {path}.") from None
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise AudioError(f"{path.name} is a link that leads back to itself.") from None
+    if not stat.S_ISREG(mode):
+        kind = next((kind for is_kind, kind in _KINDS if is_kind(mode)), "a device")
+        raise AudioError(f"{path.name} is {kind}, not a sound file.")
+
+
 @contextlib.contextmanager
 def open_sound(path: Path) -> Iterator[SoundReader]:
     """Open a sound file: WAV, FLAC, OGG, MP3, AIFF, CAF, AU; other formats through ffmpeg if it is installed.
@@ -131,25 +191,41 @@ def open_sound(path: Path) -> Iterator[SoundReader]:
     Raises:
         FileNotFoundError: no such file.
         OSError: it cannot be opened.
-        AudioError: not readable as sound, or with an impossible sample rate.
+        AudioError: not a file, not readable as sound, or with an impossible sample rate or number of channels.
     """
-    import soundfile
-
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no sound file at {path}.")
+    require_regular(path)
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(path.open("rb"))
         if not path.stat().st_size:
             raise AudioError(f"{path.name} is empty.")
-        try:
-            sound = soundfile.SoundFile(_finished(file))
-        except soundfile.LibsndfileError as error:
-            sound = soundfile.SoundFile(_decode_with_ffmpeg(path, error, stack))
-        yield SoundReader(stack.enter_context(sound), path.name)
+        view = finished(file, path.name)
+        sound = _open(view, path, stack)
+        yield SoundReader(stack.enter_context(sound), path.name, view)
+
+
+def _open(view: View, path: Path, stack: contextlib.ExitStack) -> soundfile.SoundFile:
+    """Open what libsndfile knows, and anything else as ffmpeg decodes it."""
+    import soundfile
+
+    may_be_mp3 = view.read(2)[:1] in (b"I", b"\xff")
+    view.seek(0)
+    try:
+        with without_chatter() if may_be_mp3 else contextlib.nullcontext():
+            return soundfile.SoundFile(view)
+    except soundfile.LibsndfileError as error:
+        _raise_failure(view)
+        return soundfile.SoundFile(_decode_with_ffmpeg(path, error, stack))
+
+
+def _raise_failure(view: View | None) -> None:
+    """Raise what the disk refused, which libsndfile takes for the end of the file."""
+    if view is not None and view.error is not None:
+        raise view.error
 
 
 def _reason(error: soundfile.LibsndfileError) -> str:
-    return str(error.error_string).rstrip(".")
+    reason = str(error.error_string).rstrip(".")
+    return "no whole piece of sound is found" if _NO_SOUND in reason else reason
 
 
 def _decode_with_ffmpeg(path: Path, error: soundfile.LibsndfileError, stack: contextlib.ExitStack) -> Path:
@@ -174,107 +250,3 @@ def _ffmpeg_reason(stderr: str, path: Path, wav: Path) -> str:
     for place in (f"file:{path.absolute()}", str(path.absolute()), str(wav)):
         lines = [line.replace(f"{place}: ", "").replace(place, Path(place).name) for line in lines]
     return next((line for line in reversed(lines) if line), "no reason given")
-
-
-# --- recordings that were not finished ---
-
-
-def _finished(file: BinaryIO) -> Any:
-    """Return a file whose header states the size of its samples; the same object where it does already."""
-    start = _after_tag(file)
-    view: BinaryIO | _View = _View(file, start, {}) if start else file
-    size = view.seek(0, io.SEEK_END)
-    view.seek(0)
-    head = view.read(12)
-    patches: dict[int, bytes] = {}
-    if head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] == b"WAVE":
-        patches = _wav_sizes(view, size)
-    elif head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
-        patches = _aiff_sizes(view, size)
-    elif start and head[:4] != b"fLaC":  # an MP3 file: its decoder knows the tag
-        view = file
-    view.seek(0)
-    return _View(file, start, patches) if patches else view
-
-
-def _after_tag(file: BinaryIO) -> int:
-    """Return the length of an ID3 tag before the sound; libsndfile loses the end of a WAV file behind one."""
-    file.seek(0)
-    head = file.read(10)
-    file.seek(0)
-    if len(head) < 10 or head[:3] != b"ID3":
-        return 0
-    size = sum((byte & 0x7F) << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True))
-    return 10 + size + (10 if head[5] & 0x10 else 0)
-
-
-def _chunks(file: BinaryIO | _View, size: int, order: str) -> Iterator[tuple[bytes, int, int]]:
-    """Yield name, place of the content and stated size of the chunks of a RIFF or an AIFF file."""
-    place = 12
-    while place + 8 <= size:
-        file.seek(place)
-        name, length = struct.unpack(f"{order}4sI", file.read(8))
-        yield name, place + 8, length
-        place += 8 + length + length % 2
-
-
-def _wav_sizes(file: BinaryIO | _View, size: int) -> dict[int, bytes]:
-    long = None  # place of the size of the samples in the ds64 chunk of a long file
-    for name, place, length in _chunks(file, size, "<"):
-        if name == b"ds64":
-            long = place + 8
-        elif name == b"data":
-            if long is not None and length == _UNKNOWN_SIZE:
-                file.seek(long)
-                return {} if file.read(8) != bytes(8) else {long: struct.pack("<Q", size - place)}
-            if length == 0 and size > place:
-                whole = struct.pack("<I", min(size - place, _UNKNOWN_SIZE - 1))
-                return {4: struct.pack("<I", min(size - 8, _UNKNOWN_SIZE - 1)), place - 4: whole}
-            return {}
-    return {}
-
-
-def _aiff_sizes(file: BinaryIO | _View, size: int) -> dict[int, bytes]:
-    frames_at, frame = None, 0
-    for name, place, length in _chunks(file, size, ">"):
-        if name == b"COMM":
-            file.seek(place)
-            if len(common := file.read(8)) < 8:
-                return {}
-            channels, frames, bits = struct.unpack(">HIH", common)
-            frames_at, frame = (place + 2 if not frames else None), channels * ((bits + 7) // 8)
-        elif name == b"SSND":
-            if frames_at is None or not frame or length > 8 or size <= place + 8:
-                return {}
-            frames = (size - place - 8) // frame
-            sizes = {4: size - 8, place - 4: 8 + frames * frame, frames_at: frames}
-            return {at: struct.pack(">I", value) for at, value in sizes.items()}
-    return {}
-
-
-class _View:
-    """A file from a place on, some bytes of which, counted from there, read as others."""
-
-    def __init__(self, file: BinaryIO, start: int, patches: dict[int, bytes]):
-        self._file, self._start, self._patches = file, start, patches
-        self.seek(0)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Go to a place."""
-        if whence == io.SEEK_SET:
-            offset += self._start
-        return self._file.seek(offset, whence) - self._start
-
-    def tell(self) -> int:
-        """Return the present place."""
-        return self._file.tell() - self._start
-
-    def read(self, size: int) -> bytes:
-        """Read at the present place."""
-        here = self.tell()
-        read = bytearray(self._file.read(size))
-        for place, value in self._patches.items():
-            for i, byte in enumerate(value, place - here):
-                if 0 <= i < len(read):
-                    read[i] = byte
-        return bytes(read)

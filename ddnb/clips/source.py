@@ -15,7 +15,7 @@ import numpy as np
 
 from ..audio.channels import to_channels
 from ..audio.io import SUBTYPES, read, resample
-from ..audio.reading import RATES_HZ
+from ..audio.reading import MAX_CHANNELS, RATES_HZ
 from ..checkpoints.checkpoint import Checkpoint
 from ..checks import within
 from ..errors import ArgumentError, AudioError
@@ -29,7 +29,6 @@ OWN = "own-sounds"
 
 AnySound = str | Path | Clip | tuple[np.ndarray, int]
 
-_MAX_CHANNELS = 32
 _FOLDERS_UP = 3  # from a sound of an unpacked pack to its manifest
 
 
@@ -88,8 +87,9 @@ def require_sound(audio: np.ndarray, sample_rate: int, what: str) -> None:
     Raises:
         AudioError: another shape, empty, silent, not finite, or an impossible sample rate.
     """
-    if audio.ndim != 2 or len(audio) > _MAX_CHANNELS:
-        raise AudioError(f"{what}: its audio has the shape {audio.shape}; give (channels, frames).")
+    if audio.ndim != 2 or len(audio) > MAX_CHANNELS:
+        wanted = f"(channels, frames), with {MAX_CHANNELS} channels at most"
+        raise AudioError(f"{what}: its audio has the shape {audio.shape}; give {wanted}.")
     if not np.isfinite(audio).all():
         raise AudioError(f"{what}: its audio holds values that are not numbers (NaN or infinity).")
     if not audio.any():

@@ -18,7 +18,7 @@ import numpy as np
 
 from ..audio.channels import cancelling_side, downmix, powers, to_channels
 from ..audio.io import SUFFIXES, peak_dbfs
-from ..audio.reading import open_sound
+from ..audio.reading import open_sound, require_regular
 from ..display.text import counted, shown
 from ..errors import AudioError, Cancelled, DatasetError
 from ..files import ASSETS, atomically, expand, file_sha256, locked
@@ -226,9 +226,11 @@ def _is_whole(cached: Path) -> bool:
 
 def _file_state(path: Path) -> tuple[int, int, bool]:
     """Return size, time of modification and readability, one of which changes with the file."""
-    if not path.exists():  # a broken link
+    try:
+        state = path.stat()
+    except OSError:  # a link that leads nowhere
         return 0, 0, False
-    return path.stat().st_size, path.stat().st_mtime_ns, os.access(path, os.R_OK)
+    return state.st_size, state.st_mtime_ns, os.access(path, os.R_OK)
 
 
 def _hash(*values: Any) -> str:
@@ -255,6 +257,7 @@ def _decode_all(
             start = out.tell()
             category = classes.get(name.split("/")[0]) if "/" in name else None
             try:
+                require_regular(folder / name)
                 sha256 = file_sha256(folder / name)
                 if first := seen.get((category, sha256)):
                     unusable[name] = f"is an exact copy of {first}, which is used."
