@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import random
+import re
 import shutil
 import socket
 import struct
@@ -353,7 +354,15 @@ def bad_files(folder):
     soundfile.write(folder / "loud.wav", (noise * 32768).astype(np.float32), RATE, "FLOAT")
     soundfile.write(folder / "slow.wav", noise, 8)
     soundfile.write(folder / "nan.wav", np.full(5000, np.nan, np.float32), RATE, "FLOAT")
-    return {
+    (folder / "deep").mkdir()
+    (folder / "deep" / "text.wav").write_text("hello again")  # the name alone says nothing
+    if sys.platform != "win32":
+        os.mkfifo(folder / "pipe.wav")
+        (folder / "circle.wav").symlink_to(folder / "circle.wav")
+        (folder / "gone.wav").symlink_to("elsewhere.wav")
+    links = {"pipe.wav": "is a pipe", "circle.wav": "leads back to itself", "gone.wav": "does not exist"}
+    return (links if sys.platform != "win32" else {}) | {
+        "deep/text.wav": "cannot be read as sound",
         "cut.flac": "damaged",
         "text.wav": "cannot be read as sound",
         "nothing.wav": "empty",
@@ -402,8 +411,8 @@ def test_bad_files_are_named_once_and_stop_no_command(command, mixed, tmp_path, 
     out, err = capfd.readouterr()
     said = [line for line in (out + err).splitlines() if any(name in line for name in bad)]
     for name, why in bad.items():
-        lines = [line for line in said if name in line and why in line]
-        assert len(lines) == 1, (name, said)
+        lines = [line for line in said if re.search(rf"(?<![/\w]){re.escape(name)}", line)]
+        assert len(lines) == 1 and why in lines[0], (name, said)
 
 
 def test_originality_of_a_folder_and_itself_compares_its_sounds_with_one_another(mixed, capfd):

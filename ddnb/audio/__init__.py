@@ -7,16 +7,15 @@ from .io import (
     CEILING_DBFS,
     NO_GAIN_DB,
     SUBTYPES,
-    SUFFIXES,
     amplify,
     fit_length,
     peak_dbfs,
     quantise,
     read,
     resample,
-    sound_files,
     write_wav,
 )
+from .listing import SUFFIXES, sound_files
 from .loop import close_loop, fit_circle, from_strongest_onset, loop_frames, seam_db
 from .mastering import apply_edit, find_trim, gains_db, start_frame, true_peak_dbfs, widen
 from .notes import note_name

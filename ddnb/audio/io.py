@@ -136,22 +136,3 @@ def write_wav(path: Path, audio: np.ndarray, sample_rate: int, bits: str = "24",
     except soundfile.LibsndfileError as error:
         raise OSError(f"{path} could not be written: {error}") from error
     return gain_db
-
-
-SUFFIXES = {".wav", ".wave", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64"}
-SUFFIXES |= {".m4a", ".aac", ".mp4", ".wma", ".webm"}  # through ffmpeg
-
-
-def sound_files(folder: str | Path) -> list[Path]:
-    """Return the sound files of a folder and its subfolders, by name.
-
-    Raises:
-        FileNotFoundError: no such folder, or no sound in it.
-    """
-    folder = expand(folder)
-    found = sorted(
-        p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file() and not p.name.startswith(".")
-    )
-    if not found:
-        raise FileNotFoundError(f"There are no sound files in {folder}.")
-    return found

@@ -15,12 +15,14 @@ from tqdm import tqdm
 
 from ..audio.io import CEILING_DBFS, NO_GAIN_DB, SUBTYPES, peak_dbfs
 from ..audio.mastering import rate_edit
+from ..audio.reading import require_regular
 from ..checkpoints.blend import MOST, blend, load_start
 from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.loading import load
 from ..clips.clip import Clip, Clips
 from ..display.plots import contact_sheet
 from ..display.shown import Shown
+from ..display.text import shown
 from ..errors import ArgumentError, FormatOverridden
 from ..files import atomically, expand, free_name
 from ..generation.options import OptionGroup
@@ -244,9 +246,13 @@ def require_writable(folder: Path) -> None:
 
 
 def require_file(path: Path) -> None:
-    """Raise FileNotFoundError if there is no such file."""
-    if not expand(path).is_file():
-        raise FileNotFoundError(f"There is no sound file at {path}.")
+    """Raise FileNotFoundError if there is no such file, AudioError for a pipe or a folder, see ``require_regular``."""
+    require_regular(expand(path))
+
+
+def name_inside(folder: Path, path: Path) -> str:
+    """Return the path of a file inside a folder, as it can be printed: its name alone may be that of several."""
+    return shown(path.relative_to(expand(folder)).as_posix())
 
 
 class Output:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..audio.io import sound_files
+from ..audio.listing import reason_of, sound_files
 from ..checkpoints.checkpoint import Checkpoint
 from ..clips.clip import Clips
 from ..clips.source import read_clip
@@ -27,6 +27,7 @@ from .common import (
     Progress,
     group_options,
     load_checkpoint,
+    name_inside,
     parse_category,
     progress_bar,
     require_file,
@@ -132,8 +133,9 @@ def _run_edit(
     arguments: argparse.Namespace, what: str, make: Make, sounds: Sequence[Path], seeds: Sequence[int]
 ) -> int:
     """Make new sounds of each input; a file of a folder that cannot be used is skipped."""
-    for sound in sounds:
-        require_file(sound)
+    folder = expand(arguments.audio) if expand(arguments.audio).is_dir() else None
+    if folder is None:
+        require_file(arguments.audio)
     require_output(arguments)
     ckpt = load_checkpoint(arguments)
     output = Output(arguments, len(sounds) * len(seeds))
@@ -143,9 +145,9 @@ def _run_edit(
                 try:
                     clips = make(sound, some, ckpt, share_of(bar, output.written, len(some), output.asked))
                 except (AudioError, ArgumentError, OSError) as error:
-                    if len(sounds) == 1:
+                    if folder is None:
                         raise
-                    LOG.warning("Skipped %s: %s", sound.name, error)
+                    LOG.warning("Skipped %s: %s", name_inside(folder, sound), reason_of(error, sound.name))
                     output.asked -= len(seeds)
                     break
                 output.write(clips)

@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..audio.io import SUBTYPES, sound_files
+from ..audio.io import SUBTYPES
+from ..audio.listing import reason_of, sound_files
 from ..audio.mastering import LEVELS
 from ..clips.record import is_pack, read_record
 from ..clips.source import read_clip
@@ -21,6 +22,7 @@ from .common import (
     Commands,
     add_output,
     add_rate,
+    name_inside,
     progress_bar,
     report_saved,
     require_output,
@@ -86,7 +88,7 @@ def _readable(folder: Path) -> list[Path]:
         try:
             read_clip(path)
         except (AudioError, OSError) as error:
-            LOG.warning("Skipped %s: %s", path.name, error)
+            LOG.warning("Skipped %s: %s", name_inside(folder, path), reason_of(error, path.name))
         else:
             found.append(path)
     return found

@@ -11,14 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..audio.io import sound_files
+from ..audio.listing import reason_of, sound_files
 from ..audio.loop import close_loop, fit_circle
 from ..checkpoints.checkpoint import Checkpoint
 from ..checks import within
 from ..clips.clip import Clip, Clips
 from ..clips.provenance import Making
 from ..clips.source import AnySound, from_offset, input_clip, input_name, input_record, network_input
+from ..display.text import shown
 from ..errors import ArgumentError, DdnbError
+from ..files import expand
 from ..notices import warn
 from ..schedule import alpha_sigma
 from ..steps import OnStep
@@ -167,7 +169,8 @@ def vary_folder(
             clips = vary(ckpt, path, strength, n, seed, **options)
         except (DdnbError, OSError) as error:
             refusal: Exception = error
-            warn(f"Skipped {path.name}: {error}", stacklevel=2)
+            name = shown(path.relative_to(expand(folder)).as_posix())
+            warn(f"Skipped {name}: {reason_of(error, path.name)}", stacklevel=2)
             continue
         usable = True
         yield clips

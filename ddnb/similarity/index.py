@@ -14,7 +14,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ..audio.io import read, sound_files
+from ..audio.io import read
+from ..audio.listing import sound_files
 from ..errors import Cancelled, DatasetError
 from ..files import atomically, locked
 from ..notices import warn
@@ -67,8 +68,10 @@ def index_folder(folder: Path, progress: Progress) -> tuple[Index, dict[str, str
         kept = _load(place)
         index, skipped = _update(kept, paths, place, progress)
         if skipped:
-            some = ", ".join(list(skipped)[:_NAMES]) + (" and others" if len(skipped) > _NAMES else "")
-            warn(f"Skipped {len(skipped)} of {len(paths)} files that cannot be read: {some}", stacklevel=3)
+            warn(
+                f"Skipped {len(skipped)} of {len(paths)} files that cannot be read; the findings name them",
+                stacklevel=3,
+            )
         if not index.files:
             reasons = [f"- {name}: {why}" for name, why in list(skipped.items())[:_NAMES]]
             raise DatasetError(f"None of the {len(paths)} files in {folder} can be used:\n" + "\n".join(reasons))
@@ -80,7 +83,7 @@ def index_folder(folder: Path, progress: Progress) -> tuple[Index, dict[str, str
 
 def _update(kept: Index, paths: dict[str, Path], place: Path, progress: Progress) -> tuple[Index, dict[str, str]]:
     """Read new files into the index and drop missing ones; it is saved even if this is cancelled."""
-    states = {name: (path.stat().st_size, path.stat().st_mtime_ns) for name, path in paths.items()}
+    states = {name: _state(path) for name, path in paths.items()}
     same = {f.name: facts for f, facts in _split(kept) if states.get(f.name) == (f.size, f.mtime_ns)}
     files = {f.name: f for f in kept.files if f.name in same}
     fresh = [name for name in paths if name not in same]
@@ -101,6 +104,15 @@ def _update(kept: Index, paths: dict[str, Path], place: Path, progress: Progress
         if changed:
             _save(place, index)
     return (index if changed else kept), skipped
+
+
+def _state(path: Path) -> tuple[int, int]:
+    """Return size and time of modification, one of which changes with the file; zeros where a link leads nowhere."""
+    try:
+        state = path.stat()
+    except OSError:
+        return 0, 0
+    return state.st_size, state.st_mtime_ns
 
 
 def _join(files: dict[str, File], facts: dict[str, Facts]) -> Index:

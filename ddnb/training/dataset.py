@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from ..audio.channels import cancelling_side, downmix, powers, to_channels
-from ..audio.io import SUFFIXES, peak_dbfs
+from ..audio.io import peak_dbfs
+from ..audio.listing import SUFFIXES, list_folder, reason_of
 from ..audio.reading import open_sound, require_regular
 from ..display.text import counted, shown
 from ..errors import AudioError, Cancelled, DatasetError
@@ -151,7 +152,8 @@ def decode(folder: str | Path, sample_rate: int, channels: int = 2, on_file: OnF
         problem = "is a file: give the folder that it is in" if folder.is_file() else "does not exist"
         raise FileNotFoundError(f"No folder of sounds: {folder} {problem}.")
     folder = _skip_wrappers(folder)
-    names, ignored = _list_files(folder)
+    listing = list_folder(folder)
+    names, ignored = listing.sounds, (*listing.others, *listing.closed)
     if not names:
         others = f", only {len(ignored)} of other kinds, such as {ignored[0]}" if ignored else ""
         raise DatasetError(f"{folder} holds no sound files{others}. Known suffixes: {' '.join(sorted(SUFFIXES))}.")
@@ -180,26 +182,6 @@ def _skip_wrappers(folder: Path) -> Path:
         if not wrapper or not any(p.is_dir() and p.name[0] != "." for p in inside[0].iterdir()):
             return folder
         folder = inside[0]
-
-
-def _list_files(folder: Path) -> tuple[list[str], tuple[str, ...]]:
-    """List the sound files and the other files, without those that are hidden or added by the system."""
-    found: list[str] = []
-    ignored: list[str] = []
-
-    def refuse(error: OSError) -> None:
-        name = Path(os.path.relpath(error.filename or folder, folder)).as_posix()
-        ignored.append(f"{name}/ (cannot be opened: {error.strerror})")
-
-    for here, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
-        # links are not followed: they may form a cycle
-        links = [Path(here) / f for f in folders if (Path(here) / f).is_symlink()]
-        ignored += [f"{link.relative_to(folder).as_posix()}/ (a link)" for link in links]
-        for file in sorted(f for f in files if not f.startswith(".")):
-            name = (Path(here) / file).relative_to(folder).as_posix()
-            (found if Path(file).suffix.lower() in SUFFIXES else ignored).append(name)
-    return found, tuple(ignored)
 
 
 def _decode_into_cache(folder: Path, names: list[str], sample_rate: int, channels: int, on_file: OnFile | None) -> Path:
@@ -273,18 +255,11 @@ def _decode_all(
                 if out.tell() != start:
                     out.truncate(out.seek(start))
                 disk_failed |= isinstance(error, OSError) and error.errno in _PASSING
-                unusable[name] = _explain(error, name.split("/")[-1])
+                unusable[name] = reason_of(error, name.split("/")[-1])
             if on_file is not None:
                 on_file(done, len(names))
     index = {"sounds": [asdict(s) for s in sounds], "unusable": unusable, "copies": copies, "disk_failed": disk_failed}
     (part / "index.json").write_text(json.dumps(index), encoding="utf-8")
-
-
-def _explain(error: Exception, file: str) -> str:
-    """Say what is wrong with a file, without its name and folder, which the caller shows beside the reason."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"cannot be opened: {error.strerror}."
-    return str(error).removeprefix(f"{file} ")
 
 
 def _append(out: RawIOBase, block: np.ndarray) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 import ipywidgets
 
-from ..audio.io import read, sound_files
+from ..audio.io import read
+from ..audio.listing import sound_files
 from ..checkpoints.checkpoint import Checkpoint
 from ..clips.clip import Clip
 from ..clips.provenance import InputRecord, ModelRecord, Provenance
