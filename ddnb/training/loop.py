@@ -328,8 +328,8 @@ class _Loop:
         validated = self._is_due(every.validate) and (later or every.first_validation)
         validation_loss = trainer.validate() if validated else None
         advice = keep_best(trainer, self.folder, validation_loss)
-        if trainer.step == config.steps and trainer.is_main and trainer.fitting.components:
-            self._calibrate()
+        if trainer.step == config.steps and trainer.is_main:
+            self._finish()
         shown = every.sounds and self._is_due(every.demo) and (later or every.first_demo)
         demo = make_demo(trainer, self.folder, every.sounds, self.cancel) if shown else None
         seconds, decay = time.perf_counter() - started, trainer.ema.decay
@@ -342,9 +342,9 @@ class _Loop:
             self._save()
         return step
 
-    def _calibrate(self) -> None:
+    def _finish(self) -> None:
         try:
-            self.trainer.calibrate(self.cancel)
+            self.trainer.finish(self.cancel)
         except Cancelled as stop:  # what a stop button or an event stopped, the same call resumes
             raise KeyboardInterrupt from stop
 
