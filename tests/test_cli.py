@@ -360,6 +360,22 @@ def test_a_format_that_contradicts_the_network_is_refused(option, value, tmp_pat
     assert not list(tmp_path.glob("*.wav"))
 
 
+def test_finetune_at_another_rate_than_that_of_the_network_is_refused(tmp_path, caplog):
+    """It trained a network that played everything at another pitch, and only warned."""
+    data = str(DATA.parents[1] / "ddnb" / "assets" / "one-shots")
+    arguments = ["finetune", "--data", data, "--out", str(tmp_path / "run"), "--steps", "1", "--sample-rate", "48000"]
+    assert main(arguments) == 2
+    assert "drums states sample_rate=44100: leave --sample-rate and --frames out." in caplog.text
+    assert "--to-rate" not in caplog.text and not (tmp_path / "run").exists()
+
+
+def test_any_category_and_another_one(tmp_path, caplog):
+    """It was an unknown category, where it was known alone."""
+    arguments = ["generate", "-n", "1", "--category", "kick", "--category", "any", "--out", str(tmp_path / "out")]
+    assert main(arguments) == 2
+    assert "--category any means none in particular: give it alone, or only kick." in caplog.text
+
+
 def test_pack_of_sounds_without_records_says_what_that_costs(tmp_path, caplog):
     """A pack that cannot be remade looked like any other."""
     clips = ddnb.generate(ddnb.load("debug"), 2, steps=1, duration_s=0.05)

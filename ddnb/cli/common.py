@@ -202,7 +202,7 @@ def load_checkpoint(arguments: argparse.Namespace, announce: bool = True) -> Che
     Raises:
         ArgumentError: a sample rate or a length that contradicts what the network states.
     """
-    with progress_bar("downloading", "B") as bar, handle_warnings(_refuse_override):
+    with progress_bar("downloading", "B") as bar, refusing_another_format(arguments):
         options = {"device": arguments.device, "dtype": arguments.dtype, "on_progress": bar} | stated_format(arguments)
         ckpt = load(arguments.checkpoint, **options)
         if blends := getattr(arguments, "blend", None):
@@ -213,14 +213,22 @@ def load_checkpoint(arguments: argparse.Namespace, announce: bool = True) -> Che
     return ckpt
 
 
-def _refuse_override(warning: Warning) -> None:
-    if not isinstance(warning, FormatOverridden):
-        LOG.warning(warning)
-        return
-    raise ArgumentError(
-        f"{str(warning).partition(';')[0]}: leave --sample-rate and --frames out. For files of another rate use "
-        "--to-rate 48000, for another length --duration-s."
-    )
+@contextmanager
+def refusing_another_format(arguments: argparse.Namespace) -> Iterator[None]:
+    """Raise ArgumentError for a sample rate or a length that contradicts what the network states."""
+    writes = hasattr(arguments, "to_rate")
+    advice = "For files of another rate use --to-rate 48000, for another length --duration-s."
+    advice = advice if writes else "Sounds of other rates are converted to that of the network."
+
+    def refuse(warning: Warning) -> None:
+        if not isinstance(warning, FormatOverridden):
+            LOG.warning(warning)
+            return
+        stated = str(warning).partition(";")[0]
+        raise ArgumentError(f"{stated}: leave --sample-rate and --frames out. {advice}")
+
+    with handle_warnings(refuse):
+        yield
 
 
 def _blend(ckpt: Checkpoint, blends: Sequence[tuple[str | None, float]], options: dict[str, Any]) -> Checkpoint:

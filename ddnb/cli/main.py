@@ -12,7 +12,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any, NoReturn, TextIO
 
 from ..clips.provenance import package_version
 from ..errors import Cancelled, DdnbError, Interrupted
@@ -66,9 +66,35 @@ def _tolerant(stream: TextIO | None) -> Iterator[None]:
         stream.reconfigure(errors=errors)
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that answers what it cannot use with a sentence, where argparse prints a page of usage before it."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self.register("type", int, _whole)
+        self.register("type", float, _number)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"ddnb: {message}. See {self.prog} --help\n")
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a whole number, such as 4") from error
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: give a number, such as 0.5") from error
+
+
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
-    parser = argparse.ArgumentParser(prog="python -m ddnb", description="Generate short sounds by diffusion.")
+    parser = _Parser(prog="python -m ddnb", description="Generate short sounds by diffusion.")
     parser.add_argument("--version", action="version", version=f"ddnb {package_version()}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for group in (generation, edits, training, packs, checkpoints):

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..audio.loop import MAX_CENTS
 from ..checkpoints.checkpoint import Checkpoint
+from ..errors import ArgumentError
 from ..generation.length import LoopOptions
 from ..generation.levels import LEVEL_HELP, LEVELS, NORMALIZED
 from ..generation.options import SamplingOptions
@@ -80,6 +81,9 @@ def sampling_options(arguments: argparse.Namespace, ckpt: Checkpoint) -> dict[st
         return options
     if texts == [ANY] and ANY not in ckpt.categories:
         return options | {"category": {}}
+    if ANY in texts and ANY not in ckpt.categories:
+        others = " ".join(text for text in texts if text != ANY)
+        raise ArgumentError(f"--category {ANY} means none in particular: give it alone, or only {others or 'once'}.")
     return options | {"category": merge_categories([parse_category(text, ckpt.categories) for text in texts])}
 
 

@@ -11,6 +11,7 @@ from ..audio.listing import reason_of, sound_files
 from ..audio.mastering import LEVELS
 from ..clips.record import is_pack, read_record
 from ..clips.source import read_clip
+from ..display.text import counted
 from ..errors import AudioError
 from ..export.pack import FORMATS, file_samples_sha256, pack, packed_name
 from ..files import expand, file_sha256
@@ -72,7 +73,7 @@ def run_pack(arguments: argparse.Namespace) -> int:
     print(path)
     if report is not None:
         print(report)
-    LOG.info("Packed %d sounds into %s", len(sounds), path)
+    LOG.info("Packed %s into %s", counted(len(sounds), "sound"), path)
     return 0
 
 

@@ -29,6 +29,7 @@ from .common import (
     add_format,
     load_checkpoint,
     progress_bar,
+    refusing_another_format,
     require_writable,
     stated_format,
 )
@@ -115,7 +116,7 @@ def run_finetune(arguments: argparse.Namespace) -> int:
     if arguments.scratch:
         ckpt = from_scratch(arguments.scratch, seed=config.seed, device="cpu", **stated_format(arguments))
     else:
-        with progress_bar("downloading", "B") as bar:
+        with progress_bar("downloading", "B") as bar, refusing_another_format(arguments):
             stated = stated_format(arguments)
             ckpt = load(arguments.checkpoint, device="cpu", dtype="float32", on_progress=bar, **stated)
     if is_main:

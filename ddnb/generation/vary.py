@@ -77,8 +77,8 @@ def vary(
     require_checkpoint(ckpt)
     strength, level = within("strength", strength, 0, 1), require_level(level)
     source, seeds = input_clip(audio), seed_list(n, seed)
-    sampling = resolve(ckpt, options, _heard(source, offset_s, duration_s))
     x0, length = _input(ckpt, source, offset_s, duration_s, tempo)
+    sampling = resolve(ckpt, options, _heard(source, offset_s, duration_s))
     unchanged = [(seed, x0.reshape(-1, length.frames)) for seed in seeds]
     require_cycles(sampling.pitch, length, ckpt.sample_rate, tempo.max_cents)
     gain = level_gain(ckpt, x0, level)
