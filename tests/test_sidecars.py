@@ -1,6 +1,7 @@
 """The record beside a saved sound counts alike wherever the path of the sound is given, and so does its loss."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -161,6 +162,20 @@ def test_a_sound_and_its_record_that_were_renamed_together(drums, sounds):
     assert plain(ddnb.vary(drums, new, 0.4, **QUICK)[0])["making"]["category"] == {"bass": 1.0}
     shutil.copy(sounds[1].with_suffix(".json"), new.with_suffix(".json"))  # that of another sound
     assert not plain(ddnb.vary(drums, new, 0.4, **QUICK)[0])["making"].get("category")
+
+
+def test_a_record_that_was_edited_wrongly_is_told_and_not_believed(drums, sounds, tmp_path, capsys):
+    """It was as if it were not there, and nobody knew why the category was gone."""
+    beside = sounds[0].with_suffix(".json")
+    record = json.loads(beside.read_text())
+    record["making"]["steps"] = "abc"
+    beside.write_text(json.dumps(record))
+    told = re.escape(f'{beside.name} is not a record of a sound made by ddnb: making.steps: got "abc"')
+    with pytest.warns(UserWarning, match=rf"{told}.* {re.escape(sounds[0].name)} counts as a sound without a record"):
+        clip = ddnb.vary(drums, sounds[0], 0.4, **QUICK)[0]
+    assert set(inputs(plain(clip))[0]) == {"name", "sha256"}
+    command = ["vary", str(sounds[0]), "-n", "1", "--steps", "1", "--out", str(tmp_path / "out")]
+    assert main(command) == 0 and re.search(told, capsys.readouterr().err)
 
 
 def test_packing_and_the_check_of_originality_see_the_same_sound(sounds, tmp_path):

@@ -20,8 +20,9 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..checks import within
 from ..errors import ArgumentError, AudioError
 from ..files import expand, file_sha256
+from ..notices import warn
 from .clip import Clip, Clips
-from .provenance import InputRecord, ModelRecord, Provenance
+from .provenance import InputRecord, ModelRecord, Provenance, in_file
 from .record import SoundRecord, read_record, records_of
 
 OWN = "own-sounds"
@@ -153,7 +154,7 @@ def read_clip(path: str | Path) -> Clip:
 
     The record is the JSON file beside it, or the manifest of the unpacked pack that it lies in, provided that the file
     is still the one that was written; then ``remake`` gives these very samples, with the gain and the rounding of the
-    file. Any other sound file is input audio.
+    file. Any other sound file is input audio; with a warning, if its record is there but damaged.
 
     Args:
         path: the sound file.
@@ -189,11 +190,24 @@ def _find_record(path: Path, sha256: str | None) -> SoundRecord | None:
             state = place.stat()
             if record := _records_by_sha256(place, state.st_size, state.st_mtime_ns).get(sha256):
                 return record
-        except (OSError, ValueError):  # none, or one of something else
-            continue
+        except (OSError, ValueError) as error:  # none, or one of something else
+            if _is_of(place, sha256):
+                warn(f"{error} So {path.name} counts as a sound without a record.", stacklevel=4)
     return None
+
+
+def _is_of(place: Path, sha256: str | None) -> bool:
+    """Return whether a damaged JSON file beside a sound is meant to be its record."""
+    try:
+        content = read_record(place)
+    except (OSError, ValueError):
+        return False
+    file = content.get("file") if isinstance(content, Mapping) else None
+    return isinstance(file, Mapping) and sha256 is not None and file.get("sha256") == sha256
 
 
 @lru_cache(maxsize=1)  # a thousand sounds of one pack share a manifest
 def _records_by_sha256(path: Path, _size: int, _mtime_ns: int) -> dict[str | None, SoundRecord]:
-    return {record.file.sha256: record for record in records_of(read_record(path)) if record.file.sha256 is not None}
+    with in_file(path.name):
+        records = records_of(read_record(path))
+    return {record.file.sha256: record for record in records if record.file.sha256 is not None}
