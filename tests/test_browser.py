@@ -16,6 +16,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from named import write_named
+from test_app import app_command
 
 pytestmark = pytest.mark.browser
 
@@ -66,8 +68,7 @@ class FrontEnd:
         common = ["--no-browser", f"--port={self.port}"]
         if self.name == "voila":
             theme = ["--theme=dark"] if self.dark else []
-            shown = "--TagRemovePreprocessor.remove_cell_tags=notebook"  # as "make app" has it
-            return ["studio.ipynb", *common, "--Voila.ip=127.0.0.1", shown, *theme]
+            return ["studio.ipynb", *app_command()[2:], *common, *theme]
         common += ["--allow-root", "--ip=127.0.0.1"]
         if self.name == "notebook":
             return [*common, "--NotebookApp.token=", "--NotebookApp.password=", f"--notebook-dir={work}"]
@@ -385,6 +386,43 @@ def test_bad_uploads_are_told_and_the_panel_lives_on(name, page, tmp_path):
         panel.tab("Vary")
         upload(good)
         panel.wait_for("good.flac, ", 15)
+
+
+@pytest.mark.parametrize("name", ["lab", "notebook", "voila"])
+def test_a_name_is_text_in_the_page(name, page, tmp_path):
+    """A sound, a folder, a model, a category and a track that are called like an element with code."""
+    hostile = '<img src=x onerror="window.hacked=1">'
+    folder = tmp_path / hostile
+    folder.mkdir()
+    sound, model = folder / f"{hostile}.flac", write_named(folder / f"{hostile}.safetensors", [hostile, "other"])
+    shutil.copy(next((ROOT / "ddnb" / "assets" / "one-shots").rglob("*.flac")), sound)
+    with FrontEnd(name, tmp_path / "work").running() as front:
+        panel = front.open(page)
+        panel.players().nth(3).wait_for(timeout=60_000)
+        panel.wait_until_done()
+        panel.tab("Vary")
+        panel.settings(lambda state: state["Vary"].update(sound={"path": str(folder)}, n=2, steps=4))
+        panel.wait_for("1 sounds in this folder", 10)
+        assert page.evaluate("() => [...document.querySelectorAll('datalist option')].map(o => o.value)").count(
+            str(sound)
+        )
+        panel.settings(lambda state: state["Vary"].update(sound={"path": str(sound)}))
+        panel.wait_for(f"{hostile}.flac", 10)
+        panel.make()
+        photograph(panel, f"{name}-11-hostile-sound")
+        panel.settings(lambda state: state.update(model=f"no{hostile}"))
+        panel.press("Load")
+        panel.wait_for("stopped by an error", 30)
+        assert hostile in panel.text()
+        panel.settings(lambda state: state.update(model=str(model)))
+        panel.press("Load")
+        panel.wait_for("done", 60)
+        steps = {"tracks": {hostile: "9...9...9...9..."}, "swing": 0.5}
+        panel.settings(lambda state: state.update(tab="Beat") or state["Beat"].update(groove=steps, bars=1, steps=4))
+        panel.make()
+        panel.root.locator("button", has_text=hostile).first.wait_for(timeout=30_000)
+        assert page.evaluate("() => window.hacked") is None and not page.locator("img[src=x]").count()
+        photograph(panel, f"{name}-12-hostile-track")
 
 
 @pytest.mark.parametrize("name", ["lab", "notebook"])
