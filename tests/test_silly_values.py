@@ -1,6 +1,7 @@
 """Values that no command can use."""
 
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,9 @@ SILLY = [
     f"generate --seed {2**70}",
     "generate --category hat",
     "generate --steps",
+    "generate --category ''",
+    "interpolate 1 2 --to-category ''",
+    "beat --sound kick=empty",
     "generate --sampler best",
     "generate --out FILE",
     "vary SOUND --duration-s nan",
@@ -40,6 +44,7 @@ SILLY = [
     "originality EMPTY --data EMPTY",
     "finetune --data EMPTY --out run",
     "finetune --data EMPTY --out run --steps nan",
+    f"finetune --data EMPTY --out run --seed {2**70}",
     "fit EMPTY --out p.safetensors",
     "sing",
 ]
@@ -55,7 +60,7 @@ def test_a_silly_value_is_answered_with_one_sentence(line, tmp_path, capsys, mon
     before = sorted(tmp_path.rglob("*"))
     places = {"EMPTY": "empty", "FILE": "file", "SOUND": "sound.wav"}
     try:
-        status = main([places.get(word, word) for word in line.split()])
+        status = main([places.get(word, word) for word in shlex.split(line)])
     except SystemExit as stopped:  # argparse
         status = stopped.code
     output = capsys.readouterr()

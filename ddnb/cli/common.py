@@ -137,6 +137,8 @@ def parse_category(text: str, known: Sequence[str] = ()) -> str | dict[str, floa
     Raises:
         ArgumentError: neither of these.
     """
+    if not text.strip():
+        raise ArgumentError(f"--category {text!r}: give NAME, or NAME:WEIGHT,NAME:WEIGHT, or leave it out.")
     if find_name(text, known) or (":" not in text and "," not in text):
         return text
     if (mixture := _split_known(text, known)) is not None:

@@ -183,7 +183,8 @@ def run_interpolate(arguments: argparse.Namespace) -> int:
     require_output(arguments)
     ckpt = load_checkpoint(arguments)
     ends = [read_clip(end) if isinstance(end, Path) else end for end in ends]
-    to_category = arguments.to_category and parse_category(arguments.to_category, ckpt.categories)
+    wanted = arguments.to_category
+    to_category = None if wanted is None else parse_category(wanted, ckpt.categories)
     options = sampling_options(arguments, ckpt) | {"to_category": to_category, "duration_s": arguments.duration_s}
     options |= {"depth": arguments.depth, "exact": arguments.exact, "level": arguments.level}
     with progress_bar("interpolating", "step") as bar:

@@ -73,7 +73,7 @@ def bare_clip(path: str | Path) -> Clip:
     """
     path = expand(path)
     if path.is_dir():
-        raise ArgumentError(f"{path.name} is a folder: give a sound file, or use vary_folder.")
+        raise ArgumentError(f"{path.name} is a folder: give a sound file; vary_folder takes a folder.")
     audio, rate = read(path)
     return _own_clip(audio, rate, InputRecord(path.name, file_sha256(path)))
 

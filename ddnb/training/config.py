@@ -53,6 +53,7 @@ def _one_of(*names: str) -> Range:
 
 
 _COUNT, _COUNT_OR_ZERO = _whole_from(1), _whole_from(0)
+_SEED = Range("a whole number from 0 to 2**63 - 1", lambda value: _COUNT_OR_ZERO.contains(value) and value < 2**63)
 _SHARE = Range("a number from 0 to below 1", lambda value: isinstance(value, Real) and 0 <= float(value) < 1)
 _POSITIVE = Range("a number above 0", lambda value: isinstance(value, Real) and 0 < float(value) < math.inf)
 _FLAG = Range("True or False", lambda value: value in (True, False))
@@ -86,7 +87,7 @@ class TrainingConfig:
         "20 million parameters 2e-4 and 1e-3; from scratch and for the built-in network 5e-4. "
         "It warms up over the first tenth of the steps (100 at most) and decays to 0 over the last fifth",
     )
-    seed: int = _setting(0, _COUNT_OR_ZERO, "seed of everything that is random")
+    seed: int = _setting(0, _SEED, "seed of everything that is random")
     crop: bool | None = _setting(
         None,
         _FLAG,
