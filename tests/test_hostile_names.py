@@ -296,8 +296,9 @@ def test_the_beat_of_the_studio(panel, groove):
     assert TEXT.replace("_", " ") in checked_widgets(panel)
 
 
-def test_messages_of_the_studio(panel, tmp_path):
+def test_messages_of_the_studio(panel, tmp_path, monkeypatch):
     """What cannot be loaded or applied is named."""
+    monkeypatch.chdir(tmp_path)
     panel.load(TEXT)
     assert RUNS in panel.jobs.message.value
     checked_widgets(panel)
@@ -307,8 +308,8 @@ def test_messages_of_the_studio(panel, tmp_path):
         checked_widgets(panel)
     buttons = {one.description: one for one in every(panel) if isinstance(one, ipywidgets.Button)}
     file = next(one for one in every(panel) if isinstance(one, ipywidgets.Text) and one.description == "file")
-    for file.value in (TEXT, str(tmp_path / f"{FILE}.json"), str(tmp_path / f"{FILE}.json")):
-        for pressed in ("Open", "Save"):
+    for file.value in (TEXT, str(tmp_path / f"{FILE}.json")):
+        for pressed in ("Open", "Save", "Open", "Save"):
             buttons[pressed].click()
             checked_widgets(panel)
 
