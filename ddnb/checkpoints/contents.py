@@ -7,10 +7,10 @@ beside the weights. ``docs/checkpoints.md`` lists the places.
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from ..nets.spectral import ANCHOR as SPECTRAL_ANCHOR
 from ..nets.unet import ANCHOR
 from .diffusers import ANCHOR as DIFFUSERS_ANCHOR
 from .pickles import StandIn
+from .sizes import MOST_TEXT, parse_json, read_json
 
 _NAMES = {
     "sample_rate": ("sample_rate", "sampling_rate", "samplerate"),
@@ -32,6 +33,10 @@ _RAW = ("online", "online_model")  # beside the EMA in ema-pytorch
 _AUTOENCODERS = {"autoencoder", "pretransform", "first_stage_model", "vae"}
 _ENCODERS = {"encoder", "encoder_ema", "bottleneck", "quantizer", "quantizer_ema"}
 _MOST_CHANNELS = 8
+_MOST_PATH = 1000  # characters of the path to a tensor: each tensor has its own
+_MOST_VALUES = 1_000_000  # that are looked through for settings
+_MOST_NETWORKS = 100
+_MOST_DIGITS = 20
 
 _FOREIGN = {
     "model.diffusion_model.input_blocks": "a Stable Diffusion checkpoint",
@@ -63,11 +68,11 @@ def find_tensors(content: Any) -> dict[str, Tensor]:
     def walk(value: Any, path: str, depth: int) -> None:
         value = plain(value)
         if isinstance(value, Tensor):
-            found[path] = value
+            found[path] = Tensor.detach(value)  # without the attributes that a pickle may give it
         elif isinstance(value, dict) and depth < _DEPTH and id(value) not in seen:
             seen.add(id(value))  # a pickle may hold itself
             for name, item in value.items():
-                if isinstance(name, str):
+                if isinstance(name, str) and len(path) + len(name) < _MOST_PATH:
                     walk(item, path if name in _OF_MODULES else f"{path}.{name}" if path else name, depth + 1)
 
     walk(content, "", 0)
@@ -86,26 +91,34 @@ def find_facts(content: Any) -> dict[str, int]:
 
 
 def _settings(content: Any) -> Iterator[Mapping[Any, Any]]:
-    level = [plain(content)]
+    level, left = [plain(content)], MOST_TEXT
+    seen: dict[int, Any] = {}
     for _ in range(_SETTINGS_DEPTH + 1):
-        level = [value for value in map(_parsed, level) if isinstance(value, dict)]
-        yield from level
-        level = [plain(item) for value in level for item in value.values()]
+        found = []
+        for value in level:
+            if id(value) in seen:  # the same dictionary a thousand times, each with the same one a thousand times
+                continue
+            seen[id(value)] = value
+            if isinstance(value, str) and len(value) <= left and value.lstrip()[:1] == "{":
+                left -= len(value)
+                value = _parsed(value)
+            if isinstance(value, dict):
+                found.append(value)
+        yield from found
+        level = [plain(item) for item in islice(chain.from_iterable(map(dict.values, found)), _MOST_VALUES)]
 
 
-def _parsed(value: Any) -> Any:
+def _parsed(text: str) -> Any:
     """Return a dictionary that is stored as a JSON text."""
-    if not (isinstance(value, str) and value.lstrip().startswith("{")):
-        return value
     try:
-        return json.loads(value)
+        return parse_json(text)
     except ValueError:
         return None
 
 
 def _count(value: Any) -> int | None:
     """Return a positive whole number that is stored as such, as ``44100.0`` or as a text."""
-    if isinstance(value, str) and value.strip().isdecimal():
+    if isinstance(value, str) and len(value) <= _MOST_DIGITS and value.strip().isdecimal():
         value = int(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value or abs(value) > 2**53:
         return None
@@ -119,7 +132,7 @@ def read_settings(file: Path) -> dict[str, int]:
         CheckpointError: it is damaged.
     """
     try:
-        return find_facts(json.loads(file.read_text(encoding="utf-8")))
+        return find_facts(read_json(file))
     except ValueError as error:
         raise CheckpointError(f"{file} is damaged: {error}") from error
 
@@ -136,6 +149,8 @@ def pick_network(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]
     ]
     if not prefixes:
         raise not_this_network(path, tensors, f"it has no {ANCHOR}")
+    if len(prefixes) > _MOST_NETWORKS:
+        raise CheckpointError(f"{path.name} holds {len(prefixes):,} networks; {_MOST_NETWORKS} are possible.")
     prefix = min(prefixes, key=lambda some: (not _is_ema(some), len(some)))
     state = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     if ANCHOR in state:
@@ -151,11 +166,14 @@ def _is_ema(prefix: str) -> bool:
 
 def _require_sound(path: Path, state: Mapping[str, Tensor], others: set[str]) -> None:
     """Raise CheckpointError for a network of the same layers that works on latents or follows an encoder."""
-    blocks = [int(found[1]) for name in state if (found := re.fullmatch(r"net\.(\d+)\.main\.3\.weight", name))]
+    blocks = [int(found[1]) for name in state if (found := re.fullmatch(r"net\.(\d{1,9})\.main\.3\.weight", name))]
     first, times = state.get("net.0.main.0.weight"), state.get(ANCHOR)
     if first is None or times is None or not blocks:
         return
-    channels = state[f"net.{max(blocks)}.main.3.weight"].shape[0]
+    last = state[f"net.{max(blocks)}.main.3.weight"]
+    if first.ndim < 2 or times.ndim < 1 or last.ndim < 1:
+        return
+    channels = last.shape[0]
     planes = first.shape[1] - channels - 2 * times.shape[0]
     found_beside = {part for name in others for part in name.split(".")}
     latent, follows = sorted(found_beside & _AUTOENCODERS), sorted(found_beside & _ENCODERS)
@@ -178,8 +196,8 @@ def not_this_network(path: Path, tensors: Mapping[str, Tensor], why: str) -> Che
     likely = next((what for part, what in _FOREIGN.items() if any(part in name for name in tensors)), None)
     looks = f"It looks like {likely}: " if likely else "It holds "
     groups = Counter(".".join(name.split(".")[:2]) for name in tensors)
-    named = list(tensors) if len(tensors) <= 4 else [f"{name} ({count})" for name, count in groups.most_common(4)]
+    named = list(tensors) if len(tensors) <= 4 else [f"{name[:80]} ({count})" for name, count in groups.most_common(4)]
     return CheckpointError(
         f"{path.name} is not a Dance Diffusion network: {why}. "
-        f"{looks}{len(tensors)} tensors, {size:.1f} M numbers, such as {', '.join(named) or 'none'}."
+        f"{looks}{len(tensors)} tensors, {size:.1f} M numbers, such as {', '.join(named)[:500] or 'none'}."
     )

@@ -7,13 +7,11 @@ which run code or touch the system are refused all the same, as no honest checkp
 
 from __future__ import annotations
 
-import _compat_pickle
+import io
 import pickle
-import pickletools
 import sys
 import warnings
 import zipfile
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,8 +20,11 @@ from typing import IO, Any
 import torch
 
 from ..errors import CheckpointError
+from .scan import Refused, Uses
+from .zips import open_zip
 
-_LEGACY_PICKLES = 4  # magic number, protocol, machine, content: the layout before PyTorch 1.6
+_ZIP = b"PK\x03\x04"
+_LEGACY_PICKLES = 5  # magic number, protocol, machine, content, keys of storages: the layout before PyTorch 1.6
 
 _HARMLESS_MODULES = set(
     "argparse array calendar collections copyreg datetime decimal enum fractions ipaddress logging numbers pathlib "  # noqa: SIM905
@@ -35,9 +36,7 @@ _RUN_CODE = {
     *("torch.load", "torch.package", "torch.serialization", "torch.storage._load_from_bytes"),
     "torch.utils.cpp_extension",
 }
-_SELECT = "builtins.getattr"  # harmless, unless what it selects is called
 _SYSTEM = {"os", "posix", "nt", "sys", "subprocess"}  # PyTorch refuses even a mention of most of these
-_MOST_OPERATIONS = 5_000_000  # of a pickle: those of the published files have 30,000
 
 
 class StandIn:
@@ -66,22 +65,28 @@ def read_pickle(path: Path) -> Any:
         CheckpointError: it asks for what would run code, or the restricted unpickler cannot read it.
         Exception: an unpickler may raise anything on damaged bytes.
     """
-    uses = _Uses()
+    known = set(torch._weights_only_unpickler._get_allowed_globals())
+    uses = Uses(known)
     with _pickles(path) as streams:
         for stream in streams:
-            uses.scan(stream)
+            try:
+                uses.scan(stream)
+            except Refused as error:
+                raise CheckpointError(
+                    f"{path.name} was refused, as opening it could take all memory or hours: {error}. Ask its author "
+                    "for a safetensors file, or for one that holds weights only."
+                ) from error
     if uses.protocol > 2:
         raise CheckpointError(
             f"{path.name} is a pickle of protocol {uses.protocol}, and only protocol 2, which torch.save writes by "
             "default, is read safely. Ask its author for a safetensors file, or save it again without pickle_protocol=."
         )
-    known = set(torch._weights_only_unpickler._get_allowed_globals())
     refused = sorted(
         {name for name in uses.called - known if runs_code(name)} | {name for name in uses.named if _is_system(name)}
     )
     if refused:
         raise CheckpointError(
-            f"{path.name} was refused, as opening it could run code. It asks for: {', '.join(refused)}. "
+            f"{path.name} was refused, as opening it could run code. It asks for: {', '.join(refused[:10])[:500]}. "
             "Ask its author for a safetensors file, or for one that holds weights only."
         )
     stand_ins: list[Any] = [(_stand_in(name, uses.filled.get(name)), name) for name in sorted(uses.named - known)]
@@ -90,6 +95,7 @@ def read_pickle(path: Path) -> Any:
             return _torch_load(path)
         except pickle.UnpicklingError as error:
             reason = str(error).partition("WeightsUnpickler error: ")[2].partition("\n")[0] or str(error)
+            reason = reason[:500]
             raise CheckpointError(
                 f"{path.name} holds objects that cannot be read without running code: {reason}"
             ) from error
@@ -116,107 +122,29 @@ def _is_system(name: str) -> bool:
 def _pickles(path: Path) -> Iterator[Iterator[IO[bytes]]]:
     """Give the pickles of a file, each at its beginning."""
     with path.open("rb") as file:
-        if not zipfile.is_zipfile(file):
+        if file.read(len(_ZIP)) != _ZIP:  # as PyTorch decides it
             file.seek(0)
             yield (file for _ in range(_LEGACY_PICKLES))
             return
-        with zipfile.ZipFile(file) as archive:
-            names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-            yield (archive.open(name) for name in names)
+    with open_zip(path) as archive:
+        found = [info for info in archive.infolist() if info.filename.lower().endswith("data.pkl")]  # as PyTorch looks
+        if not found:
+            names = ", ".join(archive.namelist()[:4])[:500]
+            raise CheckpointError(
+                f"{path.name} is a zip archive of other files than torch.save writes: it holds {names or 'nothing'}."
+            )
+        _require_stored(archive, path)
+        yield (io.BufferedReader(archive.open(info)) for info in found)  # type: ignore[type-var]
 
 
-class _Uses:
-    """What a pickle does with the names in it, found by walking through its opcodes.
-
-    Attributes:
-        named: all names, as ``module.name``.
-        called: those that an unpickler would call.
-        filled: names whose objects are filled by item -> ``list`` or ``OrderedDict``.
-        protocol: the highest one that a pickle states.
-    """
-
-    def __init__(self) -> None:
-        self.named: set[str] = set()
-        self.called: set[str] = set()
-        self.filled: dict[str, type] = {}
-        self.protocol = 0
-        self._stack: list[Any] = []
-        self._memo: dict[int, Any] = {}
-
-    def scan(self, stream: IO[bytes]) -> None:
-        """Walk through one pickle.
-
-        Raises:
-            ValueError, IndexError, KeyError, EOFError, UnicodeDecodeError: it is damaged.
-        """
-        self._stack, self._memo = [], {}
-        argument: Any
-        for number, (opcode, argument, _) in enumerate(pickletools.genops(stream)):
-            if number > _MOST_OPERATIONS:
-                raise ValueError(f"a pickle of more than {_MOST_OPERATIONS:,} operations")
-            if opcode.name == "PROTO":
-                self.protocol = max(self.protocol, argument)
-            elif opcode.name in ("GLOBAL", "INST"):
-                module, name = argument.split(" ", 1)
-                self._push_name(module, name, opcode.name == "INST")
-            elif opcode.name == "STACK_GLOBAL":
-                name, module = self._stack.pop(), self._stack.pop()
-                self._push_name(str(module), str(name))
-            elif "PUT" in opcode.name:
-                self._memo[argument] = self._stack[-1]
-            elif "GET" in opcode.name and argument is not None:
-                self._stack.append(self._memo[argument])
-            else:
-                self._apply(opcode, argument)
-
-    def _push_name(self, module: str, name: str, called: bool = False) -> None:
-        module, name = _compat_pickle.NAME_MAPPING.get((module, name), (module, name))
-        full = f"{_compat_pickle.IMPORT_MAPPING.get(module, module)}.{name}"
-        self.named.add(full)
-        if called:
-            self.called.add(full)
-            self._pop_to_mark()
-        self._stack.append(_Named(full, called))
-
-    def _apply(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
-        """Do what an opcode does to the stack; of values only texts matter."""
-        before = opcode.stack_before
-        if pickletools.stackslice in before:
-            items = self._pop_to_mark()
-            below = len(before) - 2  # what is under the mark
-            target = self._stack.pop() if below > 0 else items[0] if opcode.name == "OBJ" and items else None
-        else:
-            taken = [self._stack.pop() for _ in before]
-            target = taken[-1] if taken else None
-        made: Any = argument if isinstance(argument, str) else None
-        if isinstance(target, _Named):
-            made = self._used(opcode.name, target)
-        for kind in opcode.stack_after:
-            self._stack.append(pickletools.markobject if kind is pickletools.markobject else made)
-
-    def _used(self, operation: str, target: _Named) -> Any:
-        if operation in ("REDUCE", "OBJ") or operation.startswith("NEWOBJ"):
-            if target.called or (operation == "REDUCE" and target.name != _SELECT):
-                self.called.add(target.name)
-            return _Named(target.name, True)
-        if operation.startswith("APPEND"):
-            self.filled[target.name] = list
-        elif operation.startswith("SETITEM"):
-            self.filled[target.name] = OrderedDict
-        return target if operation in ("BUILD", "APPEND", "APPENDS", "SETITEM", "SETITEMS", "ADDITEMS", "DUP") else None
-
-    def _pop_to_mark(self) -> list[Any]:
-        items = []
-        while (item := self._stack.pop()) is not pickletools.markobject:
-            items.append(item)
-        return items[::-1]
-
-
-class _Named:
-    """A name on the stack, or what calling it gives."""
-
-    def __init__(self, name: str, called: bool):
-        self.name, self.called = name, called
+def _require_stored(archive: zipfile.ZipFile, path: Path) -> None:
+    """Raise CheckpointError for compressed content, of which kilobytes may become gigabytes."""
+    for info in archive.infolist():
+        if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
+            raise CheckpointError(
+                f"{path.name} was packed again: {info.filename[:100]} in it is compressed, as torch.save never does. "
+                "Ask its author for the file as it was saved."
+            )
 
 
 def _stand_in(name: str, filled: type | None) -> type:
