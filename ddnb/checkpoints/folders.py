@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from ..errors import CheckpointError
+from .sizes import read_json
 
 WEIGHT_FILES = {".ckpt", ".safetensors", ".bin", ".pt", ".pth"}
 """Suffixes of files with weights."""
@@ -74,12 +74,14 @@ def shards(index: Path, there: bool = True) -> list[Path]:
         CheckpointError: it is damaged, lists files elsewhere, or files that are missing.
     """
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(read_json(index)["weight_map"].values()))
         files = [index.with_name(name) for name in names]  # ValueError for a path
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{index} is not an index of weights: {error!r}") from error
+        raise CheckpointError(f"{index} is not an index of weights: {repr(error)[:500]}") from error
     if there and (missing := [file.name for file in files if not file.is_file()]):
-        raise CheckpointError(f"{index.parent} lacks {', '.join(missing)} of {len(files)} files: download it again.")
+        raise CheckpointError(
+            f"{index.parent} lacks {', '.join(missing[:4])[:500]} of {len(files)} files: download it again."
+        )
     return files
 
 

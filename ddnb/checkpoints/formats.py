@@ -33,10 +33,12 @@ from .diffusers import ANCHOR as DIFFUSERS_ANCHOR
 from .diffusers import diffusers_configs, from_diffusers, to_diffusers
 from .folders import DIFFUSERS_CONFIG, DIFFUSERS_STEM, MODEL_CONFIG, settings_beside, shards, weights_file
 from .pickles import read_pickle
+from .sizes import MOST_TEXT, parse_json, require_stored
 
 METADATA_KEY = "ddnb"
 """Metadata key of our own files; its value is a JSON text: sample_rate, frames, name, licence, ..."""
 
+_MOST_HEADER = 8 << 20  # bytes of a safetensors file: 40,000 names
 _NAMED_FORMAT = re.compile(r"_(\d{4,6})_(\d{3,8})$")
 
 
@@ -96,13 +98,15 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     weights = weights_file(Path(path))
     tensors, own, stated = _read_shards(weights) if weights.suffix == ".json" else _read_file(weights)
     state, in_name = pick_network(tensors, weights), facts_in_name(weights)
+    files = shards(weights) if weights.suffix == ".json" else [weights]
+    require_stored(weights, state, sum(file.stat().st_size for file in files))
     beside = {file.name: file for file in settings_beside(weights)}
     if DIFFUSERS_ANCHOR in state:
         if DIFFUSERS_CONFIG in beside:
             in_name |= read_settings(beside[DIFFUSERS_CONFIG])
         try:
             return from_diffusers(state), in_name | own
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, RuntimeError, IndexError) as error:
             raise not_this_network(weights, state, str(error)) from error
     if MODEL_CONFIG in beside and not own:
         stated = read_settings(beside[MODEL_CONFIG]) | stated
@@ -126,10 +130,19 @@ def needs_conversion(path: Path) -> bool:
     if path.is_dir():
         return True
     try:
-        with safe_open(path, framework="pt") as file:
+        with _open_safetensors(path) as file:
             return not {ANCHOR, SPECTRAL_ANCHOR} & set(file.keys())
     except (SafetensorError, OSError):
         return True
+
+
+def _open_safetensors(path: Path) -> Any:
+    """Open a file; the library itself takes a header of 100 MB, and a hundred times that to list what is in it."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+    if length > _MOST_HEADER:
+        raise SafetensorError(f"a header of {length / 1e6:.0f} MB, where {_MOST_HEADER >> 20} MiB are read")
+    return safe_open(path, framework="pt")
 
 
 # --- reading one file ---
@@ -166,7 +179,7 @@ def _read_file(path: Path) -> _Content:
 
 def _read_safetensors(path: Path) -> _Content:
     try:
-        with safe_open(path, framework="pt") as file:
+        with _open_safetensors(path) as file:
             metadata = file.metadata() or {}
         return _Content(load_file(path), _parse_facts(metadata.get(METADATA_KEY)), find_facts(metadata))
     except SafetensorError as error:
@@ -196,8 +209,8 @@ def _read_shards(index: Path) -> _Content:
 def _parse_facts(text: Any) -> dict[str, Any]:
     """Return the entries of a file's metadata that have the right type; anybody may have written it."""
     try:
-        facts = json.loads(text) if isinstance(text, str) else {}
-    except json.JSONDecodeError:
+        facts = parse_json(text) if isinstance(text, str) and len(text) <= MOST_TEXT else {}
+    except ValueError:
         return {}
     if not isinstance(facts, dict):
         return {}
@@ -206,7 +219,7 @@ def _parse_facts(text: Any) -> dict[str, Any]:
 
 def _damaged(path: Path, error: Exception) -> CheckpointError:
     size = path.stat().st_size / 1e6
-    reason = str(error).partition("\n")[0]
+    reason = (str(error) or type(error).__name__).partition("\n")[0][:500]
     return CheckpointError(f"{path.name} is truncated or damaged ({size:.1f} MB): {reason}. Download or copy it again.")
 
 

@@ -185,8 +185,8 @@ def _build(state: Mapping[str, Tensor], path: Path) -> Network:
         raise not_this_network(path, state, f"{integers[0]} holds whole numbers")
     try:
         return build_network(state)
-    except (KeyError, ValueError, IndexError) as error:
-        why = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error)
+    except (KeyError, ValueError, IndexError, TypeError, RuntimeError, ArithmeticError) as error:
+        why = f"{error.args[0]} is missing" if isinstance(error, KeyError) else str(error).partition("\n")[0][:500]
         raise not_this_network(path, state, why) from error
 
 

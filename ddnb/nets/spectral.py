@@ -61,6 +61,7 @@ _STANDS_OUT = 8.0  # |d|
 _NOISIEST, _CLEANEST = 2.0, 0.01  # r is clamped to this: beyond, F does not matter, or grows without bound
 _AUDIBLE = 0.3  # exponent by which loud coefficients weigh more in the loss
 _OUTLIER = 5  # standard deviations from which the loss is damped, or outliers would outweigh everything else
+_MOST_LEVELS, _MOST_BLOCKS, _MOST_BANDS = 8, 64, 1 << 14  # of a file, whose network is built to compare it
 _LOG_SIGMA = (-10.0, 4.0)
 
 
@@ -125,6 +126,8 @@ def config_from_shapes(shapes: Mapping[str, tuple[int, ...]]) -> SpectralConfig:
     blocks = sum(bool(re.fullmatch(r"down\.0\.\d+\.enter\.weight", name)) for name in shapes)
     envelopes, bands, times = shapes[ANCHOR]
     hop, cells = shapes["last.weight"][0], (bands, times)
+    if levels >= _MOST_LEVELS or blocks > _MOST_BLOCKS or max(hop, bands) > _MOST_BANDS:
+        raise ArgumentError(f"{levels + 1} levels of {blocks} blocks and {max(hop, bands)} bands")
     tones = shapes.get("tones.log_levels", (0,))[0]
     config = SpectralConfig(hop, tuple(widths), blocks, planes, envelopes, cells, embedding, tones)
     with torch.device("meta"):
