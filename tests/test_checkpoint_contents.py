@@ -16,7 +16,7 @@ import zipfile
 import numpy as np
 import pytest
 import torch
-from conftest import DATA, FORMAT
+from conftest import DATA
 from safetensors.torch import load_file, save_file
 
 import ddnb
