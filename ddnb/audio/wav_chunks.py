@@ -12,9 +12,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
+
+from ..errors import AudioError
 
 ONE_SHOT, ROOT_NOTE, STRETCH = 1, 2, 4
 MIDDLE_C = 60
+_MOST_RIFF = 2**32 - 1  # bytes
 
 
 def smpl(frames: int, sample_rate: int) -> bytes:
@@ -49,21 +53,36 @@ def append_chunks(path: Path, chunks: Sequence[bytes]) -> None:
     """Append chunks to a WAV file that libsndfile has written, and remove the date from it.
 
     libsndfile writes the time into the PEAK chunk of float files; the same sound must give the same file.
+
+    Raises:
+        AudioError: no WAV file, one without samples, or one of more than 4 GiB; it is left as it is.
     """
     with path.open("r+b") as file:
+        dates = _find_dates(file, path)
         end = file.seek(0, 2)
-        file.write(bytes(end % 2) + b"".join(chunks))
-        riff = file.tell() - 8
-        file.seek(4)
-        file.write(struct.pack("<I", riff))
-        place, name = 12, b""
-        while name != b"data":
+        added = bytes(end % 2) + b"".join(chunks)
+        if end + len(added) - 8 > _MOST_RIFF:
+            raise AudioError(f"{path.name} has {end / 1e9:.1f} GB, and a WAV file has at most 4 GiB.")
+        file.write(added)
+        for place, content in [(4, struct.pack("<I", end + len(added) - 8)), *((date, bytes(4)) for date in dates)]:
             file.seek(place)
-            name, size = struct.unpack("<4sI", file.read(8))
-            if name == b"PEAK":
-                file.seek(place + 12)
-                file.write(bytes(4))
-            place += 8 + size + size % 2
+            file.write(content)
+
+
+def _find_dates(file: IO[bytes], path: Path) -> list[int]:
+    """Return the places of the dates in the PEAK chunks before the samples."""
+    dates, place, name = [], 12, b""
+    head = file.read(12)
+    while name != b"data":
+        file.seek(place)
+        found = file.read(8)
+        if head[:4] != b"RIFF" or len(found) < 8:
+            raise AudioError(f"{path.name} is not a WAV file with samples: no chunk can be added to it.")
+        name, size = struct.unpack("<4sI", found)
+        if name == b"PEAK" and size >= 8:
+            dates.append(place + 12)
+        place += 8 + size + size % 2
+    return dates
 
 
 def _chunk(name: bytes, body: bytes) -> bytes:
