@@ -3,8 +3,9 @@
     python -m bench.fuzz --minutes 10         prints inputs and faults of each target
 
 Inputs are mutations of valid files: bytes flipped, cut, repeated and inserted, numbers set to their extremes, JSON
-values exchanged. A target may return, or raise an error of ``ddnb.errors`` or OSError. Anything else is a fault:
-another error, a hang of more than ten seconds, or more than 1 GiB of memory. The first input of each is kept.
+values exchanged. A target may return, or raise the one error of ``ddnb.errors`` that its docstring names, with the name
+of the file in its message. Anything else is a fault: another error or message, a hang of more than ten seconds, or more
+than 1 GiB of memory. The first input of each is kept.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ import time
 import traceback
 import unittest.mock
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -32,15 +36,36 @@ import torch
 from safetensors.torch import save
 
 from ddnb.audio.io import read, write_wav
-from ddnb.audio.wav_chunks import acid, smpl
-from ddnb.checkpoints.contents import find_facts, find_tensors
+from ddnb.audio.wav_chunks import acid, append_chunks, smpl
+from ddnb.checkpoints.archives import unpacked
+from ddnb.checkpoints.contents import read_settings
 from ddnb.checkpoints.formats import read_weights
+from ddnb.checkpoints.registry import read_registry
 from ddnb.clips.record import read_record, records_of
-from ddnb.errors import DdnbError
+from ddnb.errors import AudioError, CheckpointError, DdnbError, RecordError
 from ddnb.files import cut_name, local_name, safe_name
 from ddnb.training import from_scratch
 
-Target = Callable[[Path], object]
+
+class Target(NamedTuple):
+    """A parser, what it is fed with, and how it may answer.
+
+    Attributes:
+        parse: it gets the path of a file.
+        valid: returns valid contents.
+        suffix: of the file.
+        change: returns a damaged copy of a content.
+        error: the one error that it may raise; None for none.
+        names_file: whether its message must hold the name of the file.
+    """
+
+    parse: Callable[[Path], object]
+    valid: Callable[[], list[bytes]]
+    suffix: str
+    change: Callable[[bytes, random.Random], bytes]
+    error: type[DdnbError] | None
+    names_file: bool = True
+
 
 _EXTREMES = [0, 1, 0x7F, 0x80, 0xFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 2**63 - 1, 2**64 - 1]
 _JSON = [None, True, -1, 0, 10**30, 1e308, float("nan"), "", "x" * 1000, "../../x", [], {}, [[]], {"a": {}}, "\ud800"]
@@ -78,6 +103,23 @@ def checkpoints() -> list[bytes]:
         torch.save(content, file, _use_new_zipfile_serialization=new)
         files.append(file.getvalue())
     return [*files, save(few, {"ddnb": json.dumps({"sample_rate": 44_100, "frames": 4096, "categories": ["a"]})})]
+
+
+def archives() -> list[bytes]:
+    """Return valid zip archives with a checkpoint."""
+    files = []
+    for method in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w", method) as archive:
+            archive.writestr("model/a_48000_4096.ckpt", checkpoints()[0])
+            archive.writestr("model/model_config.json", '{"sample_rate": 44100}')
+        files.append(file.getvalue())
+    return files
+
+
+def registries() -> list[bytes]:
+    """Return the registry."""
+    return [(Path(__file__).parents[1] / "checkpoints.json").read_bytes()]
 
 
 def records() -> list[bytes]:
@@ -136,18 +178,27 @@ def _names(path: Path) -> None:
     assert safe_name(text).isascii()
 
 
-def _facts(path: Path) -> None:
-    content = json.loads(path.read_bytes())
-    find_facts(content)
-    find_tensors(content)
+def _with_chunks(path: Path) -> None:
+    """Add chunks to a WAV file and read it: what is refused is left as it was."""
+    before = path.read_bytes()
+    try:
+        append_chunks(path, [smpl(3000, 44_100), acid(120.0, 4)])
+    except AudioError:
+        assert path.read_bytes() == before
+        raise
+    assert path.read_bytes().endswith(acid(120.0, 4))
+    read(path)
 
 
-TARGETS: dict[str, tuple[Target, Callable[[], list[bytes]], str, Callable[[bytes, random.Random], bytes]]] = {
-    "sounds": (read, sounds, ".wav", mutate),
-    "checkpoints": (read_weights, checkpoints, ".ckpt", mutate),
-    "records": (lambda path: records_of(read_record(path)), records, ".json", mutate_json),
-    "settings": (_facts, records, ".json", mutate_json),
-    "names": (_names, lambda: ["kick/Schläge 🥁.wav".encode(), b"CON", b"a" * 300], ".txt", mutate),
+TARGETS = {
+    "sounds": Target(read, sounds, ".wav", mutate, AudioError),
+    "chunks": Target(_with_chunks, lambda: [sounds()[i] for i in (0, 1, 3, -1)], ".wav", mutate, AudioError),
+    "checkpoints": Target(read_weights, checkpoints, ".ckpt", mutate, CheckpointError),
+    "archives": Target(lambda path: read_weights(unpacked(path)), archives, ".zip", mutate, CheckpointError, False),
+    "registry": Target(read_registry, registries, ".json", mutate_json, CheckpointError),
+    "records": Target(lambda path: records_of(read_record(path)), records, ".json", mutate_json, RecordError, False),
+    "settings": Target(read_settings, records, ".json", mutate_json, CheckpointError),
+    "names": Target(_names, lambda: ["kick/Schläge 🥁.wav".encode(), b"CON", b"a" * 300], ".txt", mutate, None),
 }
 
 
@@ -171,37 +222,43 @@ def fuzz(minutes: float, chance: random.Random, keep: Path) -> tuple[Counter[str
     """Return how many inputs each target got, and how often each fault was found."""
     inputs: Counter[str] = Counter()
     faults: Counter[tuple[str, str]] = Counter()
-    seeds = {name: valid() for name, (_, valid, _, _) in TARGETS.items()}
+    seeds = {name: target.valid() for name, target in TARGETS.items()}
     end = time.monotonic() + 60 * minutes
-    without_ffmpeg = unittest.mock.patch.dict(os.environ, {"PATH": ""})  # it takes a tenth of a second to refuse
-    with tempfile.TemporaryDirectory() as place, warnings.catch_warnings(), without_ffmpeg:
+    with tempfile.TemporaryDirectory() as place, warnings.catch_warnings(), _without_ffmpeg(place):
         warnings.simplefilter("ignore")
         while time.monotonic() < end:
-            for name, (target, _, suffix, change) in TARGETS.items():
+            for name, target in TARGETS.items():
                 slice_end = time.monotonic() + _SLICE_S
                 while time.monotonic() < slice_end:
-                    content = change(chance.choice(seeds[name]), chance)
-                    path = Path(place) / f"input{suffix}"
+                    content = target.change(chance.choice(seeds[name]), chance)
+                    path = Path(place) / f"input{target.suffix}"
                     path.write_bytes(content)
                     inputs[name] += 1
                     if (fault := _try(target, path)) is not None:
                         faults[name, fault] += 1
                         if faults[name, fault] == 1:
                             keep.mkdir(parents=True, exist_ok=True)
-                            (keep / f"{name}-{len(faults)}{suffix}").write_bytes(content)
+                            (keep / f"{name}-{len(faults)}{target.suffix}").write_bytes(content)
     return inputs, faults
+
+
+def _without_ffmpeg(cache: str) -> AbstractContextManager:
+    """Return a context without ffmpeg, which takes a tenth of a second to refuse, and with a cache of its own."""
+    return unittest.mock.patch.dict(os.environ, {"PATH": "", "DDNB_CACHE": cache})
 
 
 def _try(target: Target, path: Path) -> str | None:
     """Return what is wrong with how a target took an input; None if nothing is."""
     began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     try:
-        target(path)
-    except (DdnbError, OSError, json.JSONDecodeError, UnicodeDecodeError):
-        pass
+        target.parse(path)
     except Exception as error:  # noqa: BLE001 these are what is looked for
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        return f"{type(error).__name__} in {Path(last.filename).name}:{last.lineno}: {str(error)[:80]}"
+        allowed = target.error is not None and isinstance(error, target.error)
+        if allowed and target.names_file and path.name not in str(error):
+            return f"{type(error).__name__} that does not name the file: {str(error)[:80]}"
+        if not allowed:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            return f"{type(error).__name__} in {Path(last.filename).name}:{last.lineno}: {str(error)[:80]}"
     if time.monotonic() - began > _SLOW_S:
         return "slow"
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
