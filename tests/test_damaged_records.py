@@ -104,6 +104,19 @@ def test_the_place_in_a_record_within_a_record(saved, drums, tmp_path):
         ddnb.remake(mine, drums)
 
 
+@pytest.mark.parametrize("place", ["making.start_s", "making.end_s", "making.duration_s"])
+def test_a_verb_that_lacks_an_argument(place, saved, drums, tmp_path):
+    """It was a TypeError of the function."""
+    if place == "making.duration_s":
+        clip = ddnb.extend(drums, saved[0], 0.05, 1, steps=1)[0]
+    else:
+        clip = ddnb.inpaint(drums, saved[0], 0.01, 0.02, 1, steps=1)[0]
+    mine = tmp_path / "mine.json"
+    mine.write_text(json.dumps(changed(clip.reproducible().to_dict(), place, MISSING)))
+    with pytest.raises(ddnb.RecordError, match=f"^mine.json is .*: {re.escape(place)}: missing"):
+        ddnb.remake(mine, drums)
+
+
 def test_the_place_in_a_manifest(saved, drums, tmp_path, capsys):
     manifest = {"ddnb pack": 1, "sounds": [saved[1], changed(saved[1], "making.steps", "abc")]}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))

@@ -63,6 +63,10 @@ VERBS: dict[str, tuple[Callable[..., Clips], tuple[str, ...], tuple[str, ...]]] 
 """The function, the inputs and the arguments of each verb, by their names in ``Making``."""
 
 
+_REQUIRED = {"inpaint": ("start_s", "end_s"), "extend": ("duration_s",)}
+"""The arguments without which a verb cannot be called."""
+
+
 def remake(
     record: str | Path | dict[str, Any], ckpt: Networks | None = None, sounds: Sounds | None = None
 ) -> Clips | list[Clip]:
@@ -179,7 +183,7 @@ class _Maker:
         given = {name: value for name in names if (value := getattr(making, name, None)) is not None}
         given = {"category": {}} | given  # stated, or that of the input would count
         wanted: list[InputRecord] = [getattr(making, name) for name in inputs]
-        _require("making", making, "seed", "frames", *inputs)
+        _require("making", making, "seed", "frames", *inputs, *_REQUIRED.get(making.verb, ()))
         rate = _sample_rate(provenance)
         ckpt = self.networks.find(provenance)
         if make is interpolate and all(end.seed is not None for end in wanted):
