@@ -28,6 +28,8 @@ NO_GAIN_DB = 0.001
 again.
 """
 
+_BLOCK = 1 << 18  # frames
+
 
 def read(path: str | Path, sample_rate: int | None = None, channels: int | None = None) -> tuple[np.ndarray, int]:
     """Read a sound file: WAV, FLAC, OGG, MP3, AIFF; other formats through ffmpeg if it is installed.
@@ -71,14 +73,28 @@ def fit_length(audio: np.ndarray, frames: int, offset: int = 0) -> np.ndarray:
     """
     if not 0 <= offset < audio.shape[-1]:
         raise AudioError(f"offset={offset}: the sound has frames 0 to {audio.shape[-1] - 1}.")
+    if frames == audio.shape[-1] and not offset:
+        return audio
     cut = audio[..., offset : offset + frames]
     return np.pad(cut, [(0, 0)] * (cut.ndim - 1) + [(0, frames - cut.shape[-1])])
 
 
+def stretch(audio: np.ndarray, first: int, frames: int) -> np.ndarray:
+    """Return ``frames`` frames from ``first`` on, (C, frames); what lies outside the sound is silent."""
+    inside = audio[:, max(0, first) : max(0, first + frames)]
+    before = min(frames, max(0, -first))
+    return np.pad(inside, ((0, 0), (before, frames - before - inside.shape[1])))
+
+
+def peak(audio: np.ndarray) -> float:
+    """Return the largest magnitude, without a copy of the sound."""
+    return max(float(audio.max(initial=0.0)), -float(audio.min(initial=0.0)))
+
+
 def peak_dbfs(audio: np.ndarray) -> float:
     """Return the largest magnitude in dB re full scale; minus infinity for silence."""
-    peak = float(np.abs(audio).max(initial=0.0))
-    return 20 * math.log10(peak) if peak else -math.inf
+    highest = peak(audio)
+    return 20 * math.log10(highest) if highest else -math.inf
 
 
 def amplify(audio: np.ndarray, gain_db: float) -> np.ndarray:
@@ -125,10 +141,11 @@ def write_wav(path: Path, audio: np.ndarray, sample_rate: int, bits: str = "24",
         raise AudioError(f"{path.name} was not written: the audio is {'not finite' if audio.size else 'empty'}.")
     over_db = peak_dbfs(audio) - CEILING_DBFS
     gain_db = 0.0 if bits == "float" or over_db <= NO_GAIN_DB else -over_db
-    scaled = amplify(audio, gain_db).T
 
     def write(part: Path) -> None:
-        soundfile.write(part, scaled, sample_rate, SUBTYPES[bits], format="WAV")
+        with soundfile.SoundFile(part, "w", sample_rate, len(audio), SUBTYPES[bits], format="WAV") as file:
+            for first in range(0, audio.shape[1], _BLOCK):
+                file.write(amplify(audio[:, first : first + _BLOCK], gain_db).T)
         append_chunks(part, chunks)
 
     try:

@@ -19,7 +19,7 @@ import numpy as np
 
 from ..checks import whole
 from ..errors import ArgumentError, RecordError
-from .io import CEILING_DBFS, NO_GAIN_DB, SUBTYPES, amplify, fit_length, peak_dbfs, quantise, resample
+from .io import CEILING_DBFS, NO_GAIN_DB, SUBTYPES, amplify, fit_length, peak_dbfs, quantise, resample, stretch
 from .loop import fit_circle
 
 _WIDENER_TAPS = 882
@@ -82,6 +82,7 @@ RATES = (8000, 192_000)
 _EDIT = ("to_rate", "circle_frames", "first_frame", "frames", "fade_in_frames", "fade_frames", "gain_db", "bits")
 _METERED_S = 0.4  # the shortest sound that has a loudness: one block of the standard
 _AROUND = 64  # frames over which a peak between samples can ring
+_BLOCK = 1 << 18  # frames that are oversampled at a time
 
 
 _MAX_GAIN_DB = 1000.0
@@ -256,14 +257,24 @@ def true_peak_dbfs(audio: np.ndarray, loop: bool = False) -> float:
     Returns:
         dB; minus infinity for silence.
     """
+    frames = audio.shape[-1]
+    places = range(0, frames, _BLOCK) if loop else range(-_AROUND, frames + _AROUND, _BLOCK)
+    ends = (min(first + _BLOCK, places.stop) for first in places)
+    peaks = [_peak_between(audio, first, end, loop) for first, end in zip(places, ends, strict=True)]
+    return max(*peaks, peak_dbfs(audio))  # the filter may lower a sample itself
+
+
+def _peak_between(audio: np.ndarray, first: int, end: int, loop: bool) -> float:
+    """Return the peak of frames of a sound, oversampled four times, dB; they may lie outside it."""
     from scipy.signal import resample_poly
 
-    around = [(0, 0), (_AROUND, _AROUND)]
-    padded = np.pad(audio.astype(np.float64), around, mode="wrap" if loop else "constant")
-    between = resample_poly(padded, 4, 1, axis=-1)
+    long = end - first + 2 * _AROUND
     if loop:
-        between = between[:, 4 * _AROUND : -4 * _AROUND]
-    return max(peak_dbfs(between), peak_dbfs(audio))  # the filter may lower a sample itself
+        part = audio[:, np.arange(first - _AROUND, end + _AROUND) % audio.shape[-1]]
+    else:
+        part = stretch(audio, first - _AROUND, long)
+    between = resample_poly(part.astype(np.float64), 4, 1, axis=-1)
+    return peak_dbfs(between[:, 4 * _AROUND : 4 * (long - _AROUND)])
 
 
 def gains_db(true_peaks: Sequence[float], level: str) -> list[float]:

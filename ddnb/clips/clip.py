@@ -236,7 +236,7 @@ class Clip:
             LevelFacts(
                 peak_dbfs=round(peak_dbfs(self.audio), 3) if self.audio.any() else None,
                 gain_db=gain_db,
-                samples_over_full_scale=int((np.abs(self.audio) > 1).sum()),
+                samples_over_full_scale=int((self.audio > 1).sum() + (self.audio < -1).sum()),
                 seam_db=None if self.seam_db is None else round(self.seam_db, 1),
             ),
             self.reproducible(),

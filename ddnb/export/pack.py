@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -35,6 +36,7 @@ FORMATS = {"wav": tuple(SUBTYPES), "flac": ("16", "24")}
 MAX_PICTURED = 400
 """Waveforms on the contact sheet at most."""
 
+_BLOCK = 1 << 18  # frames
 _OLDEST = (1980, 1, 1, 0, 0, 0)  # the earliest date of a ZIP entry
 
 AnyPacked = Clip | Beat | str | Path
@@ -225,18 +227,28 @@ def _write(
     top = safe_name(part.stem)
     with zipfile.ZipFile(part, "w") as file:  # not compressed: sounds hardly shrink, and zlib's versions differ
 
-        def add(name: str, content: bytes | str) -> None:
+        def entry_of(name: str) -> zipfile.ZipInfo:
             entry = zipfile.ZipInfo(f"{top}/{name}", _OLDEST)
             entry.create_system, entry.external_attr = 3, 0o644 << 16  # the same on every system
+            return entry
+
+        def add(name: str, content: bytes | str) -> None:
             # names that are not UTF-8 may stand in the texts
-            file.writestr(entry, content.encode("utf-8", "replace") if isinstance(content, str) else content)
+            file.writestr(entry_of(name), content.encode("utf-8", "replace") if isinstance(content, str) else content)
+
+        def add_file(name: str, path: Path) -> None:
+            entry = entry_of(name)
+            entry.file_size = path.stat().st_size
+            with path.open("rb") as source, file.open(entry, "w") as target:
+                shutil.copyfileobj(source, target)
+            path.unlink()
 
         records = []
         for index, each in enumerate(packed):
-            record, content = _write_sound(each, part.parent / "sound", bits, format, chunks)
+            record, written = _write_sound(each, part.parent / "sound", bits, format, chunks)
             origin = origins.record(index) if origins else {"verdict": UNCHECKED}
             records.append(replace(record, origin=origin))
-            add(str(record.file.name), content)
+            add_file(str(record.file.name), written)
             if each.midi:
                 add(f"{each.name}.mid", each.midi)
         manifest = {PACK: VERSION, "name": top, "sounds": [record.to_dict() for record in records]}
@@ -254,30 +266,32 @@ def _write(
         add("README.txt", write_readme(top, packed, records, chunks, skipped if instruments else None, MAX_PICTURED))
 
 
-def _write_sound(packed: Packed, scratch: Path, bits: str, format: str, chunks: bool) -> tuple[SoundRecord, bytes]:
-    """Return the record of a sound's file, and the content of the file."""
+def _write_sound(packed: Packed, scratch: Path, bits: str, format: str, chunks: bool) -> tuple[SoundRecord, Path]:
+    """Write the file of a sound; return its record, and where it is."""
     wav = scratch.with_suffix(".wav")
     record = packed.clip.write(wav, bits, chunks)
     file, path = record.file, wav
     if format == "flac" and packed.clip.kind not in ("loop", "bars"):
         path = _to_flac(wav, bits)
+        wav.unlink()
         # another version of FLAC gives another file of the same samples
         file = replace(file, sha256=file_sha256(path), samples_sha256=file_samples_sha256(path))
     file = replace(file, name=f"{packed.name}{path.suffix}", midi=f"{packed.name}.mid" if packed.midi else None)
     true_peak = round(packed.true_peak_dbfs + record.level.gain_db, 3)
-    content = path.read_bytes()
-    for left in {wav, path}:
-        left.unlink()
-    return replace(record, file=file, level=replace(record.level, true_peak_dbfs=true_peak)), content
+    return replace(record, file=file, level=replace(record.level, true_peak_dbfs=true_peak)), path
 
 
 def _to_flac(wav: Path, bits: str) -> Path:
     """Write the same samples as FLAC."""
     import soundfile
 
-    samples, rate = soundfile.read(wav, dtype="int32", always_2d=True)
     flac = wav.with_suffix(".flac")
-    soundfile.write(flac, samples, rate, SUBTYPES[bits], format="FLAC")
+    with (
+        soundfile.SoundFile(wav) as source,
+        soundfile.SoundFile(flac, "w", source.samplerate, source.channels, SUBTYPES[bits], format="FLAC") as target,
+    ):
+        for block in source.blocks(_BLOCK, dtype="int32", always_2d=True):
+            target.write(block)
     return flac
 
 

@@ -120,7 +120,9 @@ def _input(
         raise ArgumentError(
             f"{input_name(source)} lasts {source.duration_s:.0f} s: say which part, with offset_s and duration_s."
         )
-    x0 = network_input(part, ckpt)
+    # no more than can be varied: an hour at a low rate grows when it is resampled; what follows it has its influence
+    within_reach = round((max_s + 1) * part.sample_rate)
+    x0 = network_input(replace(part, audio=part.audio[:, :within_reach]), ckpt)
     length = tempo.length(ckpt, duration_s, default=x0.shape[-1])
     x0 = fit(x0, length.frames)
     return (np.stack([close_loop(row, ckpt.sample_rate) for row in x0]) if tempo.loop else x0), length

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..audio.io import fit_length, resample
+from ..audio.io import peak, resample, stretch
 from ..runtime import import_librosa, pick
 
 RATE = 24_000
@@ -32,6 +32,7 @@ NOTHING_DB = -200.0
 _QUIETEST_DB = -60.0  # re the file's peak: a stretch without anything louder counts as silence
 STEPS_DB, LOWEST_DB = 0.5, -100.0  # quantisation of levels to a byte
 PHASES = 4  # quarters of a frame
+_FRAMES_AT_ONCE = 1 << 12  # 41 s
 _CELLS = (WINDOW // CELL[0]) * (BANDS // CELL[1])
 BASS_RATE, _BASS_HZ, _BASS_FFT = 1000, (20.0, 400.0), 2048
 
@@ -80,9 +81,13 @@ def normalize(audio: np.ndarray, sample_rate: int) -> np.ndarray:
     """
     if (audio == audio[:1]).all():  # mono: half the work
         audio = audio[:1]
-    sound = resample(audio.astype(np.float32), sample_rate, RATE)
-    peak = np.abs(sound).max(initial=0.0)
-    return sound / peak if peak > 0 else sound[:, :0]
+    sound = resample(audio.astype(np.float32, copy=False), sample_rate, RATE)
+    if not (highest := peak(sound)):
+        return sound[:, :0]
+    if sample_rate == RATE:  # these may be the samples that were given
+        return sound / np.float32(highest)
+    sound /= np.float32(highest)
+    return sound
 
 
 def _onset(sound: np.ndarray) -> int:
@@ -90,11 +95,15 @@ def _onset(sound: np.ndarray) -> int:
 
 
 def _levels(sound: np.ndarray, frames: int) -> Tensor:
-    """Return mel levels in dB, (frames, bands), padded with silence."""
+    """Return mel levels in dB, (frames, bands), padded with silence; a long sound is transformed in parts."""
     device = str(pick().device)
-    audio = torch.from_numpy(fit_length(sound, (frames - 1) * HOP + FFT)).to(device)
-    power = _mels(device)(audio).mean(0).cpu()
-    return 10 * power.clamp(min=1e-12).log10().T
+    levels = []
+    for first in range(0, frames, _FRAMES_AT_ONCE):
+        some = min(_FRAMES_AT_ONCE, frames - first)
+        audio = torch.from_numpy(stretch(sound, first * HOP, (some - 1) * HOP + FFT)).to(device)
+        power = _mels(device)(audio).mean(0).cpu()
+        levels.append(10 * power.clamp(min=1e-12).log10().T)
+    return torch.cat(levels)
 
 
 @lru_cache(maxsize=2)
@@ -179,7 +188,7 @@ def split_pieces(sound: np.ndarray, loop: bool) -> list[Piece]:
     quarter = HOP // PHASES
     shifted = [sound[:, min(k * quarter, sound.shape[1] - 1) :] for k in range(PHASES)]
     levels = torch.stack([_levels(part, count) for part in shifted])
-    bass = torch.from_numpy(fit_length(_bass(sound), (count + 1) * BASS_RATE * HOP // RATE))
+    bass = torch.from_numpy(stretch(_bass(sound), 0, (count + 1) * BASS_RATE * HOP // RATE))
     return [_piece(sound, s, lead / RATE, levels, bass, loop) for s in begun]
 
 
