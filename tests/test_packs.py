@@ -703,6 +703,6 @@ def test_skips_a_bad_file_in_a_folder_with_a_warning(tmp_path, capsys):
     made().save(tmp_path / "sounds")
     (tmp_path / "sounds" / "text.wav").write_text("no sound")
     assert main(["pack", str(tmp_path / "sounds"), "--out", str(tmp_path / "kit.zip")]) == 0
-    assert "Skipped text.wav: text.wav cannot be read" in capsys.readouterr().err
+    assert "Skipped text.wav: cannot be read" in capsys.readouterr().err
     with zipfile.ZipFile(tmp_path / "kit.zip") as file:
         assert sum(name.endswith(".wav") for name in file.namelist()) == 1

@@ -12,7 +12,7 @@ from ..audio.mastering import LEVELS
 from ..clips.record import is_pack, read_record
 from ..clips.source import read_clip
 from ..display.text import counted
-from ..errors import AudioError
+from ..errors import DdnbError
 from ..export.pack import FORMATS, file_samples_sha256, pack, packed_name
 from ..files import expand, file_sha256
 from ..generation.remake import remake_all
@@ -88,7 +88,7 @@ def _readable(folder: Path) -> list[Path]:
     for path in sound_files(folder):
         try:
             read_clip(path)
-        except (AudioError, OSError) as error:
+        except (DdnbError, OSError) as error:
             LOG.warning("Skipped %s: %s", name_inside(folder, path), reason_of(error, path.name))
         else:
             found.append(path)
