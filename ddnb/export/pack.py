@@ -92,8 +92,9 @@ def pack(
     sounds = list(_collect(clips))
     if origins is not None:
         _require_same([clip for clip, _ in sounds], [row.clip for row in origins.rows])
+    unrecorded = [clip.name for clip, _ in sounds if clip.provenance.making is None]
     packed = _finish(sounds, level, bits, to_rate)
-    if unrecorded := [clip.name for clip, _ in sounds if clip.provenance.making is None]:
+    if unrecorded:
         warn(f"{describe_unrecorded(unrecorded)}; README.txt says so, too", stacklevel=2)
     target = free_name(path)
     try:
@@ -160,16 +161,17 @@ def _collect(clips: Any) -> Iterator[tuple[Clip, bytes | None]]:
 
 
 def _finish(sounds: list[tuple[Clip, bytes | None]], level: str, bits: str, to_rate: int | None) -> list[Packed]:
-    """Trim the sounds, set their levels, find their notes, and name them."""
+    """Trim the sounds, set their levels, find their notes, and name them; the list is emptied, to hold each once."""
     if not sounds:
         raise ArgumentError("There is no sound to pack.")
     for number, (clip, _) in enumerate(sounds, 1):
         require_sound(clip.audio, clip.sample_rate, f"sound {number}, {clip.name}")
-    clips = [_with_note(_trim(clip.at_rate(to_rate))) for clip, _ in sounds]
+    clips, scores = [_with_note(_trim(clip.at_rate(to_rate))) for clip, _ in sounds], [score for _, score in sounds]
+    sounds.clear()
     peaks = [true_peak_dbfs(clip.audio, clip.loop) for clip in clips]
     gains = [0.0] * len(clips) if (level, bits) == ("kept", "float") else gains_db(peaks, level)
     clips = [clip.edited({"gain_db": gain} if gain else {}) for clip, gain in zip(clips, gains, strict=True)]
-    names, scores = _assign_names(clips), [score for _, score in sounds]
+    names = _assign_names(clips)
     after = [peak + gain for peak, gain in zip(peaks, gains, strict=True)]
     return [Packed(*each) for each in zip(clips, names, after, gains, scores, strict=True)]
 
