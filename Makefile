@@ -18,8 +18,10 @@ STACK_MARKS := not slow and not network and not gpu and not browser
 # This computer only, under none but its own names, and no pictures from the folder of the notebook.
 APP_CLOSED := --Voila.ip=127.0.0.1 --Voila.tornado_settings="{'allow_remote_access': False}" \
 	--VoilaConfiguration.file_denylist=".*"
+# They compare with today's diffusers, which does not run on the oldest versions.
+WITH_DIFFUSERS := (todays_diffusers or agrees_with_diffusers or opens_in_diffusers)
 
-.PHONY: help samples wheel test test-all test-slow test-notebooks test-colab test-current test-browser lint notebooks lab app bench dataset train-default tune-default judge address clean
+.PHONY: help samples wheel test test-all test-slow test-notebooks test-colab test-current test-lowest test-browser lint notebooks lab app bench dataset train-default tune-default judge address clean
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -61,6 +63,9 @@ test-colab: .venvs/colab/ready ## widgets, Studio and notebooks on Colab's versi
 
 test-current: .venvs/current/ready ## widgets, Studio and notebooks on JupyterLab's versions
 	.venvs/current/bin/python -m pytest $(PARALLEL_NOTEBOOKS) -m "$(STACK_MARKS)" $(STACK_TESTS)
+
+test-lowest: .venvs/lowest/ready ## the default tests on the oldest versions that requirements.txt accepts (Python 3.10 or 3.11)
+	.venvs/lowest/bin/python -m pytest $(PARALLEL) -k "not $(WITH_DIFFUSERS)"
 
 test-browser: .venvs/colab/ready .venvs/current/ready $(VENV)/browser ## the Studio in a real browser; pictures into build/browser
 	$(BIN)/python -m pytest $(PARALLEL) -m browser

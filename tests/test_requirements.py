@@ -26,6 +26,9 @@ REQUIREMENTS = requirements_in(ROOT / "requirements.txt")
 COLAB = {canonicalize_name(r.name): r for r in requirements_in(ROOT / "tests" / "data" / "colab-packages.txt")}
 
 
+LOWEST = requirements_in(ROOT / "tests" / "constraints-lowest.txt")
+
+
 def third_party_imports(path: Path) -> set[str]:
     """Return the top-level names of all imports of a file, except those of the standard library and ddnb."""
     found = set()
@@ -54,6 +57,12 @@ def test_only_lower_bounds(requirement):
     """A pin or an upper bound fits Colab only for a while; a link or an option cannot be compared at all."""
     assert [specifier.operator for specifier in requirement.specifier] == [">="]
     assert requirement.url is None
+
+
+def test_the_lowest_versions_are_the_ones_that_are_tested():
+    """A bound that nobody tries, as nothing installs so old a version, is a guess (make test-lowest)."""
+    bounds = {requirement.name: str(requirement.specifier).replace(">=", "==") for requirement in REQUIREMENTS}
+    assert bounds.items() <= {requirement.name: str(requirement.specifier) for requirement in LOWEST}.items()
 
 
 def test_every_package_is_listed_once():

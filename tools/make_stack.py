@@ -1,6 +1,6 @@
 """Make a virtual environment with the notebook packages of another machine: ``make_stack.py colab .venvs/colab``.
 
-The versions come from tests/constraints-NAME.txt. Only this notebook half is installed; torch and the rest are
+The versions come from tests/constraints-NAME.txt. Only what it lists is installed; torch and the rest are
 borrowed from the environment that runs this script, which comes later on the path, so that own packages win.
 """
 
