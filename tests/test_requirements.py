@@ -9,8 +9,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
-PROVIDED_BY_COLAB = {"google"}
-"""Imports that are guarded by ``runtime.in_colab()``."""
+PROVIDED_BY_COLAB = {"google", "packaging"}
+"""Imports that are guarded by ``runtime.in_colab()``, or come with every kernel: ipykernel needs ``packaging``."""
 
 
 def requirements_in(path: Path) -> list[Requirement]:
