@@ -7,7 +7,7 @@ import torch
 
 from ddnb.errors import ArgumentError
 from ddnb.nets.build import build_network
-from ddnb.nets.envelopes import HARMONICS, HOP, audible, demodulate, exchange, modulate, restore
+from ddnb.nets.envelopes import HARMONICS, HOP, audible, demodulate, exchange, gram, modulate, restore
 from ddnb.nets.harmonics import Tones, smooth
 from ddnb.nets.spectral import SpectralConfig, SpectralUNet, with_planes
 
@@ -242,3 +242,16 @@ def test_what_overlapping_harmonics_share_is_counted_once(hz):
     sound = tone(hz / 44100)
     error = restore(demodulate(sound, pitch, False), pitch, False) - sound
     assert error.square().mean() < 0.01 * sound.square().mean()
+
+
+@pytest.mark.parametrize("circular", [False, True], ids=["line", "circle"])
+def test_the_products_of_neighbouring_frames_are_the_round_trip(circular):
+    """What ``exchange`` applies fifty times: the same as a sound made and measured, in any mode of autograd."""
+    pitch, values = torch.tensor([33 / 65536, 0.0, 180 / 65536], dtype=torch.float64), 64 if circular else 65
+    envelopes = torch.randn(3, HARMONICS, values, dtype=torch.cfloat)
+    with torch.inference_mode():
+        expected = demodulate(modulate(envelopes, pitch, circular), pitch, circular)
+        assert torch.allclose(gram(envelopes, pitch, circular), expected, atol=1e-5)
+    envelopes.requires_grad_(True)
+    gram(envelopes, pitch, circular).abs().sum().backward()  # the products were made in inference mode
+    assert torch.isfinite(envelopes.grad.abs()).all()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 from collections.abc import Callable
-from functools import lru_cache
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.polynomial import Chebyshev
 from torch import Tensor
 
@@ -37,20 +39,32 @@ def demodulate(x: Tensor, pitch: Tensor, circular: bool) -> Tensor:
         Complex (B, HARMONICS, T / HOP), on a line one more.
     """
     before, after = (x[..., -HOP:], x[..., :0]) if circular else (torch.zeros_like(x[..., :HOP]),) * 2
-    frames = torch.cat([before, x, after], -1)[:, 0].unfold(-1, 2 * HOP, HOP)  # (B, N, 2 HOP)
-    inside, start = _oscillators(pitch, frames.shape[1], x.device)
-    found = torch.complex(*(frames @ part.mT for part in (inside.real, -inside.imag))).mT
-    return found * start.conj() @ _whitening(frames.shape[1], circular, x.device)
+    blocks = torch.cat([before, x, after], -1).view(len(x), -1, HOP)
+    waves = _oscillators(pitch, blocks.shape[1] - 1, x.device)
+    found = blocks[:, :-1] @ waves.first.mT + blocks[:, 1:] @ waves.second.mT
+    return _whiten(_complex(found.mT) * waves.start.conj(), circular)
 
 
 def modulate(envelopes: Tensor, pitch: Tensor, circular: bool) -> Tensor:
     """Return the sound of these envelopes, by the transpose of ``demodulate``, twice its real part: (B, 1, T)."""
-    inside, start = _oscillators(pitch, envelopes.shape[-1], envelopes.device)
-    turned = (envelopes @ _whitening(envelopes.shape[-1], circular, envelopes.device) * start).mT
-    frames = 2 * (turned.real @ inside.real - turned.imag @ inside.imag)
-    first, second = frames[..., :HOP], frames[..., HOP:]
+    waves = _oscillators(pitch, envelopes.shape[-1], envelopes.device)
+    turned = _real(_whiten(envelopes, circular) * waves.start).mT
+    first, second = (2 * turned @ half for half in (waves.first, waves.second))
     parts = second + first.roll(-1, 1) if circular else second[:, :-1] + first[:, 1:]
     return parts.flatten(1)[:, None]
+
+
+def gram(envelopes: Tensor, pitch: Tensor, circular: bool) -> Tensor:
+    """Return ``demodulate(modulate(envelopes))``: a frame sees itself and its neighbours only, whatever its length."""
+    waves = _oscillators(pitch, envelopes.shape[-1], envelopes.device)
+    t = _real(_whiten(envelopes, circular) * waves.start)
+    begins, ends, beside = waves.products
+    if circular:
+        seen = begins @ t + beside @ t.roll(1, -1) + ends @ t + beside.mT @ t.roll(-1, -1)
+    else:  # what is before the first and after the last value is outside
+        seen = F.pad(begins @ t[..., 1:] + beside @ t[..., :-1], (1, 0))
+        seen = seen + F.pad(ends @ t[..., :-1] + beside.mT @ t[..., 1:], (0, 1))
+    return _whiten(_complex(seen) * waves.start.conj(), circular)
 
 
 def restore(envelopes: Tensor, pitch: Tensor, circular: bool) -> Tensor:
@@ -66,7 +80,7 @@ def restore(envelopes: Tensor, pitch: Tensor, circular: bool) -> Tensor:
         weight[..., 0] = weight[..., -1] = (pitch / _OVERLAP_AT_ENDS).clamp(max=1).float()[:, None]
     weight, low = weight.to(envelopes.device), (pitch < _OVERLAP) & (pitch > 0)
     if low.any():
-        again = demodulate(modulate(weight * envelopes, pitch, circular), pitch, circular)
+        again = gram(weight * envelopes, pitch, circular)
         envelopes = torch.where(low.to(envelopes.device)[:, None, None], 2 * envelopes - again, envelopes)
     return modulate(weight * envelopes, pitch, circular)
 
@@ -98,12 +112,9 @@ def _exchange(
     """Exchange with polynomials of this degree, for eigenvalues of G in this domain."""
     remove = Chebyshev.interpolate(lambda g: 1 / (g + _LEFT), degree, domain)
     add = Chebyshev.interpolate(lambda g: np.sqrt(g + 2 * _LEFT) / (g + _LEFT), degree, domain)
-
-    def gram(a: Tensor) -> Tensor:
-        return demodulate(modulate(a, pitch, circular), pitch, circular)
-
-    new = _apply(add, gram, envelopes * audible(pitch).to(noise.device))
-    old = _apply(remove, gram, demodulate(noise, pitch, circular))
+    product = functools.partial(gram, pitch=pitch, circular=circular)
+    new = _apply(add, product, envelopes * audible(pitch).to(noise.device))
+    old = _apply(remove, product, demodulate(noise, pitch, circular))
     return noise + modulate(new - old, pitch, circular)
 
 
@@ -124,22 +135,58 @@ def audible(pitch: Tensor) -> Tensor:
     return ((cycles > 0) & (cycles < _HIGHEST))[..., None]
 
 
-def _oscillators(pitch: Tensor, frames: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the windowed oscillators (B, HARMONICS, 2 HOP) and their phases at the frames (B, HARMONICS, frames)."""
-    return _make_oscillators(tuple(pitch.tolist()), frames, device)
+class _Waves:
+    """The windowed oscillators of some pitches.
+
+    Attributes:
+        first, second: their halves, (B, 2 HARMONICS, HOP): real parts, then imaginary parts times -1.
+        start: their phases at the values, complex (B, HARMONICS, N).
+    """
+
+    def __init__(self, pitch: Tensor, values: int, device: torch.device):
+        cycles = pitch[:, None, None] * torch.arange(1, HARMONICS + 1, device="cpu")[:, None]
+        n = torch.arange(2 * HOP, device="cpu")
+        # shifted by a hop, these windows add up to a constant: a steady tone is represented exactly
+        window = torch.sin(torch.pi / (2 * HOP) * (n + 0.5)).square() / (0.75 * HOP) ** 0.5 * audible(pitch)
+        angle = 2 * torch.pi * (cycles * (n - HOP)).frac().float()
+        inside = torch.cat([angle.cos() * window, -angle.sin() * window], 1)
+        self.first, self.second = (half.contiguous().to(device) for half in inside.split(HOP, -1))
+        angle = 2 * torch.pi * (cycles * HOP * torch.arange(values, device="cpu")).frac().float()
+        self.start = torch.polar(torch.ones_like(angle), angle).to(device)
+
+    @functools.cached_property
+    def products(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Twice those of the first halves, of the second ones, and of the first with the second ones: (B, 2 H, 2 H)."""
+        with torch.inference_mode(False):  # training can use them too
+            first, second = self.first, self.second
+            return 2 * first @ first.mT, 2 * second @ second.mT, 2 * first @ second.mT
 
 
-@lru_cache(maxsize=2)  # all calls of a run have the same pitches
-@torch.inference_mode(False)
-def _make_oscillators(pitches: tuple[float, ...], frames: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    pitch = torch.tensor(pitches, dtype=torch.float64, device="cpu")  # Apple's GPUs have no float64
-    cycles = pitch[:, None, None] * torch.arange(1, HARMONICS + 1, device="cpu")[:, None]
-    n = torch.arange(2 * HOP, device="cpu")
-    # shifted by a hop, these windows add up to a constant: a steady tone is represented exactly
-    window = torch.sin(torch.pi / (2 * HOP) * (n + 0.5)).square() / (0.75 * HOP) ** 0.5
-    inside = torch.exp(2j * torch.pi * (cycles * (n - HOP)).frac().float()) * window * audible(pitch)
-    start = torch.exp(2j * torch.pi * (cycles * HOP * torch.arange(frames, device="cpu")).frac().float())
-    return inside.to(device), start.to(device)
+def _oscillators(pitch: Tensor, values: int, device: torch.device) -> _Waves:
+    """Return the oscillators of these pitches; a thread keeps its last ones, as all calls of a run have the same."""
+    key = tuple(pitch.tolist()), values, device
+    if getattr(_last, "key", None) != key:
+        with torch.inference_mode(False):
+            # float64 on the CPU: Apple's GPUs have none
+            _last.waves = _Waves(torch.tensor(key[0], dtype=torch.float64, device="cpu"), values, device)
+        _last.key = key
+    return _last.waves
+
+
+_last = threading.local()
+
+
+def _real(values: Tensor) -> Tensor:
+    """Return complex (B, H, N) as real (B, 2 H, N)."""
+    return torch.cat([values.real, values.imag], 1)
+
+
+def _complex(values: Tensor) -> Tensor:
+    return torch.complex(*values.chunk(2, 1))
+
+
+def _whiten(values: Tensor, circular: bool) -> Tensor:
+    return _complex(_real(values) @ _whitening(values.shape[-1], circular, values.device))
 
 
 @cached
@@ -165,4 +212,4 @@ def _whitening(frames: int, circular: bool, device: torch.device) -> Tensor:
             half = some // 2
             whole[:reach, :half], whole[-reach:, -half:] = root[:reach, :half], root[-reach:, -half:]
         root = whole
-    return root.to(device, torch.cfloat)
+    return root.float().to(device)
