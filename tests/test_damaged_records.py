@@ -4,7 +4,9 @@ import copy
 import json
 import re
 
+import numpy as np
 import pytest
+import soundfile
 
 import ddnb
 from ddnb.cli.main import main
@@ -88,6 +90,16 @@ def test_what_the_verb_refuses_is_wrong_in_the_record(place, saved, drums, tmp_p
     record.write_text(json.dumps(changed(saved[1], place, value)))
     with pytest.raises(ddnb.RecordError, match=f"^mine.json is not a record of .*: {re.escape(told)}"):
         ddnb.remake(record, drums)
+
+
+def test_what_is_given_as_a_sound_is_no_fault_of_the_record(drums, tmp_path):
+    """A number among ``sounds`` was told to be wrong in the record."""
+    sound = tmp_path / "kick.wav"
+    soundfile.write(sound, np.full(2000, 0.1), 44_100)
+    path = ddnb.vary(drums, sound, 0.4, 1, steps=1).save(tmp_path)[0]
+    sound.unlink()
+    with pytest.raises(ddnb.ArgumentError, match="^audio: give a path"):
+        ddnb.remake(path, drums, sounds=[3])
 
 
 def test_the_place_in_a_record_within_a_record(saved, drums, tmp_path):

@@ -102,6 +102,8 @@ def remake_all(
 ) -> list[tuple[SoundRecord, Clip]]:
     """Return each record of a sound or of a pack with its clip. See ``remake``, also for what is raised."""
     content, folder, name = _read(record)
+    if sounds is not None and not isinstance(sounds, str | Path):  # what is no sound is no fault of the record
+        sounds = [each if isinstance(each, str | Path) else input_clip(each) for each in sounds]
     maker = _Maker(_Networks(ckpt, folder), sounds, folder)
     with in_file(name):
         records = records_of(content)
