@@ -6,6 +6,7 @@ import os
 import random
 import socket
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -58,6 +59,17 @@ def test_what_others_print_while_an_mp3_is_decoded_is_not_lost(capfd):
     with without_chatter():
         os.write(2, b"[src/libmpg123/parse.c:do_readahead():1083] warning: a one-frame stream?\nfrom elsewhere\n")
     assert capfd.readouterr().err == "from elsewhere\n"
+
+
+def test_an_mp3_file_is_read_where_no_temporary_file_can_be_made(tmp_path, monkeypatch):
+    """Full disks refuse them; the file was called one that cannot be opened."""
+
+    def refuse(**_):
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    (tmp_path / "a.mp3").write_bytes(encoded("MP3"))
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
+    assert read(tmp_path / "a.mp3")[0].any()
 
 
 @pytest.mark.parametrize("end", [4000, 5000, 6000])

@@ -23,11 +23,11 @@ def without_chatter() -> Iterator[None]:
     with _LOCK, contextlib.ExitStack() as stack:
         try:
             kept = os.dup(_STDERR)
-        except OSError:  # a program without a console has no such stream
+            stack.callback(os.close, kept)
+            said = stack.enter_context(tempfile.TemporaryFile(buffering=0))
+        except OSError:  # a program without a console has no such stream, a full disk no temporary files
             yield
             return
-        stack.callback(os.close, kept)
-        said = stack.enter_context(tempfile.TemporaryFile(buffering=0))
         os.dup2(said.fileno(), _STDERR)
         try:
             yield
