@@ -182,6 +182,12 @@ def test_pickles_of_a_million_operations_are_refused(kind, tmp_path):
     refused(torch_zip(tmp_path / "a.pt", b"\x80\x02" + pickled), message)
 
 
+def test_a_torchscript_program_is_called_so(tmp_path):
+    """The code in it is compressed, by torch.jit.save itself: it was told to be packed again."""
+    torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2)).save(str(tmp_path / "a.pt"))
+    refused(tmp_path / "a.pt", "a TorchScript program")
+
+
 def test_compressed_pickles_are_refused(tmp_path):
     """A pickle of 200 MB came out of 200 kB."""
     torch_zip(tmp_path / "a.pt", b"\x80\x02X" + struct.pack("<I", 10**7) + bytes(10**7) + b".", zipfile.ZIP_DEFLATED)
