@@ -141,7 +141,7 @@ def _require_stored(archive: zipfile.ZipFile, path: Path) -> None:
     """Raise CheckpointError for programs, and for compressed content, of which kilobytes may become gigabytes."""
     if any(name.endswith("/constants.pkl") for name in archive.namelist()):
         raise CheckpointError(
-            f"{path.name} is a TorchScript program, not weights: ask its author for a file of torch.save or safetensors."
+            f"{path.name} is a TorchScript program, not weights: ask its author for a file of torch.save."
         )
     for info in archive.infolist():
         if info.compress_type != zipfile.ZIP_STORED or info.compress_size != info.file_size:
