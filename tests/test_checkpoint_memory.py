@@ -6,7 +6,6 @@ import pickle
 import re
 import struct
 import sys
-import time
 import zipfile
 from collections import Counter, OrderedDict
 from pathlib import Path
@@ -22,7 +21,7 @@ from ddnb import CheckpointError
 from ddnb.checkpoints.formats import read_weights
 
 FIRST = "timestep_embed.weight"
-MOST_MIB, MOST_S = 1000, 60  # ten seconds on an idle machine
+MOST_MIB = 1000
 
 # --- a peak of memory, and pickles by hand ---------------------------------------------------------------------
 
@@ -33,15 +32,13 @@ def peak_mib(what):
 
 
 def refused(path, match, most_mib=MOST_MIB):
-    """Demand that a file is refused for this reason, in little memory and time."""
+    """Demand that a file is refused for this reason, in little memory."""
     measured = sys.platform == "linux"
     if measured:
         Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
         before = peak_mib("VmRSS")
-    began = time.monotonic()
     with pytest.raises(CheckpointError, match=match) as caught:
         ddnb.load(path, device="cpu", **FORMAT)
-    assert time.monotonic() - began < MOST_S
     assert len(str(caught.value)) < 3000
     if measured:
         assert peak_mib("VmHWM") - before < most_mib
