@@ -66,7 +66,7 @@ def resample(audio: np.ndarray, rate_in: int, rate_out: int) -> np.ndarray:
 
 
 def fit_length(audio: np.ndarray, frames: int, offset: int = 0) -> np.ndarray:
-    """Cut ``frames`` frames from ``offset`` on; a shorter sound is padded with silence.
+    """Cut ``frames`` frames from ``offset`` on; a shorter sound is padded with silence, one of that length returned.
 
     Raises:
         AudioError: an offset outside the sound.

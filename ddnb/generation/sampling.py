@@ -362,7 +362,7 @@ def seed_list(n: int | None, seed: int | Sequence[int]) -> list[int]:
 
 def fit(audio: np.ndarray, frames: int) -> np.ndarray:
     """Return a sound cut, or padded with silence, to so many frames."""
-    return fit_length(audio, frames) if audio.shape[-1] != frames else audio
+    return fit_length(audio, frames)
 
 
 def category_of(clip: Clip, ckpt: Checkpoint) -> dict[str, float] | None:
