@@ -239,12 +239,14 @@ def test_truncated_files_say_so(kind, keep, tmp_path, raw, ema_weights, cache):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "empty"),
+        (b"", "empty; download or copy it again"),
         (b"<!DOCTYPE html><title>Quota exceeded</title>", "web page"),
         (b"\n <html>404", "web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "Git LFS"),
         (b"RIFF\x00\x00\x00\x00WAVE", "sound file"),
-        (b"GIF89a and so on", "neither a torch file nor safetensors"),
+        (b"shopping: milk, bread\n", "text file.*get the weights themselves"),
+        ("écrit à la main".encode(), "text file"),
+        (b"GIF89a\x00 and so on", "neither a torch file nor safetensors.*right file"),
         (bytes(range(1, 65)), "not a checkpoint"),
     ],
 )

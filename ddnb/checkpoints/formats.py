@@ -165,15 +165,17 @@ def _read_file(path: Path) -> _Content:
         return _read_pickle(path)
     text = head.lstrip().lower()
     if not head:
-        why = "the file is empty"
+        why = "the file is empty; download or copy it again"
     elif text.startswith((b"<!doctype", b"<html", b"<?xml")):
         why = "it is a web page that was saved instead of the weights; download it again from the right link"
     elif head.startswith((b"RIFF", b"fLaC", b"OggS", b"ID3", b"FORM")):
-        why = "it is a sound file; a checkpoint holds the weights of a network"
+        why = "it is a sound file; a checkpoint holds the weights of a network; to start from a sound, use vary"
     elif text.startswith(b"version https://git-lfs"):
         why = "it is a Git LFS pointer, not the weights; run 'git lfs pull' or download the file itself"
+    elif all(byte in b"\t\n\r" or 32 <= byte != 127 for byte in head):
+        why = "it is a text file, perhaps a note or a link in place of the weights; get the weights themselves"
     else:
-        why = f"it starts with {head[:8]!r}, which is neither a torch file nor safetensors"
+        why = "it is neither a torch file nor safetensors; check that it is the right file, and download it again"
     raise CheckpointError(f"{path.name} is not a checkpoint: {why}.")
 
 
