@@ -161,7 +161,7 @@ def test_a_training_that_is_stopped_while_its_levels_are_corrected_resumes_there
         raise Cancelled("stopped")
 
     monkeypatch.setattr(fitting, "calibrated", stopped)
-    with pytest.warns(UserWarning, match="repeat the same call to resume"):
+    with pytest.warns(UserWarning, match="repeat the same call or command to resume"):
         list(ddnb.finetune(drums, sounds, tmp_path / "run", **options))
     monkeypatch.setattr(fitting, "calibrated", real)
     assert [step.step for step in ddnb.finetune(drums, sounds, tmp_path / "run", **options)] == [1]

@@ -298,8 +298,8 @@ SETTINGS_OF_ADVICE = TrainingConfig(steps=500, learning_rate=4e-5)
 @pytest.mark.parametrize(
     ("last", "settings", "words"),
     [
-        (0.499, {}, "learning_rate of 2e-04"),
-        (0.499, {"lora_rank": 16, "learning_rate": 2e-4}, "1e-03 and without lora_rank"),
+        (0.499, {}, "learning_rate of 0.0002"),
+        (0.499, {"lora_rank": 16, "learning_rate": 2e-4}, "0.001 and without lora_rank"),
         (0.499, {"learning_rate": 1e-3}, "steps=1500"),
         (0.6, {}, "learning_rate of 8e-06"),
         (0.3, {}, None),

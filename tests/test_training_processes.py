@@ -93,7 +93,7 @@ def test_full_disk_stops_the_run_and_keeps_the_state(tmp_path):
     command = [sys.executable, "-m", "ddnb", *arguments(out, 6, "--demos", "0")]
     stopped = subprocess.run(command, capture_output=True, text=True, preexec_fn=limit)
     assert stopped.returncode == 2
-    assert "could not be written" in stopped.stderr and "repeat the same call to resume" in stopped.stderr
+    assert "could not be written" in stopped.stderr and "repeat the same call or command to resume" in stopped.stderr
     assert not list(out.glob(".*.????????"))
     assert main(arguments(out, 6, "--demos", "0")) == 0
     for steps in (2, 6):

@@ -103,7 +103,7 @@ def test_run_interrupted_anywhere_resumes(train, whole, tmp_path, monkeypatch, p
         return original(self, *args)
 
     monkeypatch.setattr(owner, name, interrupted)
-    with pytest.warns(UserWarning, match="repeat the same call to resume"):
+    with pytest.warns(UserWarning, match="repeat the same call or command to resume"):
         list(train(out, **WITH_DEMOS))
     monkeypatch.undo()
     list(train(out, **WITH_DEMOS))

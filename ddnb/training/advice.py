@@ -146,15 +146,15 @@ def suggest_next(validations: Sequence[tuple[int, float]], config: TrainingConfi
         return None
     rate = config.learning_rate or 0.0
     if last > first * (1 + _WORSE):
-        cure = f"begin a new run with a learning_rate of {rate / 5:.0e}, or with more sounds"
+        cure = f"begin a new run with a learning_rate of {rate / 5:.1g}, or with more sounds"
     elif rate < _HIGH_RATE:
-        cure = f"begin a new run with a learning_rate of {min(5 * rate, _HIGH_RATE):.0e}"
+        cure = f"begin a new run with a learning_rate of {min(5 * rate, _HIGH_RATE):.1g}"
         cure += " and without lora_rank" if config.lora_rank else ""
     else:
         cure = f"resume this one with steps={3 * config.steps}"
     return (
-        f"the validation loss went from {first:.4f} to {last:.4f}, so the training has brought generated sounds hardly "
-        f"nearer to yours: next, {cure}"
+        f"the validation loss went from {first:.4f} to {last:.4f}, so the training has hardly brought generated "
+        f"sounds nearer to yours: next, {cure}"
     )
 
 

@@ -172,7 +172,7 @@ def finetune(
     if trainer.is_main:
         warn_of_unusable(trainer.data)
     if trainer.reported_step >= config.steps:
-        warn(f"this run already has its {trainer.step} steps; ask for more steps to continue", stacklevel=2)
+        warn(f"this run already has its {trainer.step} steps; raise steps (--steps) to train further", stacklevel=2)
     steps = _Loop(trainer, run, cancel).run(lock)
     _unfinished[run.path] = steps
     return steps
@@ -297,7 +297,7 @@ class _Loop:
                     self._save()
             if not isinstance(stop, KeyboardInterrupt):
                 raise
-            warn(f"stopped after step {self.saved[0]}; repeat the same call to resume", stacklevel=2)
+            warn(f"stopped after step {self.saved[0]}; repeat the same call or command to resume", stacklevel=2)
         finally:
             with contextlib.ExitStack() as stack:  # all of it, whatever fails
                 if lock is not None:

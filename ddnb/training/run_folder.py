@@ -185,8 +185,8 @@ class RunFolder:
         """
         if not self.path.is_dir():
             raise OSError(
-                f"{path} could not be written: the folder is gone. Connect its drive again and repeat the same call to "
-                "resume from what was saved there."
+                f"{path} could not be written: the folder is gone. Connect its drive again and repeat the same call or "
+                "command to resume from what was saved there."
             )
         try:
             write()
@@ -195,7 +195,8 @@ class RunFolder:
             room = "" if free is None else f"; {free / GB:.2f} GB are free"
             raise OSError(
                 f"{path} could not be written ({getattr(error, 'strerror', None) or error}){room}. What was saved "
-                "before is intact: free some space, or connect the drive again, and repeat the same call to resume."
+                "before is intact: free some space, or connect the drive again, and repeat the same call or command to "
+                "resume."
             ) from error
 
     def log(self, row: Mapping[str, Any]) -> None:
