@@ -82,7 +82,7 @@ def _suited_dtype(device: torch.device) -> tuple[torch.dtype, str]:
         return torch.float32, f"{name}: float32, as it has no tensor cores"
     if device.type == "mps":
         return torch.float32, "Apple GPU: float32, as half precision is not reliable there"
-    return torch.float32, "CPU: float32, as half precision is slower on most of them"
+    return torch.float32, "CPU: float32, as half precision is slower on most CPUs"
 
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:

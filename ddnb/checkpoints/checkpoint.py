@@ -104,8 +104,8 @@ class Checkpoint:
         size = sum(p.numel() for p in self.net.parameters()) / 1e6
         return (
             f"<Checkpoint {self.name}: {size:.1f} M parameters, {self.frames} frames at {self.sample_rate} Hz "
-            f"({self.frames / self.sample_rate:.2f} s), {self.channels} channels, on {self.device} in "
-            f"{str(self.dtype).removeprefix('torch.')}>"
+            f"({self.frames / self.sample_rate:.2f} s), {self.channels} channel{'s' if self.channels > 1 else ''}, "
+            f"on {self.device} in {str(self.dtype).removeprefix('torch.')}>"
         )
 
 
