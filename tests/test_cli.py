@@ -11,6 +11,7 @@ import time
 import zipfile
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,8 @@ import soundfile
 from conftest import DATA
 
 import ddnb
+from ddnb.audio.io import CEILING_DBFS
+from ddnb.cli.common import report_saved
 from ddnb.cli.main import main
 from ddnb.training.dataset import EXAMPLES
 
@@ -382,8 +385,37 @@ def test_pack_of_sounds_without_records_says_what_that_costs(tmp_path, caplog):
     one, other = clips.save(tmp_path)
     other.with_suffix(".json").unlink()
     assert main(["pack", str(one), str(other), "--out", str(tmp_path / "kit.zip")]) == 0
-    assert f"1 sound without a record cannot be made again but from the file itself: {other.stem}" in caplog.text
+    assert f"1 sound without a record cannot be made again; keep the WAV or FLAC files: {other.stem}" in caplog.text
     with zipfile.ZipFile(tmp_path / "kit.zip") as archive:
         (readme,) = (name for name in archive.namelist() if name.endswith("README.txt"))
         text = " ".join(archive.read(readme).decode().split())
-    assert "1 sound without a record cannot be made again but from the file itself:" in text
+    assert "1 sound without a record cannot be made again; keep the WAV or FLAC files:" in text
+
+
+@pytest.mark.parametrize(("over_db", "said"), [(0.01, False), (0.5, True)])
+def test_a_sound_lowered_by_nothing_audible_is_not_reported(over_db, said, caplog, capsys):
+    """Each of eight resampled sounds "was lowered by 0.0 dB"."""
+    caplog.set_level("INFO", logger="ddnb")
+    audio = np.full((1, 100), 10 ** ((CEILING_DBFS + over_db) / 20), dtype=np.float32)
+    report_saved(Path("x.wav"), SimpleNamespace(name="x", audio=audio, seam_db=None), "16")
+    assert ("was lowered by" in caplog.text) == said
+
+
+def test_finetune_interrupted_outside_a_step_says_how_to_go_on(tmp_path, caplog, monkeypatch):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    (tmp_path / "sounds").mkdir()
+    monkeypatch.setattr("ddnb.cli.training.finetune", interrupted)
+    arguments = ["finetune", "--scratch", "tiny", "--data", str(tmp_path / "sounds"), "--out", str(tmp_path / "run")]
+    assert main(arguments) == 130
+    assert "interrupted; repeat the same command to resume" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "command", ["generate", "vary", "inpaint", "interpolate", "extend", "beat", "keybed", "remake"]
+)
+def test_help_of_the_commands_does_not_speak_of_python(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    assert not re.findall(r"ckpt\.|None|\{'|SAMPLERS|schedule\.", capsys.readouterr().out)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from tqdm import tqdm
 
-from ..audio.io import CEILING_DBFS, NO_GAIN_DB, SUBTYPES, peak_dbfs
+from ..audio.io import CEILING_DBFS, SUBTYPES, peak_dbfs
 from ..audio.mastering import rate_edit
 from ..audio.reading import require_regular
 from ..checkpoints.blend import MOST, blend, load_start
@@ -33,6 +33,7 @@ from ..runtime import DTYPES, pick
 LOG = logging.getLogger("ddnb")
 DEFAULT_CHECKPOINT = "drums"
 
+_SHOWN_DB = 0.05  # less is shown as 0.0 dB, and is not heard
 _MAX_PICTURED = 64  # sounds on a contact sheet at most
 
 Commands = argparse._SubParsersAction  # the type of argparse's ``add_subparsers``
@@ -51,13 +52,13 @@ def add_group(parser: argparse.ArgumentParser, group: type[OptionGroup], **overr
     """Add an option for each field of an option group, with its help text.
 
     Args:
-        overrides: by field, what argparse needs beside: ``type``, ``choices``, ...; fields without an entry are
-        skipped.
+        overrides: by field, what argparse needs beside: ``type``, ``choices``, ..., or a ``help`` of its own,
+        where that of the field speaks of Python; fields without an entry are skipped.
     """
     for each in fields(group):  # type: ignore[arg-type]
         if each.name in overrides:
             name, text = f"--{each.name.replace('_', '-')}", each.metadata["help"].replace("%", "%%")
-            parser.add_argument(name, default=each.default, help=text, **overrides[each.name])
+            parser.add_argument(name, **({"default": each.default, "help": text} | overrides[each.name]))
 
 
 def group_options(arguments: argparse.Namespace, group: type[OptionGroup]) -> dict[str, Any]:
@@ -303,7 +304,7 @@ def report_saved(path: Path, clip: Clip, bits: str) -> None:
     if clip.seam_db is not None:
         heard = "cannot be distinguished from its inside" if clip.seam_db <= 0 else "stands out"
         LOG.info("%s: the seam %s (%+.0f dB)", path.stem, heard, clip.seam_db)
-    if bits != "float" and (over := peak_dbfs(clip.audio) - CEILING_DBFS) > NO_GAIN_DB:
+    if bits != "float" and (over := peak_dbfs(clip.audio) - CEILING_DBFS) >= _SHOWN_DB:
         LOG.info("%s was lowered by %.1f dB to fit; --bits float keeps its level", clip.name, over)
 
 

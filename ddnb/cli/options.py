@@ -11,7 +11,7 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..errors import ArgumentError
 from ..generation.length import LoopOptions
 from ..generation.levels import LEVEL_HELP, LEVELS, NORMALIZED
-from ..generation.options import SamplingOptions
+from ..generation.options import FILLING_STEPS, SamplingOptions
 from ..generation.sampling import default_batch_size, seed_list
 from ..sampler import SAMPLERS
 from ..schedule import GRIDS
@@ -27,6 +27,24 @@ from .common import (
 )
 
 ANY = "any"
+
+_CATEGORY = (
+    f"a category of the checkpoint (kick, snare, ...), or several with weights: kick:2,snare:1; '{ANY}': of no "
+    "category in particular (default: that of the input audio, if it was made with one)"
+)
+_NOTE = (
+    "the pitch, for categories that have one: a name with its octave ('A1', 'F#2'; A4 is 440 Hz), a MIDI number (33) "
+    "or Hz ('55 Hz') (default: that of the input audio, else each seed draws a note that the category plays)"
+)
+_STEPS = (
+    f"network calls per sound (default: as suits the checkpoint, or {FILLING_STEPS} to fill in; the sampler heun needs "
+    "twice that); more is cleaner"
+)
+_SAMPLER = "how noise becomes sound (default: as suits the checkpoint)"
+_GRID = (
+    "how the steps are spread over the noise levels (default: log_snr, up to 9 steps karras, and crash for the "
+    "samplers that repeat an original tool)"
+)
 
 
 def add_shared(
@@ -44,17 +62,17 @@ def add_shared(
             "--seed", type=int, nargs="+", default=[0], help="first seed, or one per sound (default: 0)"
         )
     options: dict[str, dict[str, Any]] = {
-        "category": {"action": "append", "metavar": "NAME[:WEIGHT,...]"},
-        **({"note": {}, "key": {}} if pitch else {}),
+        "category": {"action": "append", "metavar": "NAME[:WEIGHT,...]", "help": _CATEGORY},
+        **({"note": {"help": _NOTE}, "key": {}} if pitch else {}),
         "guidance_scale": {"type": float},
         "guidance_interval": {"type": float, "nargs": 2, "metavar": ("FROM", "TO")},
         "guidance_rescale": {"type": float},
-        "steps": {"type": int},
-        "grid": {"choices": tuple(GRIDS)},
+        "steps": {"type": int, "help": _STEPS},
+        "grid": {"choices": tuple(GRIDS), "help": _GRID},
         "batch_size": {"type": int},
     }
     if sampler:
-        options["sampler"] = {"choices": tuple(SAMPLERS)}
+        options["sampler"] = {"choices": tuple(SAMPLERS), "help": _SAMPLER}
     add_group(parser, SamplingOptions, **options)
     add_output(parser)
     parser.set_defaults(run=run)

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ..checkpoints.loading import load
 from ..display.text import counted
+from ..errors import Cancelled
 from ..files import expand
 from ..runtime import pick
 from ..training.config import TrainingConfig
@@ -123,21 +124,24 @@ def run_finetune(arguments: argparse.Namespace) -> int:
         LOG.info("%r", ckpt)
         LOG.info("devices as assigned by accelerate" if several else where.reason)
     run = RunFolder(arguments.out)
-    with progress_bar("reading", "file") as reading, progress_bar("training", "step") as training:
-        options: dict[str, Any] = {"device": where.device, "on_file": reading} | asdict(config)
-        steps = finetune(ckpt, arguments.data, arguments.out, **options)
-        if is_main:
-            LOG.info(_describe_plan(run))
-        reported = began = time.monotonic()
-        first: int | None = None  # step of this process
-        for step in steps:
-            first, now = step.step if first is None else first, time.monotonic()
-            if not is_main:
-                continue
-            training(step.step, step.steps)
-            if step.validation_loss is not None or step.demo or step.advice or now - reported > _REPORT_S:
-                reported = now
-                _report(step, (now - began) * (step.steps - step.step) / max(1, step.step - first))
+    try:
+        with progress_bar("reading", "file") as reading, progress_bar("training", "step") as training:
+            options: dict[str, Any] = {"device": where.device, "on_file": reading} | asdict(config)
+            steps = finetune(ckpt, arguments.data, arguments.out, **options)
+            if is_main:
+                LOG.info(_describe_plan(run))
+            reported = began = time.monotonic()
+            first: int | None = None  # step of this process
+            for step in steps:
+                first, now = step.step if first is None else first, time.monotonic()
+                if not is_main:
+                    continue
+                training(step.step, step.steps)
+                if step.validation_loss is not None or step.demo or step.advice or now - reported > _REPORT_S:
+                    reported = now
+                    _report(step, (now - began) * (step.steps - step.step) / max(1, step.step - first))
+    except KeyboardInterrupt as error:  # outside a step, in whose midst the loop itself saves and says so
+        raise Cancelled("interrupted; repeat the same command to resume") from error
     if not is_main:
         return 0
     if run.last_step() < config.steps:

@@ -72,7 +72,7 @@ def write_readme(
 def describe_unrecorded(names: Sequence[str]) -> str:
     """Say which sounds cannot be made again, as there is no record beside their files."""
     listed = ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED} more" if len(names) > _LISTED else "")
-    return f"{counted(len(names), 'sound')} without a record cannot be made again but from the file itself: {listed}"
+    return f"{counted(len(names), 'sound')} without a record cannot be made again; keep the WAV or FLAC files: {listed}"
 
 
 def _describe_remake(records: Sequence[SoundRecord]) -> str:
