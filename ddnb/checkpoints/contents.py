@@ -14,6 +14,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from ..errors import CheckpointError
@@ -37,6 +39,7 @@ _MOST_PATH = 1000  # characters of the path to a tensor: each tensor has its own
 _MOST_VALUES = 1_000_000  # that are looked through for settings
 _MOST_NETWORKS = 100
 _MOST_DIGITS = 20
+_NUMBER = re.compile(r"\s*(\d[\d,_]*)(\.\d+)?\s*(k?)\s*(?:hz)?\s*", re.IGNORECASE)
 
 _FOREIGN = {
     "model.diffusion_model.input_blocks": "a Stable Diffusion checkpoint",
@@ -54,6 +57,8 @@ def plain(value: Any) -> Any:
     """Return what a stand-in holds: the settings of omegaconf, argparse and others as dictionaries and values."""
     if not isinstance(value, StandIn):
         return value
+    if (number := _numpy_scalar(value)) is not None:
+        return number
     state = value.state
     if isinstance(state, dict) and "_val" in state:  # a leaf of omegaconf
         return state["_val"]
@@ -104,8 +109,13 @@ def _settings(content: Any) -> Iterator[Mapping[Any, Any]]:
                 value = _parsed(value)
             if isinstance(value, dict):
                 found.append(value)
-        yield from found
+        # the network's settings state both, those of its data may state another rate
+        yield from sorted(found, key=_stated, reverse=True)
         level = [plain(item) for item in islice(chain.from_iterable(map(dict.values, found)), _MOST_VALUES)]
+
+
+def _stated(settings: Mapping[Any, Any]) -> int:
+    return sum(any(name in settings for name in names) for names in _NAMES.values())
 
 
 def _parsed(text: str) -> Any:
@@ -117,12 +127,30 @@ def _parsed(text: str) -> Any:
 
 
 def _count(value: Any) -> int | None:
-    """Return a positive whole number that is stored as such, as ``44100.0`` or as a text."""
-    if isinstance(value, str) and len(value) <= _MOST_DIGITS and value.strip().isdecimal():
-        value = int(value)
+    """Return a positive whole number: ``44100``, also as ``44100.0``, a text, a tensor, or a scalar of NumPy.
+
+    A text may have separators and a unit: ``"44,100"``, ``"44100 Hz"``, ``"44.1 kHz"``.
+    """
+    if isinstance(value, Tensor) and value.numel() == 1 and value.layout is torch.strided:
+        value = value.item()
+    elif isinstance(value, str) and len(value) <= _MOST_DIGITS and (found := _NUMBER.fullmatch(value)):
+        number = float(re.sub("[,_]", "", found[1]) + (found[2] or ""))
+        value = round(number * 1000, 3) if found[3] else number
     if isinstance(value, bool) or not isinstance(value, int | float) or value != value or abs(value) > 2**53:
         return None
     return int(value) if value > 0 and value == int(value) else None
+
+
+def _numpy_scalar(made: StandIn) -> Any:
+    """Return the number that a pickled scalar of NumPy holds; None for any other object."""
+    kind, content = made.arguments if len(made.arguments) == 2 else (None, None)
+    if type(made).__name__ != "scalar" or not isinstance(kind, StandIn) or not isinstance(content, bytes):
+        return None
+    code, order = next(iter(kind.arguments), None), kind.state
+    if not isinstance(code, str) or not re.fullmatch("[iuf][248]", code) or len(content) != int(code[1]):
+        return None
+    big = isinstance(order, tuple) and ">" in order[1:2]
+    return np.frombuffer(content, ("" if not big else ">") + code)[0].item()
 
 
 def read_settings(file: Path) -> dict[str, int]:

@@ -44,12 +44,16 @@ class StandIn:
 
     Attributes:
         state: what its pickle would have set, such as a dictionary of settings; None if nothing.
+        arguments: what it would have been called with.
     """
 
     state: Any = None
+    arguments: tuple[Any, ...] = ()
 
     def __new__(cls, *arguments: Any, **named: Any) -> StandIn:
-        return super().__new__(cls)
+        made = super().__new__(cls)
+        made.arguments = arguments
+        return made
 
     def __init__(self, *arguments: Any, **named: Any):
         pass
@@ -76,6 +80,10 @@ def read_pickle(path: Path) -> Any:
                     f"{path.name} was refused, as opening it could take all memory or hours: {error}. Ask its author "
                     "for a safetensors file, or for one that holds weights only."
                 ) from error
+            except (KeyError, IndexError, ValueError):
+                if uses.protocol <= 2:
+                    raise
+                break  # opcodes that only the newer protocols have
     if uses.protocol > 2:
         raise CheckpointError(
             f"{path.name} is a pickle of protocol {uses.protocol}, and only protocol 2, which torch.save writes by "
