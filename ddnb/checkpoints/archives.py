@@ -27,7 +27,7 @@ def unpacked(path: Path) -> Path:
     Raises:
         CheckpointError: no checkpoint in it, several, a damaged archive, one with a password, or no space.
     """
-    if not path.is_file() or not zipfile.is_zipfile(path):
+    if not path.is_file() or not zipfile.is_zipfile(path) or path.suffix == ".tar":
         return path
     try:
         with open_zip(path) as archive:
@@ -45,11 +45,11 @@ def unpacked(path: Path) -> Path:
 def _is_wanted(name: str) -> bool:
     place = PurePosixPath(name.replace("\\", "/"))
     hidden = any(part.startswith((".", "__MACOSX")) for part in place.parts)
-    return not hidden and place.suffix in WEIGHT_FILES | {".json"}
+    return not hidden and place.suffix.lower() in WEIGHT_FILES | {".json"}
 
 
 def _unpack(archive: zipfile.ZipFile, files: list[zipfile.ZipInfo], path: Path) -> Path:
-    weights = [info for info in files if PurePosixPath(info.filename).suffix in WEIGHT_FILES]
+    weights = [info for info in files if PurePosixPath(info.filename).suffix.lower() in WEIGHT_FILES]
     if not weights:
         names = [info.filename for info in archive.infolist()]
         raise CheckpointError(

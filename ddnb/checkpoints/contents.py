@@ -32,6 +32,9 @@ _NAMES = {
 _DEPTH, _SETTINGS_DEPTH = 64, 3
 _OF_MODULES = ("_modules", "_parameters", "_buffers")  # where a pickled module keeps its parts
 _RAW = ("online", "online_model")  # beside the EMA in ema-pytorch
+_AVERAGES = {"ema", "emas", "swa", "averaged"}
+_WORDS = re.compile("[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
+_MOST_ITEMS = 100  # of a list of dictionaries
 _AUTOENCODERS = {"autoencoder", "pretransform", "first_stage_model", "vae"}
 _ENCODERS = {"encoder", "encoder_ema", "bottleneck", "quantizer", "quantizer_ema"}
 _MOST_CHANNELS = 8
@@ -65,13 +68,22 @@ def plain(value: Any) -> Any:
     return state.get("_content", state) if isinstance(state, dict) else state
 
 
+def held_in(value: Any) -> Any:
+    """Return what a file holds, and the dictionaries in a list by their numbers; other objects as they are."""
+    value = plain(value)
+    if isinstance(value, list | tuple) and len(value) <= _MOST_ITEMS:
+        items = {str(i): held for i, item in enumerate(value) if isinstance(held := plain(item), dict)}
+        return items or value
+    return value
+
+
 def find_tensors(content: Any) -> dict[str, Tensor]:
     """Return all tensors that are in dictionaries under texts, by their path such as ``state_dict.diffusion.net.0``."""
     found: dict[str, Tensor] = {}
     seen: set[int] = set()
 
     def walk(value: Any, path: str, depth: int) -> None:
-        value = plain(value)
+        value = held_in(value)
         if isinstance(value, Tensor):
             found[path] = Tensor.detach(value)  # without the attributes that a pickle may give it
         elif isinstance(value, dict) and depth < _DEPTH and id(value) not in seen:
@@ -96,7 +108,7 @@ def find_facts(content: Any) -> dict[str, int]:
 
 
 def _settings(content: Any) -> Iterator[Mapping[Any, Any]]:
-    level, left = [plain(content)], MOST_TEXT
+    level, left = [held_in(content)], MOST_TEXT
     seen: dict[int, Any] = {}
     for _ in range(_SETTINGS_DEPTH + 1):
         found = []
@@ -111,7 +123,7 @@ def _settings(content: Any) -> Iterator[Mapping[Any, Any]]:
                 found.append(value)
         # the network's settings state both, those of its data may state another rate
         yield from sorted(found, key=_stated, reverse=True)
-        level = [plain(item) for item in islice(chain.from_iterable(map(dict.values, found)), _MOST_VALUES)]
+        level = [held_in(item) for item in islice(chain.from_iterable(map(dict.values, found)), _MOST_VALUES)]
 
 
 def _stated(settings: Mapping[Any, Any]) -> int:
@@ -189,7 +201,8 @@ def pick_network(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]
 
 def _is_ema(prefix: str) -> bool:
     parts = prefix.split(".")
-    return any("ema" in part.split("_") for part in parts) and not any(part in _RAW for part in parts)
+    words = {word.lower() for part in parts for word in _WORDS.findall(part)}
+    return bool(words & _AVERAGES) and not any(part in _RAW for part in parts)
 
 
 def _require_sound(path: Path, state: Mapping[str, Tensor], others: set[str]) -> None:

@@ -13,6 +13,7 @@ Files of the same network, as found in the wild:
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -28,7 +29,7 @@ from ..errors import CheckpointError
 from ..files import atomically
 from ..nets.spectral import ANCHOR as SPECTRAL_ANCHOR
 from ..nets.unet import ANCHOR, UNetConfig
-from .contents import find_facts, find_tensors, not_this_network, pick_network, plain, read_settings
+from .contents import find_facts, find_tensors, held_in, not_this_network, pick_network, read_settings
 from .diffusers import ANCHOR as DIFFUSERS_ANCHOR
 from .diffusers import diffusers_configs, from_diffusers, to_diffusers
 from .folders import DIFFUSERS_CONFIG, DIFFUSERS_STEM, MODEL_CONFIG, settings_beside, shards, weights_file
@@ -38,8 +39,22 @@ from .sizes import MOST_TEXT, parse_json, require_stored
 METADATA_KEY = "ddnb"
 """Metadata key of our own files; its value is a JSON text: sample_rate, frames, name, licence, ..."""
 
+_PACKED = (
+    b"\x1f\x8b",
+    b"7z\xbc\xaf",
+    b"Rar!",
+    b"BZh",
+    b"\xfd7zXZ",
+    b"\x28\xb5\x2f\xfd",
+)  # gzip, 7z, RAR, bzip2, xz, zstd
 _MOST_HEADER = 8 << 20  # bytes of a safetensors file: 40,000 names
-_NAMED_FORMAT = re.compile(r"_(\d{4,6})_(\d{3,8})$")
+_NAMED_FORMAT = re.compile(r"_(\d{4,6}|\d{1,3}(?:\.\d+)?k)(?:hz)?_(\d{3,8})$", re.IGNORECASE)
+_ADDED = re.compile(
+    r"( ?\(\d+\)| - copy| copy( \d+)?|[-_.](non_ema|ema|fp16|fp32|bf16|half|pruned|trimmed|ckpt|pt|safetensors|v\d+))$",
+    re.IGNORECASE,
+)
+"""What browsers, file managers and people put after a name."""
+_ROUNDED = {"11k": 11_025, "22k": 22_050, "44k": 44_100, "88k": 88_200, "176k": 176_400}
 
 
 def _is_text(value: Any) -> bool:
@@ -110,13 +125,22 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise not_this_network(weights, state, str(error)) from error
     if MODEL_CONFIG in beside and not own:
         stated = read_settings(beside[MODEL_CONFIG]) | stated
+    if DIFFUSERS_CONFIG in beside and not own:
+        with contextlib.suppress(CheckpointError):  # may be of anything
+            stated = read_settings(beside[DIFFUSERS_CONFIG]) | stated
     return state, stated | in_name | own
 
 
 def facts_in_name(path: Path) -> dict[str, Any]:
     """Return the rate and length in the community's file names, ``name_RATE_FRAMES.ckpt``."""
-    found = _NAMED_FORMAT.search(path.stem)
-    return {"sample_rate": int(found[1]), "frames": int(found[2])} if found else {}
+    stem, before = path.stem, ""
+    while stem != before:
+        stem, before = _ADDED.sub("", stem), stem
+    if (found := _NAMED_FORMAT.search(stem)) is None:
+        return {}
+    rate = found[1].lower()
+    stated = _ROUNDED.get(rate) or (round(float(rate[:-1]) * 1000) if rate.endswith("k") else int(rate))
+    return {"sample_rate": stated, "frames": int(found[2])}
 
 
 def parts(path: Path) -> list[Path]:
@@ -164,6 +188,8 @@ def _read_file(path: Path) -> _Content:
     if head[:2] == b"PK" or head[:1] == b"\x80":
         return _read_pickle(path)
     text = head.lstrip().lower()
+    if head.startswith(_PACKED) or path.suffix == ".tar":
+        raise CheckpointError(f"{path.name} is a packed file: unpack it, and give the checkpoint that is in it.")
     if not head:
         why = "the file is empty; download or copy it again"
     elif text.startswith((b"<!doctype", b"<html", b"<?xml")):
@@ -195,7 +221,7 @@ def _read_pickle(path: Path) -> _Content:
         raise
     except Exception as error:  # an unpickler may raise anything on damaged bytes
         raise _damaged(path, error) from error
-    held = plain(content)
+    held = held_in(content)
     if not isinstance(held, dict):
         raise CheckpointError(f"{path.name} holds a {type(content).__name__}, not a dictionary of weights.")
     return _Content(find_tensors(held), _parse_facts(held.get(METADATA_KEY)), find_facts(held))

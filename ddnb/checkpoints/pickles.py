@@ -141,6 +141,10 @@ def _pickles(path: Path) -> Iterator[Iterator[IO[bytes]]]:
             raise CheckpointError(
                 f"{path.name} is a zip archive of other files than torch.save writes: it holds {names or 'nothing'}."
             )
+        if any(info.filename.endswith("constants.pkl") for info in archive.infolist()):
+            raise CheckpointError(
+                f"{path.name} is a TorchScript program, not weights alone. Ask its author for the state dict."
+            )
         _require_stored(archive, path)
         yield (io.BufferedReader(archive.open(info)) for info in found)  # type: ignore[type-var]
 

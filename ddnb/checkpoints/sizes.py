@@ -41,7 +41,7 @@ def read_json(path: Path) -> Any:
     """
     if (size := path.stat().st_size) > _MOST_JSON:
         raise ValueError(f"{size / 1e6:.0f} MB long, where {_MOST_JSON >> 20} MiB are read")
-    return parse_json(path.read_bytes().decode("utf-8"))
+    return parse_json(path.read_bytes().decode("utf-8-sig"))
 
 
 def require_stored(path: Path, state: Mapping[str, Tensor], stored: int) -> None:
