@@ -1,7 +1,8 @@
 """Names that people give: which of the known ones is meant, and one spelling for those that are alike.
 
 The same letters can be written in two ways in Unicode: Macs store "ä" as two characters, keyboards send one. And file
-systems differ in whether "Kick" and "kick" are one folder. Neither makes another name here.
+systems differ in whether "Kick" and "kick" are one folder, and in whether "kick " has its space. None of these makes
+another name here.
 """
 
 from __future__ import annotations
@@ -41,4 +42,4 @@ def unify_names(names: Iterable[str], known: Sequence[str] = ()) -> dict[str, st
 
 
 def _folded(name: str) -> str:
-    return canonical(canonical(name).casefold())
+    return canonical(canonical(name).casefold()).strip() or name

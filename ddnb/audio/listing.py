@@ -10,7 +10,11 @@ from ..files import expand
 from ..notices import warn
 
 SUFFIXES = {".wav", ".wave", ".flac", ".ogg", ".opus", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".caf", ".w64"}
+SUFFIXES |= {".bwf", ".rf64", ".oga", ".snd"}
 SUFFIXES |= {".m4a", ".aac", ".mp4", ".wma", ".webm"}  # through ffmpeg
+
+_OF_SYSTEMS = {"__MACOSX", "$RECYCLE.BIN", "System Volume Information", "@eaDir", "#recycle", "lost+found"}
+"""Folders that systems and network drives add; deleted sounds may be in them."""
 
 
 @dataclass
@@ -41,18 +45,24 @@ def list_folder(folder: Path) -> Listing:
 
     named_so: list[str] = []
     for here, folders, files in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and f != "__MACOSX")
+        folders[:] = sorted(f for f in folders if not is_hidden(f))
         inside = {f: (Path(here) / f).relative_to(folder).as_posix() for f in folders}
-        named_so += [name for f, name in inside.items() if _is_sound(f)]
+        named_so += [name for f, name in inside.items() if is_sound(f)]
         found.others += [f"{name}/ (a link)" for f, name in inside.items() if (Path(here) / f).is_symlink()]
         for file in sorted(f for f in files if not f.startswith(".")):
             name = (Path(here) / file).relative_to(folder).as_posix()
-            (found.sounds if _is_sound(file) else found.others).append(name)
+            (found.sounds if is_sound(file) else found.others).append(name)
     found.sounds += [each for each in named_so if not any(name.startswith(f"{each}/") for name in found.sounds)]
     return found
 
 
-def _is_sound(name: str) -> bool:
+def is_hidden(folder: str) -> bool:
+    """Return whether a folder is hidden, or one that the system added."""
+    return folder.startswith(".") or folder in _OF_SYSTEMS
+
+
+def is_sound(name: str) -> bool:
+    """Return whether a file is named like a sound."""
     return Path(name).suffix.lower() in SUFFIXES
 
 

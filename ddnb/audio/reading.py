@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import AudioError
+from .channels import OGG_ORDER
 from .quiet import without_chatter
 from .views import View, finished, lacks_end
 
@@ -93,7 +94,9 @@ class SoundReader:
 
         try:
             with without_chatter() if self._file.format == "MP3" else contextlib.nullcontext():
-                return self._file.read(_BLOCK, dtype="float32", always_2d=True).T
+                block = self._file.read(_BLOCK, dtype="float32", always_2d=True).T
+            order = OGG_ORDER.get(self.channels) if self._file.format == "OGG" else None
+            return block if order is None else block[list(order)]
         except soundfile.LibsndfileError as error:
             raise AudioError(
                 f"{self.name} is damaged or cut short after {done / self.sample_rate:.2f} s ({_reason(error)}). "

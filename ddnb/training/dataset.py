@@ -18,7 +18,7 @@ import numpy as np
 
 from ..audio.channels import cancelling_side, downmix, powers, to_channels
 from ..audio.io import peak_dbfs
-from ..audio.listing import SUFFIXES, list_folder, reason_of
+from ..audio.listing import SUFFIXES, is_hidden, is_sound, list_folder, reason_of
 from ..audio.reading import open_sound, require_regular
 from ..display.text import counted, shown
 from ..errors import AudioError, Cancelled, DatasetError
@@ -34,7 +34,7 @@ EXAMPLES = ASSETS / "one-shots"
 MAX_CATEGORIES = 32
 MIN_DURATION_S, MAX_DURATION_S = 0.01, 6 * 3600
 FULL_SCALE = 0.999
-_LAYOUT = 5  # version of the files in the cache; another number makes them anew
+_LAYOUT = 6  # version of the files in the cache; another number makes them anew
 _MAX_REASONS = 10
 _PASSING = {errno.EIO, errno.ENOTCONN, errno.ESTALE, errno.ENODEV, errno.ETIMEDOUT, errno.EHOSTDOWN}
 """Errors of drives that go away and come back: what they refused is read again the next time."""
@@ -134,7 +134,7 @@ def decode(folder: str | Path, sample_rate: int, channels: int = 2, on_file: OnF
 
     Args:
         folder: sound files, or class folders of them: the top folders are the categories. A single folder around
-            the class folders is skipped.
+            the class folders is skipped, whatever texts and pictures lie beside it.
         sample_rate: Hz; every sound is resampled to it.
         channels: every sound is converted to this number, see ``audio.to_channels``.
         on_file: called after each file that is decoded.
@@ -177,9 +177,9 @@ def in_known_classes(data: Dataset, known: Sequence[str]) -> Dataset:
 def _skip_wrappers(folder: Path) -> Path:
     """Return the folder of class folders inside the single folders that unpacking a zip leaves around it."""
     while True:
-        inside = [p for p in folder.iterdir() if p.name[0] != "." and p.name != "__MACOSX"]
+        inside = [p for p in folder.iterdir() if not is_hidden(p.name) and (p.is_dir() or is_sound(p.name))]
         wrapper = len(inside) == 1 and inside[0].is_dir() and not inside[0].is_symlink()
-        if not wrapper or not any(p.is_dir() and p.name[0] != "." for p in inside[0].iterdir()):
+        if not wrapper or not any(p.is_dir() and not is_hidden(p.name) for p in inside[0].iterdir()):
             return folder
         folder = inside[0]
 
