@@ -117,11 +117,13 @@ def read_record(path: Path) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: there is no record.
-        RecordError: it is not JSON, too large, or no pack.
+        RecordError: it is a folder, not JSON, too large, or no pack.
     """
     if path.suffix.lower() == ".zip":
         return _read_manifest(path)
     path = path.with_suffix(".json") if path.suffix.lower() == ".wav" else path
+    if path.is_dir():
+        raise RecordError(f"{path} is a folder: give one of the .json files in it, a sound beside one, or a pack.")
     if not path.is_file():
         raise FileNotFoundError(f"There is no record at {path}.")
     _require_size(path.name, path.stat().st_size)
@@ -187,7 +189,7 @@ def _require_size(what: str, size: int) -> None:
 
 def _parse_json(what: str, content: bytes) -> Any:
     try:
-        return json.loads(content.decode("utf-8"))
+        return json.loads(content.decode("utf-8-sig"))
     except RecursionError as error:
         raise RecordError(f"{what} is not a JSON record: it is nested too deeply.") from error
     except ValueError as error:

@@ -289,7 +289,7 @@ def _read_pattern(pattern: str | Path | Mapping[str, Any]) -> tuple[str, Mapping
                 "those of list_patterns()."
             )
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8-sig"))
         except ValueError as error:
             raise ArgumentError(f"{path.name} is not JSON: {error}") from error
     content = content.get("making", content) if isinstance(content, Mapping) else {}

@@ -105,7 +105,7 @@ class RunFolder:
         if not self.settings_path.is_file():
             return {}
         try:
-            settings = json.loads(self.settings_path.read_text(encoding="utf-8"))
+            settings = json.loads(self.settings_path.read_text(encoding="utf-8-sig"))
         except ValueError as error:  # not UTF-8, or not JSON
             raise RunError(f"{self.settings_path} is damaged ({error}): begin a new run.") from error
         if not isinstance(settings, dict) or not settings.keys() >= _REQUIRED_SETTINGS:

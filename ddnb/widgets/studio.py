@@ -199,7 +199,10 @@ class Studio(ipywidgets.VBox):
             self.jobs.show_message(f"Wrote {path.value}.")
 
         def open_file() -> None:
-            text.value = expand(path.value).read_text(encoding="utf-8")
+            try:
+                text.value = expand(path.value).read_text(encoding="utf-8-sig")
+            except UnicodeDecodeError as error:
+                raise ArgumentError(f"{path.value} is not JSON: {error}") from error
             apply()
 
         row = [
@@ -323,7 +326,7 @@ def _presets() -> dict[str, dict[str, Any]]:
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArgumentError(f"This text is not JSON: {error}") from error
 
 
