@@ -35,6 +35,7 @@ from .generation.remake import remake
 from .generation.vary import vary, vary_folder
 from .similarity.check import originality
 from .similarity.report import Originality
+from .training.distill import distill
 from .training.fit import fit
 from .training.loop import finetune
 from .training.report import DatasetReport, check_dataset
@@ -58,6 +59,7 @@ __all__ = [
     "blend",
     "check_dataset",
     "convert",
+    "distill",
     "extend",
     "finetune",
     "fit",

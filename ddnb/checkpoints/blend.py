@@ -17,7 +17,7 @@ from ..nets.build import build_empty, build_network
 from ..nets.displacement import blend_components
 from ..nets.prior import PRIOR, TONES
 from ..nets.spectral import SpectralUNet
-from .checkpoint import Checkpoint
+from .checkpoint import Checkpoint, require_teacher
 from .loading import load
 from .registry import list_checkpoints
 
@@ -57,6 +57,7 @@ def blend(
             f"{_MOST_NETWORKS} checkpoints."
         )
     for each in (start, *networks):
+        require_teacher(each, "blend")
         if "blend" in each.info:
             raise ArgumentError(f"{each.name} is a blend: blend the checkpoints themselves, all at once.")
     categories = tuple(dict.fromkeys(name for each in (start, *networks) for name in each.categories))

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..errors import ArgumentError
 from ..nets.build import Network
 from ..threads import single_thread
 
@@ -62,14 +63,19 @@ class Checkpoint:
         return tuple(compress(self.categories, self.net.tones.tonal))
 
     @property
+    def student_times(self) -> tuple[float, ...]:
+        """The times of its calls, and 0, if it is the student of a distillation; else empty."""
+        return tuple(self.info.get("student", {}).get("times", ()))
+
+    @property
     def default_sampler(self) -> str:
         """The sampler that suits its network best, a key of ``sampler.SAMPLERS``."""
-        return self.net.sampling[0]
+        return "ddim" if self.student_times else self.net.sampling[0]
 
     @property
     def default_steps(self) -> int:
-        """The steps from which on more change little."""
-        return self.net.sampling[1]
+        """The steps from which on more change little; the calls of a student."""
+        return len(self.student_times) - 1 if self.student_times else self.net.sampling[1]
 
     def usual_pitches(self, shares: Mapping[str, float]) -> list[tuple[float, float]]:
         """Return the pitches in Hz of the sounds of some tonal categories in training, and their probabilities."""
@@ -107,6 +113,13 @@ class Checkpoint:
             f"({self.frames / self.sample_rate:.2f} s), {self.channels} channel{'s' if self.channels > 1 else ''}, "
             f"on {self.device} in {str(self.dtype).removeprefix('torch.')}>"
         )
+
+
+def require_teacher(ckpt: Checkpoint, what: str) -> None:
+    """Raise ArgumentError for a student, whose few calls cannot be used for this."""
+    if ckpt.student_times:
+        teacher = ckpt.info.get("finetuned_from", "its teacher")
+        raise ArgumentError(f"{ckpt.name} is a student of {ckpt.default_steps} calls: {what} with {teacher}.")
 
 
 def weights_sha256(state: Mapping[str, Tensor]) -> str:

@@ -17,6 +17,7 @@ import contextlib
 import json
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,6 +75,20 @@ def _are_plain_values(value: Any) -> bool:
     return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, plain) for k, v in value.items())
 
 
+def _is_student(value: Any) -> bool:
+    """Return whether these are the times of a student's calls, and its guidance; see ``training.distill``."""
+    if not isinstance(value, dict) or value.keys() != {"times", "guidance_scale"}:
+        return False
+    times, scale = value["times"], value["guidance_scale"]
+    if not isinstance(times, list) or not 2 <= len(times) <= 100 or not all(map(_is_number, (*times, scale))):
+        return False
+    return times[0] == 1 and times[-1] == 0 and all(a > b for a, b in pairwise(times)) and 0 < scale <= 20
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def _is_level(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and -100 <= value <= 0
 
@@ -92,6 +107,7 @@ _FACTS = {
     "start_sha256": _is_text,
     "data_sha256": _is_text,
     "training": _are_plain_values,
+    "student": _is_student,
     "fitted_to": _are_plain_values,
 }
 

@@ -1,4 +1,4 @@
-"""Commands for sounds of one's own: ``fit``, ``finetune``, ``check-dataset``."""
+"""Commands that make checkpoints: ``fit``, ``finetune``, ``distill``; and ``check-dataset``."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ import argparse
 import os
 import signal
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from tqdm import tqdm
 
+from ..checkpoints.checkpoint import Checkpoint
 from ..checkpoints.loading import load
 from ..display.text import counted
 from ..errors import Cancelled
 from ..files import expand
 from ..runtime import pick
-from ..training.config import TrainingConfig
+from ..training.config import DistillConfig, LearningConfig, TrainingConfig
+from ..training.distill import distill
 from ..training.fit import fit, require_new_file
 from ..training.loop import CONFIGS, TrainingStep, finetune, from_scratch
 from ..training.report import check_dataset
@@ -35,6 +38,8 @@ from .common import (
     stated_format,
 )
 
+Config = TypeVar("Config", bound=LearningConfig)
+
 _REPORT_S = 30.0  # a line at least this often
 
 
@@ -42,6 +47,7 @@ def add_commands(commands: Commands) -> None:
     """Add the commands."""
     _add_fit(commands)
     _add_finetune(commands)
+    _add_distill(commands)
     _add_check_dataset(commands)
 
 
@@ -88,14 +94,28 @@ def _add_finetune(commands: Commands) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run; holds last.safetensors at the end")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best available)")
     add_format(parser)
-    _add_training_config(parser)
+    _add_config(parser, TrainingConfig)
     parser.set_defaults(run=run_finetune)
 
 
-def _add_training_config(parser: argparse.ArgumentParser) -> None:
-    """Add an option for each field of ``TrainingConfig``, with the help text of its metadata."""
+def _add_distill(commands: Commands) -> None:
+    about = (
+        "Train a student that makes in a few network calls what a checkpoint makes in many. No sounds are needed. The "
+        "same command resumes a stopped run. Several GPUs: accelerate launch -m ddnb distill ..."
+    )
+    parser = commands.add_parser("distill", help="make a checkpoint faster, or resume a run", description=about)
+    parser.add_argument("--checkpoint", default=DEFAULT_CHECKPOINT, help="the teacher (default: %(default)s)")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the run; holds last.safetensors at the end")
+    parser.add_argument("--device", help="cpu, cuda or mps (default: the best available)")
+    add_format(parser)
+    _add_config(parser, DistillConfig)
+    parser.set_defaults(run=run_distill)
+
+
+def _add_config(parser: argparse.ArgumentParser, config: type[LearningConfig]) -> None:
+    """Add an option for each field of a configuration, with the help text of its metadata."""
     types = {"int": int, "float": float, "str": str}
-    for field in fields(TrainingConfig):
+    for field in fields(config):
         option, kind = f"--{field.name.replace('_', '-')}", str(field.type).split(" ")[0]
         if kind == "bool":
             action = parser.add_argument(option, action=argparse.BooleanOptionalAction, default=field.default)
@@ -109,34 +129,67 @@ def run_finetune(arguments: argparse.Namespace) -> int:
     """Train a checkpoint, or resume a run; the status is 130 if it was stopped before its last step."""
     if not expand(arguments.data).is_dir():  # before a download
         raise FileNotFoundError(f"There is no folder of sounds at {arguments.data}.")
+    config = _config(arguments, TrainingConfig)
+    if arguments.scratch:
+        ckpt = from_scratch(arguments.scratch, seed=config.seed, device="cpu", **stated_format(arguments))
+    else:
+        ckpt = _load_start(arguments)
+
+    def start(**options: Any) -> Iterator[TrainingStep]:
+        with progress_bar("reading", "file") as reading:
+            return finetune(ckpt, arguments.data, arguments.out, on_file=reading, **options, **asdict(config))
+
+    return _train(arguments, ckpt, config.steps, start, _describe_plan)
+
+
+def run_distill(arguments: argparse.Namespace) -> int:
+    """Train a student, or resume a run; the status is 130 if it was stopped before its last step."""
+    config, ckpt = _config(arguments, DistillConfig), _load_start(arguments)
+
+    def start(**options: Any) -> Iterator[TrainingStep]:
+        return distill(ckpt, arguments.out, **options, **asdict(config))
+
+    return _train(arguments, ckpt, config.steps, start, lambda run: f"a student of {config.calls} calls")
+
+
+def _config(arguments: argparse.Namespace, kind: type[Config]) -> Config:
+    return kind(**{field.name: getattr(arguments, field.name) for field in fields(kind)})
+
+
+def _load_start(arguments: argparse.Namespace) -> Checkpoint:
+    with progress_bar("downloading", "B") as bar, refusing_another_format(arguments):
+        stated = stated_format(arguments)
+        return load(arguments.checkpoint, device="cpu", dtype="float32", on_progress=bar, **stated)
+
+
+def _train(
+    arguments: argparse.Namespace,
+    ckpt: Checkpoint,
+    steps: int,
+    start: Callable[..., Iterator[TrainingStep]],
+    describe: Callable[[RunFolder], str],
+) -> int:
+    """Run a training to its end, with a report on it; return the exit status."""
     several = int(os.environ.get("WORLD_SIZE", 1)) > 1  # then accelerate assigns the devices
     where = pick(arguments.device)
     is_main = os.environ.get("RANK", "0") == "0"
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # queues and containers stop a job so: save, then end
-    config = TrainingConfig(**{field.name: getattr(arguments, field.name) for field in fields(TrainingConfig)})
-    if arguments.scratch:
-        ckpt = from_scratch(arguments.scratch, seed=config.seed, device="cpu", **stated_format(arguments))
-    else:
-        with progress_bar("downloading", "B") as bar, refusing_another_format(arguments):
-            stated = stated_format(arguments)
-            ckpt = load(arguments.checkpoint, device="cpu", dtype="float32", on_progress=bar, **stated)
     if is_main:
         LOG.info("%r", ckpt)
         LOG.info("devices as assigned by accelerate" if several else where.reason)
     run = RunFolder(arguments.out)
     try:
-        with progress_bar("reading", "file") as reading, progress_bar("training", "step") as training:
-            options: dict[str, Any] = {"device": where.device, "on_file": reading} | asdict(config)
-            steps = finetune(ckpt, arguments.data, arguments.out, **options)
-            if is_main:
-                LOG.info(_describe_plan(run))
+        trained = start(device=where.device)
+        if is_main:
+            LOG.info(describe(run))
+        with progress_bar("training", "step") as bar:
             reported = began = time.monotonic()
             first: int | None = None  # step of this process
-            for step in steps:
+            for step in trained:
                 first, now = step.step if first is None else first, time.monotonic()
                 if not is_main:
                     continue
-                training(step.step, step.steps)
+                bar(step.step, step.steps)
                 if step.validation_loss is not None or step.demo or step.advice or now - reported > _REPORT_S:
                     reported = now
                     _report(step, (now - began) * (step.steps - step.step) / max(1, step.step - first))
@@ -144,7 +197,7 @@ def run_finetune(arguments: argparse.Namespace) -> int:
         raise Cancelled("interrupted; repeat the same command to resume") from error
     if not is_main:
         return 0
-    if run.last_step() < config.steps:
+    if run.last_step() < steps:
         return 130
     print(run.last_path)
     LOG.info("Wrote %s", run.last_path)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..audio.channels import to_channels
 from ..audio.io import resample
 from ..audio.loop import fit_circle
-from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.checkpoint import Checkpoint, require_teacher
 from ..clips.clip import Clip, Clips
 from ..clips.provenance import Making
 from ..clips.source import AnySound, input_clip, input_name, input_record, network_input
@@ -101,6 +101,7 @@ def resolve_ancestral(ckpt: Checkpoint, source: Clip, method: str, options: Samp
         raise ArgumentError(f"Unknown method {method!r}. Known: {', '.join(METHODS)}.")
     if options.sampler is not None:
         raise ArgumentError(f"sampler={options.sampler!r}: gaps are filled by a method instead ({', '.join(METHODS)}).")
+    require_teacher(ckpt, "fill in and extend")
     return resolve(ckpt, replace(options, steps=FILLING_STEPS if options.steps is None else options.steps), source)
 
 

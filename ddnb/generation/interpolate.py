@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..audio.channels import to_channels
-from ..checkpoints.checkpoint import Checkpoint
+from ..checkpoints.checkpoint import Checkpoint, require_teacher
 from ..checks import whole, within
 from ..clips.clip import Clip, Clips
 from ..clips.provenance import ASKED, InputRecord, Making
@@ -274,6 +274,7 @@ def _make_path(
     depth: float,
     exact: bool | None,
 ) -> _Path:
+    require_teacher(ckpt, "interpolate")
     first = ends[0] if isinstance(ends[0], Clip) else None
     each = [shares(ckpt.categories, category) if category else {} for category in wanted]
     sampling = resolve(ckpt, replace(options, category=dict.fromkeys((*each[0], *each[1]), 1.0)), first)

@@ -4,12 +4,10 @@ cancelling."""
 from __future__ import annotations
 
 import functools
-import queue
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,13 +23,13 @@ from ..guidance import Guidance, guided, shares
 from ..names import find_name
 from ..nets.envelopes import HARMONICS, HOP, exchange
 from ..notices import warn
-from ..runtime import NO_MEMORY, in_batches, is_out_of_memory
 from ..sampler import MEMORYLESS, PARITY_SAMPLERS
 from ..sampler import sampler as sampler_named
 from ..schedule import time_grid
-from ..steps import Event, Model, OnStep, derived_seed, seeded_noise
+from ..steps import Model, OnStep, derived_seed, seeded_noise
 from ..threads import single_thread
 from ..windows import rolled, windowed
+from .batches import Item, Report, Stop, Work, one_by_one, side_by_side
 from .length import Length
 from .options import SamplingOptions
 from .pitch import Pitch, condition, cycles, fit_circle_hz, resolve_pitch
@@ -39,25 +37,14 @@ from .pitch import Pitch, condition, cycles, fit_circle_hz, resolve_pitch
 FEW_STEPS = 9
 """Up to this many steps the Karras grid is the better one, above it the log-SNR grid."""
 
+STUDENT = "student"
+"""The grid of a network that was distilled: the times of its own calls."""
+
 _TIMBRE = 0x746F6E65
 """Marks the noise at the harmonics, which is drawn apart."""
 
-Item = TypeVar("Item")
-Work = Callable[[Sequence[Any], OnStep], Tensor]
-"""Makes a batch: takes items and what to call after each step; returns (items, ...)."""
-
 Edits = tuple[Mapping[str, Any], ...]
 """One edit per clip, see ``audio.mastering``, or none at all."""
-
-
-class _Stop:
-    """The caller's cancel event, or an interrupt: what every sampler of a call looks at."""
-
-    def __init__(self, cancel: Event | None):
-        self.cancel, self.interrupted = cancel, False
-
-    def is_set(self) -> bool:
-        return self.interrupted or (self.cancel is not None and self.cancel.is_set())
 
 
 @dataclass(frozen=True)
@@ -73,7 +60,7 @@ class Sampling:
     steps: int
     batch_size: int
     on_step: OnStep | None = field(repr=False)
-    cancel: _Stop = field(repr=False)
+    cancel: Stop = field(repr=False)
 
     def record(self) -> dict[str, Any]:
         """Return the fields of ``Making`` that describe the sampling."""
@@ -91,7 +78,9 @@ class Sampling:
         }
 
     def times(self, start: float = 1.0) -> Tensor:
-        """Return the times of a run that begins at time ``start``."""
+        """Return the times of a run that begins at time ``start``; a student's are fewer from a later start."""
+        if self.grid == STUDENT:
+            return torch.tensor([start, *(t for t in self.ckpt.student_times if t < start)], dtype=torch.float64)
         return time_grid(self.grid, self.steps, start)
 
     def pitches_hz(self, seeds: Sequence[int], length: Length | None = None) -> tuple[float | None, ...]:
@@ -174,7 +163,7 @@ class Sampling:
             MemoryError: not even one item fits.
         """
         steps = self.steps if steps is None else steps
-        report = _Report(self.on_step, around[0], around[0] + len(items) * steps + around[1])
+        report = Report(self.on_step, around[0], around[0] + len(items) * steps + around[1])
         made: dict[int, np.ndarray] = {}
         try:
             for first, audio in self._batches(work, items, report):
@@ -192,81 +181,17 @@ class Sampling:
             warn(f"stopped after {len(made)} of {len(items)} clips: {error}", PartialResult, stacklevel=3)
         return [(items[i], made[i]) for i in sorted(made)]
 
-    def _batches(self, work: Work, items: Sequence[Item], report: _Report) -> Iterator[tuple[int, Tensor]]:
+    def _batches(self, work: Work, items: Sequence[Item], report: Report) -> Iterator[tuple[int, Tensor]]:
         """Yield the number of the first item of each batch, and the batch."""
         if self.ckpt.device.type != "cpu" or not self.ckpt.net.single_threaded:
-            yield from _one_by_one(work, items, self.batch_size, report)
+            yield from one_by_one(work, items, self.batch_size, report)
             return
         with single_thread() as cores:
             size = self.batch_size
             if cores == 1 or len(items) <= size:
-                yield from _one_by_one(work, items, size, report)
+                yield from one_by_one(work, items, size, report)
             else:
-                yield from _side_by_side(work, items, size, report, cores, self.cancel)
-
-
-class _Report:
-    """Counts the steps of a call and reports them to the caller's ``on_step``."""
-
-    def __init__(self, on_step: OnStep | None, done: int, total: int):
-        self.on_step, self.done, self.total = on_step, done, total
-
-    def step(self, items: int, denoised: Tensor) -> None:
-        """Count a step of so many items."""
-        self.done += items
-        if self.on_step is not None:
-            self.on_step(self.done, self.total, denoised)
-
-
-def _one_by_one(work: Work, items: Sequence[Item], size: int, report: _Report) -> Iterator[tuple[int, Tensor]]:
-    """Make batches one after another; when memory runs out they are halved, and what they had counted is taken back."""
-    first = 0
-
-    def batch(some: Sequence[Item]) -> Tensor:
-        before = report.done
-        try:
-            return work(some, lambda step, total, denoised: report.step(len(some), denoised)).cpu()
-        except RuntimeError:
-            report.done = before
-            raise
-
-    for audio in in_batches(batch, items, size):
-        yield first, audio
-        first += len(audio)
-
-
-def _side_by_side(
-    work: Work, items: Sequence[Item], size: int, report: _Report, cores: int, stop: _Stop
-) -> Iterator[tuple[int, Tensor]]:
-    """Make batches on several cores, one thread each; what they report is passed on to the calling thread."""
-    events: queue.SimpleQueue[Callable[[], tuple[int, Tensor] | None]] = queue.SimpleQueue()
-    firsts = range(0, len(items), size)
-
-    def make(first: int) -> Tensor:
-        some = items[first : first + size]
-        on_step = lambda step, total, denoised: events.put(lambda: report.step(len(some), denoised))  # noqa: E731
-        try:
-            return work(some, on_step).cpu()
-        except RuntimeError as error:
-            if is_out_of_memory(error):
-                raise MemoryError(NO_MEMORY) from error
-            raise
-
-    def finish(first: int, future: Future[Tensor]) -> None:
-        events.put(lambda: (first, future.result()))
-
-    with ThreadPoolExecutor(min(cores, len(firsts)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        try:
-            for first in firsts:
-                pool.submit(make, first).add_done_callback(functools.partial(finish, first))
-            for _ in firsts:
-                while (result := events.get()()) is None:
-                    pass
-                yield result
-        except BaseException:  # an interrupt, an error of one batch, or of the caller's on_step: stop the others
-            stop.interrupted = True
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+                yield from side_by_side(work, items, size, report, cores, self.cancel)
 
 
 def resolve(ckpt: Checkpoint, options: SamplingOptions, of_input: Clip | None = None) -> Sampling:
@@ -295,19 +220,36 @@ def resolve(ckpt: Checkpoint, options: SamplingOptions, of_input: Clip | None = 
         raise ArgumentError("guidance follows a category: say which, with category=...")
     wanted = shares(ckpt.categories, category) if category else None
     pitch = resolve_pitch(ckpt, wanted, options.note, options.key, of_input)
-    steps = ckpt.default_steps if options.steps is None else whole("steps", options.steps)
-    name = ckpt.default_sampler if options.sampler is None else options.sampler
-    sampler_named(name)
-    grid = _default_grid(name, steps) if options.grid is None else options.grid
-    time_grid(grid, steps)
+    name, grid, steps = _solver(ckpt, options)
+    if ckpt.student_times and guidance != Guidance():
+        raise ArgumentError(
+            f"{ckpt.name} has a guidance of {ckpt.info['student']['guidance_scale']:g} built in: leave guidance out, "
+            "or use its teacher."
+        )
     batch_size = options.batch_size
     if batch_size is None:
         batch_size = default_batch_size(ckpt)
     elif whole("batch_size", batch_size) < 1:
         raise ArgumentError(f"batch_size={batch_size}: give 1 or more.")
-    return Sampling(
-        ckpt, wanted, pitch, guidance, name, grid, steps, batch_size, options.on_step, _Stop(options.cancel)
-    )
+    return Sampling(ckpt, wanted, pitch, guidance, name, grid, steps, batch_size, options.on_step, Stop(options.cancel))
+
+
+def _solver(ckpt: Checkpoint, options: SamplingOptions) -> tuple[str, str, int]:
+    """Return the sampler, the grid and the steps of a call."""
+    steps = ckpt.default_steps if options.steps is None else whole("steps", options.steps)
+    name = ckpt.default_sampler if options.sampler is None else options.sampler
+    if ckpt.student_times:
+        own = ckpt.default_sampler, options.grid if options.grid is None else STUDENT, ckpt.default_steps
+        if (name, options.grid, steps) != own:
+            raise ArgumentError(
+                f"{ckpt.name} is a student of {ckpt.default_steps} calls: leave steps, sampler and grid out, or use "
+                f"{ckpt.info.get('finetuned_from', 'its teacher')}."
+            )
+        return name, STUDENT, steps
+    sampler_named(name)
+    grid = _default_grid(name, steps) if options.grid is None else options.grid
+    time_grid(grid, steps)
+    return name, grid, steps
 
 
 def default_batch_size(ckpt: Checkpoint) -> int:

@@ -143,7 +143,7 @@ def _varied(
         x = sampling.solve(model, x, sampling.times(t), noise, on_step)
         return x.unflatten(0, (len(batch), rows)).flatten(1, 2) * gain ** (strength - 1)
 
-    return sampling.run(work, seeds)
+    return sampling.run(work, seeds, len(sampling.times(t)) - 1)
 
 
 def vary_folder(

@@ -16,9 +16,8 @@ from ..files import safe_name
 from ..generation.generate import generate
 from ..steps import Event
 from ..threads import available
-from .advice import suggest_next
+from .learner import Learner
 from .run_folder import RunFolder
-from .trainer import Trainer
 
 PATIENCE = 5
 """Number of validations without improvement after which stopping is advised."""
@@ -26,7 +25,7 @@ PATIENCE = 5
 _DEMO_CATEGORIES = 8
 
 
-def keep_best(trainer: Trainer, run: RunFolder, loss: float | None) -> str | None:
+def keep_best(trainer: Learner, run: RunFolder, loss: float | None) -> str | None:
     """Save the weights if they are among the best so far, and remove those that no longer are.
 
     Args:
@@ -51,7 +50,7 @@ def keep_best(trainer: Trainer, run: RunFolder, loss: float | None) -> str | Non
         run.best_path(step).unlink(missing_ok=True)
     best_step, best_loss = min(trainer.validations, key=lambda moment: moment[1])
     if trainer.step == trainer.config.steps:
-        return suggest_next(trainer.validations, trainer.config)
+        return trainer.suggest_next()
     if sum(step > best_step for step, _ in trainer.validations) != PATIENCE:  # said once
         return None
     return (
@@ -60,15 +59,14 @@ def keep_best(trainer: Trainer, run: RunFolder, loss: float | None) -> str | Non
     )
 
 
-def demo_plan(trainer: Trainer) -> tuple[list[str | None], int]:
+def demo_plan(trainer: Learner) -> tuple[list[str | None], int]:
     """Return the categories of a demo, those of the sounds where these have some, and the sounds of each."""
-    own = trainer.data.categories if trainer.config.categories else ()
-    categories: list[str | None] = [*(own or trainer.categories)] or [None]
+    categories: list[str | None] = [*(trainer.own_categories or trainer.categories)] or [None]
     each = max(1, trainer.config.demos // len(categories)) if trainer.config.demos else 0
     return categories[:_DEMO_CATEGORIES], each
 
 
-def make_demo(trainer: Trainer, run: RunFolder, sounds: int, cancel: Event | None) -> Path | None:
+def make_demo(trainer: Learner, run: RunFolder, sounds: int, cancel: Event | None) -> Path | None:
     """Generate the sounds of a demo, always from the same seeds, with the averaged weights.
 
     Args:
@@ -121,7 +119,7 @@ def _demo_name(clip: Clip) -> str:
     return f"{safe_name(category)}_seed{clip.seed}" if category else f"seed{clip.seed}"
 
 
-def start_trackers(run: RunFolder, trainer: Trainer) -> list[Any]:
+def start_trackers(run: RunFolder, trainer: Learner) -> list[Any]:
     """Start TensorBoard where it is installed and wandb where it is configured; both continue the run's curves."""
     if not trainer.is_main:
         return []

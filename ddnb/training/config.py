@@ -65,8 +65,8 @@ def _setting(default: Any, allowed: Range, words: str) -> Any:
 
 
 @dataclass(frozen=True)
-class TrainingConfig:
-    """The settings of a training run; where None is the default, the data, the device or the steps decide.
+class LearningConfig:
+    """The settings that every training run has; where None is the default, the device or the steps decide.
 
     Raises:
         ArgumentError: a value that its setting does not allow.
@@ -88,30 +88,6 @@ class TrainingConfig:
         "It warms up over the first tenth of the steps (100 at most) and decays to 0 over the last fifth",
     )
     seed: int = _setting(0, _SEED, "seed of everything that is random")
-    crop: bool | None = _setting(
-        None,
-        _FLAG,
-        "cut clips from anywhere in a sound, not from its beginning only (which suits one-shots); by default where the "
-        "median sound is more than twice as long as a clip",
-    )
-    augment: bool = _setting(
-        True, _FLAG, "invert polarity with p = 0.5, lower the level by up to 6 dB, start up to 5 ms later"
-    )
-    categories: bool | None = _setting(
-        None,
-        _FLAG,
-        "train class folders as categories; by default where there are two or more, or one and a checkpoint that has "
-        "categories",
-    )
-    fit: bool | None = _setting(
-        None,
-        _FLAG,
-        "begin by fitting the network to the sounds, see the command fit; by default where there are categories and it "
-        "is the built-in network or made from it",
-    )
-    class_dropout: float = _setting(
-        0.15, _SHARE, "share of the clips that are trained without their category, which guidance needs"
-    )
     lora_rank: int | None = _setting(
         None,
         _COUNT,
@@ -132,24 +108,6 @@ class TrainingConfig:
     )
     dtype: str | None = _setting(
         None, _one_of(*DTYPES), f"precision of the computation: {', '.join(DTYPES)}; by default what suits the device"
-    )
-    times: str | None = _setting(
-        None,
-        _one_of(*TIMES),
-        "distribution of the training times: crash, as the published networks were trained, log_normal, as the "
-        "embedded one was, or uniform; by default as the checkpoint was",
-    )
-    shorten: int = _setting(
-        1,
-        _COUNT,
-        "make every second batch this many times as many clips, each shorter by the same factor: for one-shots, most "
-        "of which happens at their beginning",
-    )
-    loop_every: int = _setting(
-        0, _COUNT_OR_ZERO, "train every n-th batch as loops, shifted circularly by a random length; 0 for none"
-    )
-    validation: float = _setting(
-        0.1, _SHARE, "share of the sounds that is held out to measure the validation loss on, 32 clips at most"
     )
     validate_every: int | None = _setting(
         None, _COUNT, "steps between validations; by default a twentieth of all, or what 2.5 % of the time allows"
@@ -190,7 +148,82 @@ class TrainingConfig:
                 raise ArgumentError(f"{setting.name}={value!r}: expected {allowed.words}.")
 
 
-_ATTRIBUTES = "\n".join(
-    f"        {f.name}: {f.metadata['help']} (default: {f.default})." for f in fields(TrainingConfig)
-)
-TrainingConfig.__doc__ = f"{TrainingConfig.__doc__}\n    Attributes:\n{_ATTRIBUTES}\n"
+@dataclass(frozen=True)
+class TrainingConfig(LearningConfig):
+    """The settings of a training on sounds; where None is the default, the data, the device or the steps decide.
+
+    Raises:
+        ArgumentError: a value that its setting does not allow.
+    """
+
+    crop: bool | None = _setting(
+        None,
+        _FLAG,
+        "cut clips from anywhere in a sound, not from its beginning only (which suits one-shots); by default where the "
+        "median sound is more than twice as long as a clip",
+    )
+    augment: bool = _setting(
+        True, _FLAG, "invert polarity with p = 0.5, lower the level by up to 6 dB, start up to 5 ms later"
+    )
+    categories: bool | None = _setting(
+        None,
+        _FLAG,
+        "train class folders as categories; by default where there are two or more, or one and a checkpoint that has "
+        "categories",
+    )
+    fit: bool | None = _setting(
+        None,
+        _FLAG,
+        "begin by fitting the network to the sounds, see the command fit; by default where there are categories and it "
+        "is the built-in network or made from it",
+    )
+    class_dropout: float = _setting(
+        0.15, _SHARE, "share of the clips that are trained without their category, which guidance needs"
+    )
+    times: str | None = _setting(
+        None,
+        _one_of(*TIMES),
+        "distribution of the training times: crash, as the published networks were trained, log_normal, as the "
+        "embedded one was, or uniform; by default as the checkpoint was",
+    )
+    shorten: int = _setting(
+        1,
+        _COUNT,
+        "make every second batch this many times as many clips, each shorter by the same factor: for one-shots, most "
+        "of which happens at their beginning",
+    )
+    loop_every: int = _setting(
+        0, _COUNT_OR_ZERO, "train every n-th batch as loops, shifted circularly by a random length; 0 for none"
+    )
+    validation: float = _setting(
+        0.1, _SHARE, "share of the sounds that is held out to measure the validation loss on, 32 clips at most"
+    )
+
+
+_CALLS = Range("a whole number from 2 to 16", lambda value: value in range(2, 17) and not isinstance(value, bool))
+
+
+@dataclass(frozen=True)
+class DistillConfig(LearningConfig):
+    """The settings of a distillation; where None is the default, the device or the steps decide.
+
+    Raises:
+        ArgumentError: a value that its setting does not allow.
+    """
+
+    steps: int = _setting(4000, _COUNT, "updates of the weights in all")
+    learning_rate: float | None = _setting(
+        None, _POSITIVE, "peak learning rate of AdamW; by default 2e-4, with LoRA 1e-3"
+    )
+    calls: int = _setting(6, _CALLS, "network calls of the student")
+    guidance_scale: float = _setting(1.0, _POSITIVE, "guidance of the teacher, which the student then has built in")
+
+
+def _document(config: type[LearningConfig]) -> None:
+    """Add the attributes of a configuration to its docstring."""
+    listed = "\n".join(f"        {f.name}: {f.metadata['help']} (default: {f.default})." for f in fields(config))
+    config.__doc__ = f"{config.__doc__}\n    Attributes:\n{listed}\n"
+
+
+_document(TrainingConfig)
+_document(DistillConfig)

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..audio.io import fit_length
 from ..audio.notes import key_hz
 from ..audio.pitch import root_note, tail_hz
-from ..checkpoints.checkpoint import Checkpoint, weights_sha256
+from ..checkpoints.checkpoint import Checkpoint, require_teacher, weights_sha256
 from ..checkpoints.formats import write_safetensors
 from ..display.text import counted
 from ..errors import ArgumentError, DatasetError
@@ -94,6 +94,7 @@ def fit(
 
 def require_fittable(ckpt: Checkpoint) -> SpectralUNet:
     """Return the network of a checkpoint; raise ArgumentError for one that has nothing to fit."""
+    require_teacher(ckpt, "fit")
     if not isinstance(ckpt.net, SpectralUNet):
         raise ArgumentError(f"{ckpt.name} cannot be fitted, only 'drums' and what was made from it: use finetune.")
     return ckpt.net

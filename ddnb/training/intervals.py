@@ -6,7 +6,7 @@ import math
 from typing import NamedTuple
 
 from .artifacts import demo_plan
-from .trainer import VALIDATION_CLIPS, Trainer
+from .learner import VALIDATION_CLIPS, Learner
 
 SAVING = 0.02
 """Share of the time for saving the state."""
@@ -39,7 +39,7 @@ class Intervals(NamedTuple):
     sounds: int
 
 
-def choose_intervals(trainer: Trainer) -> Intervals:
+def choose_intervals(trainer: Learner) -> Intervals:
     """Return the intervals of a run: those of its settings, or as many as its steps allow, evenly spaced.
 
     They depend on the settings and the sounds alone, not on a clock, so that all processes and a resumed run agree.

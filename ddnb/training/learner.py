@@ -16,13 +16,15 @@ from ..checkpoints.checkpoint import Checkpoint
 from ..nets.build import Network, build_empty
 from ..runtime import is_out_of_memory, pick
 from ..steps import Event
-from .config import TrainingConfig
+from .config import LearningConfig
 from .ema import Ema
 from .memory import activation_bytes, cpu_batch_size
 from .processes import gather, start_accelerator
 from .starting import make_optimizer
 from .state import collect_tensors, restore_tensors
 
+VALIDATION_CLIPS = 32
+"""Clips of a validation, of all processes together."""
 _GRADIENT_NORM = 1.0
 _WARM_UP = 100  # steps
 _GPU_BATCHES = (32, 16, 8, 4, 2, 1)
@@ -50,7 +52,7 @@ class Learner(abc.ABC):
         RunError: ``accelerate`` is set up for another kind of parallelism.
     """
 
-    config: TrainingConfig
+    config: LearningConfig
     categories: tuple[str, ...]
 
     def __init__(self, ckpt: Checkpoint, device: str | torch.device | None = None):
@@ -65,7 +67,7 @@ class Learner(abc.ABC):
         self.best: list[tuple[int, float]] = []
         self.validations: list[tuple[int, float]] = []
 
-    def begin(self, net: Network, config: TrainingConfig) -> None:
+    def begin(self, net: Network, config: LearningConfig) -> None:
         """Make network, optimizer and average ready for the first step.
 
         Raises:
@@ -117,6 +119,15 @@ class Learner(abc.ABC):
         """
 
     @property
+    def own_categories(self) -> tuple[str, ...]:
+        """The categories that this training is about; empty for all of them."""
+        return ()
+
+    def suggest_next(self) -> str | None:
+        """Say what to try next where the whole run has hardly changed the network; else return None."""
+        return None
+
+    @property
     def is_consistent(self) -> bool:
         """False in the middle of an update or a swap, when weights, average and step do not belong together."""
         return not (self._updating or self.ema.swapped)
@@ -126,7 +137,7 @@ class Learner(abc.ABC):
         """True in the one process that writes files."""
         return self.accelerator.is_main_process
 
-    def _fitting_batch(self, config: TrainingConfig) -> int:
+    def _fitting_batch(self, config: LearningConfig) -> int:
         """Return the largest batch size that fits all processes: of up to 32 on a GPU, of up to 4 on a CPU.
 
         Raises:

@@ -16,12 +16,12 @@ import weakref
 from collections.abc import Generator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from filelock import BaseFileLock
 
-from ..checkpoints.checkpoint import Checkpoint, weights_sha256
+from ..checkpoints.checkpoint import Checkpoint, require_teacher, weights_sha256
 from ..errors import ArgumentError, Cancelled, RunError
 from ..files import expand
 from ..names import canonical
@@ -31,10 +31,11 @@ from ..notices import warn
 from ..runtime import pick
 from ..steps import Event
 from .artifacts import keep_best, make_demo, start_trackers
-from .config import TrainingConfig
+from .config import LearningConfig, TrainingConfig
 from .dataset import Dataset, OnFile, cancellable, decode, in_known_classes, warn_of_unusable
 from .fit import in_classes
 from .intervals import SAVING, choose_intervals
+from .learner import Learner
 from .processes import agree, is_set_anywhere
 from .resuming import BEFORE_0_2, check_same_run, is_same
 from .run_folder import RunFolder
@@ -53,6 +54,9 @@ _KEPT_CHOICES = ("batch_size", "learning_rate", "crop", "categories", "fit")
 
 _UNSAVED_S, _UNSAVED_MOST_S = 10.0, 600.0
 """Seconds of a run that a power failure may cost, from its beginning and later: a stop saves them."""
+
+
+Config = TypeVar("Config", bound=LearningConfig)
 
 
 @dataclass(frozen=True)
@@ -159,22 +163,62 @@ def finetune(
         FloatingPointError: the loss is not finite; the last good state is kept.
         OSError: no space; the last good state is kept.
     """
-    config, run = _parse_settings(ckpt, folder, out, settings), RunFolder(out)
+    config = parse_settings(TrainingConfig, ckpt, settings)
+    require_teacher(ckpt, "fine-tune")
+    if not isinstance(folder, (str, Path, Dataset)) or not isinstance(out, (str, Path)):
+        raise TypeError(f"folder={folder!r}, out={out!r}: expected the paths of the sounds' folder and the run's.")
+    run = RunFolder(out)
     on_file = cancellable(on_file, cancel)
     if not isinstance(folder, Dataset) and run.path.resolve().is_relative_to(expand(folder).resolve()):
         raise RunError(f"{run.path} lies inside the folder of sounds, so its demos would be trained on: move the run.")
-    if (unfinished := _unfinished.get(run.path)) is not None:  # left by break, but still referenced
+    close_unfinished(run)
+    trainer, stored = _make_trainer(ckpt, folder, run, config, device, on_file)
+    steps = start(trainer, run, stored, cancel)
+    if trainer.is_main:
+        warn_of_unusable(trainer.data)
+    return steps
+
+
+def close_unfinished(run: RunFolder) -> None:
+    """Close the steps of a run that a ``break`` left, but that are still referenced.
+
+    Raises:
+        FileExistsError: another thread is in the middle of one.
+    """
+    if (unfinished := _unfinished.get(run.path)) is not None:
         try:
             unfinished.close()
         except ValueError as error:  # it is executing
             raise FileExistsError(f"{run.path} is in use by another thread: stop that training first.") from error
-    trainer, lock = _open_run(ckpt, folder, run, config, device, on_file)
-    if trainer.is_main:
-        warn_of_unusable(trainer.data)
-    if trainer.reported_step >= config.steps:
-        warn(f"this run already has its {trainer.step} steps; raise steps (--steps) to train further", stacklevel=2)
-    steps = _Loop(trainer, run, cancel).run(lock)
-    _unfinished[run.path] = steps
+
+
+def start(
+    learner: Learner, run: RunFolder, stored: dict[str, Any], cancel: Event | None
+) -> Generator[TrainingStep, None, None]:
+    """Return the steps of a run from its last saved state on.
+
+    Args:
+        learner: the network before the first step.
+        run: the folder of the run.
+        stored: the settings that it began with; empty for a new one.
+        cancel: as for ``finetune``.
+
+    Raises:
+        RunError, FileExistsError, ArgumentError, OSError: as for ``finetune``.
+    """
+    settings = learner.describe_run()
+    if stored:
+        check_same_run(stored, settings, run)
+    lock = run.lock() if learner.is_main else None
+    try:
+        _restore(learner, run, settings)
+    except BaseException:  # a notebook keeps the frames of the last error, and with them the lock
+        if lock is not None:
+            lock.release()
+        raise
+    if learner.reported_step >= learner.config.steps:
+        warn(f"this run already has its {learner.step} steps; raise steps (--steps) to train further", stacklevel=3)
+    steps = _unfinished[run.path] = _Loop(learner, run, cancel).run(lock)
     return steps
 
 
@@ -187,32 +231,30 @@ def _close_unfinished() -> None:
         steps.close()
 
 
-def _parse_settings(ckpt: Checkpoint, folder: object, out: object, settings: dict[str, Any]) -> TrainingConfig:
-    """Check the types of the arguments and the settings of ``finetune``; return the settings."""
+def parse_settings(kind: type[Config], ckpt: Checkpoint, settings: dict[str, Any]) -> Config:
+    """Return the settings of a training, after a look at the types of the arguments."""
     if not isinstance(ckpt, Checkpoint):
         raise TypeError(f"ckpt={ckpt!r}: pass what ddnb.load('NAME OR FILE') returns, then the sounds, then the run.")
-    known = [f.name for f in fields(TrainingConfig)]
+    known = [f.name for f in fields(kind)]
     if unknown := sorted(settings.keys() - set(known)):
         near = difflib.get_close_matches(unknown[0], known, n=1)
         guess = f" Did you mean {near[0]!r}?" if near else ""
-        raise TypeError(f"finetune has no setting {unknown[0]!r}.{guess} Known: {', '.join(known)}.")
-    if not isinstance(folder, (str, Path, Dataset)) or not isinstance(out, (str, Path)):
-        raise TypeError(f"folder={folder!r}, out={out!r}: expected the paths of the sounds' folder and the run's.")
-    config = TrainingConfig(**settings)
+        raise TypeError(f"This training has no setting {unknown[0]!r}.{guess} Known: {', '.join(known)}.")
+    config = kind(**settings)
     if config.wandb and importlib.util.find_spec("wandb") is None:
         raise ArgumentError(f"wandb={config.wandb!r}: it is not installed; pip install wandb, or omit the setting.")
     return config
 
 
-def _open_run(
+def _make_trainer(
     ckpt: Checkpoint,
     folder: str | Path | Dataset,
     run: RunFolder,
     config: TrainingConfig,
     device: str | torch.device | None,
     on_file: OnFile | None,
-) -> tuple[Trainer, BaseFileLock | None]:
-    """Return a trainer in the state in which the run was left, and the lock of the main process."""
+) -> tuple[Trainer, dict[str, Any]]:
+    """Return a trainer before its first step, and the settings that the run began with; empty for a new one."""
     stored = run.settings()
     if not run.state_path.is_file():  # settings do not bind before anything is trained
         stored = {}
@@ -224,21 +266,11 @@ def _open_run(
     if can_fit and not isinstance(folder, Dataset):
         data = in_classes(data, expand(folder).resolve().name)
     data = in_known_classes(data, [*map(canonical, stored.get("categories") or ()), *ckpt.categories])
-    trainer = Trainer(ckpt, data, config, device, run.state()[0] if can_fit and is_same(stored, ckpt, data) else None)
-    settings = trainer.describe_run()
-    if stored:
-        check_same_run(stored, settings, run)
-    lock = run.lock() if trainer.is_main else None
-    try:
-        _restore(trainer, run, settings)
-    except BaseException:  # a notebook keeps the frames of the last error, and with them the lock
-        if lock is not None:
-            lock.release()
-        raise
-    return trainer, lock
+    saved = run.state()[0] if can_fit and is_same(stored, ckpt, data) else None
+    return Trainer(ckpt, data, config, device, saved), stored
 
 
-def _restore(trainer: Trainer, run: RunFolder, settings: dict[str, Any]) -> None:
+def _restore(trainer: Learner, run: RunFolder, settings: dict[str, Any]) -> None:
     """Bring network and folder to the last saved state, in all processes.
 
     Raises:
@@ -266,7 +298,7 @@ def _restore(trainer: Trainer, run: RunFolder, settings: dict[str, Any]) -> None
 class _Loop:
     """The loop of a run. The outputs of a step (validation, best, demo, log) precede the state that includes them."""
 
-    def __init__(self, trainer: Trainer, folder: RunFolder, cancel: Event | None):
+    def __init__(self, trainer: Learner, folder: RunFolder, cancel: Event | None):
         self.trainer, self.folder, self.cancel = trainer, folder, cancel
         self.every = choose_intervals(trainer)
         self.trackers: list[Any] = []

@@ -18,7 +18,7 @@ from ..nets.spectral import SpectralUNet
 from ..nets.unet import UNet, recompute
 from .batches import should_crop
 from .components import sizes_of
-from .config import TrainingConfig
+from .config import LearningConfig, TrainingConfig
 from .dataset import MAX_CATEGORIES, Dataset
 
 _WEIGHT_DECAY = 0.01
@@ -74,7 +74,7 @@ def check_sizes(config: TrainingConfig, ckpt: Checkpoint, categories: int) -> No
 def copy_for_training(
     ckpt: Checkpoint,
     new_categories: int,
-    config: TrainingConfig,
+    config: LearningConfig,
     device: torch.device,
     components: Mapping[str, Tensor],
 ) -> Network:

@@ -19,15 +19,14 @@ from ..nets.lora import merge_state
 from ..runtime import DTYPES
 from ..schedule import alpha_sigma
 from ..steps import Event, derived_seed, seeded_noise
+from .advice import suggest_next
 from .batches import BatchReader, draw, hold_out, pieces
 from .config import TIMES, TrainingConfig
 from .dataset import Dataset
 from .fitting import Fitting
-from .learner import Learner
+from .learner import VALIDATION_CLIPS, Learner
 from .starting import check_sizes, choose_settings, copy_for_training
 
-VALIDATION_CLIPS = 32
-"""Clips of a validation, of all processes together."""
 _SAME_LEVEL_DB = 0.1
 _LONG = 200  # steps of a run that is worth a thorough calibration
 
@@ -54,6 +53,8 @@ class Trainer(Learner):
         MemoryError: not even one clip fits.
     """
 
+    config: TrainingConfig
+
     def __init__(
         self,
         ckpt: Checkpoint,
@@ -78,6 +79,13 @@ class Trainer(Learner):
         place = self.accelerator.process_index, self.accelerator.num_processes
         self.level_dbfs = ckpt.info.get("peak_dbfs") if config.fit else None
         self.batches = BatchReader(data, self.pieces, self.config, ckpt.frames, *place, self.level_dbfs)
+
+    @property
+    def own_categories(self) -> tuple[str, ...]:
+        return self.data.categories if self.config.categories else ()
+
+    def suggest_next(self) -> str | None:
+        return suggest_next(self.validations, self.config)
 
     def batch_loss(self, micro: int) -> Tensor:
         loop = self.batches.is_loop(self._number(micro))
