@@ -14,6 +14,8 @@ Sources: segments, Heek et al. 2024 (arXiv 2403.06807); regression on the teache
 from __future__ import annotations
 
 import contextlib
+import copy
+import functools
 import math
 from collections.abc import Generator, Iterator
 from dataclasses import asdict, replace
@@ -110,7 +112,9 @@ class Distiller(Learner):
             config = replace(config, learning_rate=1e-3 if config.lora_rank else 2e-4)
         self.categories, self.grid = ckpt.categories, path_grid(config.calls)
         exact = load_full_precision(ckpt)
-        self.teacher = replace(exact, net=exact.net.to(self.device), device=self.device)
+        if exact.device != self.device:
+            exact = replace(exact, net=copy.deepcopy(exact.net).to(self.device), device=self.device)
+        self.teacher = exact
         self.begin(copy_for_training(ckpt, 0, config, self.device, {}), config)
         self._round: tuple[int, Paths] | None = None
 
@@ -144,10 +148,9 @@ class Distiller(Learner):
     def _follow(self, seeds: list[int]) -> Paths:
         """Let the teacher go the way of these seeds."""
         found = [self._path(seed) for seed in seeds]
-        conds = [cond for _, cond in found]
-        width = max((cond.shape[1] for cond in conds if cond is not None), default=0)
-        padded = [_padded(cond, width) for cond in conds]
-        return Paths(torch.stack([states for states, _ in found]), torch.cat(padded) if width else None)
+        width = max((cond.shape[1] for _, cond in found if cond is not None), default=0)
+        padded = [_padded(cond, width) for _, cond in found]
+        return Paths(torch.stack([states for states, _ in found]), torch.cat(padded).to(self.device) if width else None)
 
     def _path(self, seed: int) -> tuple[Tensor, Tensor | None]:
         sampling, length = self._sampling(seed), Length(self.ckpt.frames, self.ckpt.frames)
@@ -180,10 +183,14 @@ class Distiller(Learner):
             v = model(x, t, cond, False)
         return self.net.loss(v.float(), (d.cos() * x - target) / d.sin(), x, t, cond, False)
 
+    @functools.cached_property
+    def _held_out(self) -> Paths:
+        count, first = _HELD_OUT
+        return self._follow([first + i for i in range(count)])
+
     @torch.no_grad()
     def validate(self) -> float | None:
-        count, first = _HELD_OUT
-        paths = self._follow([first + i for i in range(count)])
+        paths, count = self._held_out, _HELD_OUT[0]
         rows = torch.arange(count).repeat_interleave(_EACH)
         points = (torch.arange(count * _EACH) * 7) % len(self.grid.ends)
         with self.ema.swap():
@@ -242,7 +249,7 @@ def _padded(cond: Tensor | None, width: int) -> Tensor:
     """Return planes with zeros for those that are missing: no pitch, or any sound."""
     if cond is None:
         return torch.zeros(1, width, 1)
-    return torch.nn.functional.pad(cond, (0, 0, 0, width - cond.shape[1]))
+    return torch.nn.functional.pad(cond.cpu(), (0, 0, 0, width - cond.shape[1]))
 
 
 def distill(
