@@ -99,6 +99,13 @@ def test_two_trainings_add_up(drums, ticks, zaps):
 
 def test_categories_that_were_not_fitted_keep_their_components(drums, ticks):
     blended = ddnb.blend(drums, ticks, 0.5)
+    label = drums.categories.index("bass")
+    for part in ("prior.", "tones."):
+        shares = [ckpt.net.state_dict()[part + "log_shares"][label] for ckpt in (blended, drums)]
+        levels = [ckpt.net.state_dict()[part + "log_levels"] for ckpt in (blended, drums)]
+        mine = [each > IMPOSSIBLE / 10 for each in shares]
+        assert torch.equal(levels[0][mine[0]], levels[1][mine[1]])
+        torch.testing.assert_close(*(each[own].softmax(0) for each, own in zip(shares, mine, strict=True)))
     one, other = sound(blended, "bass"), sound(drums, "bass")
     np.testing.assert_allclose(one, other, atol=1e-3 * np.abs(one).max())  # sums of other lengths: 2e-4 to 5e-4
 
